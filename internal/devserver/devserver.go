@@ -1,0 +1,302 @@
+// Package devserver runs a real Temporal server, and its web UI, inside this process on SQLite. The demo,
+// `worker --embedded` and the end-to-end tests use it; production uses a Temporal of its own.
+//
+// Everything listens on loopback. Whoever reaches the UI or the gRPC port is an operator: neither has a login.
+package devserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/server/common/authorization"
+	"go.temporal.io/server/common/cluster"
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/dynamicconfig"
+	"go.temporal.io/server/common/log"
+	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
+	"go.temporal.io/server/common/primitives"
+	"go.temporal.io/server/schema/sqlite"
+	"go.temporal.io/server/temporal"
+	"go.uber.org/zap"
+)
+
+// retention is how long a closed workflow stays visible. Shorter than a rotation period on purpose: nothing
+// in rekey may depend on visibility for a key's age.
+const retention = 7 * 24 * time.Hour
+
+// Options say where the server keeps its state and where it listens.
+type Options struct {
+	// DatabaseFile holds the state and survives restarts. Empty: in memory, gone with the process.
+	DatabaseFile string
+	// Namespace is created if it does not exist. Empty means "default".
+	Namespace string
+	// Port is the gRPC port on loopback; 0 takes a free one.
+	Port int
+	// UI starts the web UI beside the server, on UIPort (0 takes a free one).
+	UI     bool
+	UIPort int
+	// SearchAttributes are registered in the namespace, and usable when Start returns.
+	SearchAttributes map[string]enumspb.IndexedValueType
+}
+
+// Server is a running Temporal server. Stop it once.
+type Server struct {
+	inner     temporal.Server
+	ui        *ui
+	hostPort  string
+	namespace string
+}
+
+// Start brings the server up and returns when it answers and every search attribute can be used.
+// On failure nothing keeps running.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.Namespace == "" {
+		o.Namespace = client.DefaultNamespace
+	}
+	port, err := choosePort(o.Port)
+	if err != nil {
+		return nil, fmt.Errorf("the embedded Temporal server needs a port: %w", err)
+	}
+	cfg, sqlConfig, err := serverConfig(o, port)
+	if err != nil {
+		return nil, err
+	}
+	if err := prepareDatabase(sqlConfig, o); err != nil {
+		return nil, err
+	}
+	inner, err := temporal.NewServer(
+		temporal.WithConfig(cfg),
+		temporal.ForServices(temporal.DefaultServices),
+		// The server logs at length about things an embedding program cannot act on; what it can act on comes
+		// back as an error from the client.
+		temporal.WithLogger(log.NewZapLogger(zap.NewNop())),
+		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
+		temporal.WithDynamicConfigClient(dynamicConfig()),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("the embedded Temporal server cannot be built: %w", err)
+	}
+	if err := inner.Start(); err != nil {
+		return nil, fmt.Errorf("the embedded Temporal server does not start: %w", err)
+	}
+	s := &Server{inner: inner, hostPort: cfg.PublicClient.HostPort, namespace: o.Namespace}
+	if err := s.ready(ctx, o.SearchAttributes); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	if o.UI {
+		if s.ui, err = startUI(ctx, o.UIPort, s.hostPort, o.Namespace); err != nil {
+			return nil, errors.Join(err, s.Stop())
+		}
+	}
+	return s, nil
+}
+
+// HostPort is the address of the gRPC frontend.
+func (s *Server) HostPort() string { return s.hostPort }
+
+// Namespace is the namespace that Start created.
+func (s *Server) Namespace() string { return s.namespace }
+
+// UIURL is the address of the web UI; empty if it was not asked for.
+func (s *Server) UIURL() string {
+	if s.ui == nil {
+		return ""
+	}
+	return s.ui.url
+}
+
+// Stop ends the UI and the server. Clients must be closed before.
+func (s *Server) Stop() error {
+	if s.ui != nil {
+		s.ui.stop()
+	}
+	return s.inner.Stop()
+}
+
+// ready waits until the frontend answers, the namespace exists and the search attributes are registered.
+// A database file from an older rekey may lack some: those are added here.
+func (s *Server) ready(ctx context.Context, want map[string]enumspb.IndexedValueType) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := client.DialContext(ctx, client.Options{HostPort: s.hostPort, Namespace: s.namespace, Logger: quiet{}})
+	if err != nil {
+		return fmt.Errorf("the embedded Temporal server does not answer on %s: %w", s.hostPort, err)
+	}
+	defer c.Close()
+	for asked := false; ; {
+		have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: s.namespace})
+		if err == nil {
+			missing := maps.Clone(want)
+			maps.DeleteFunc(missing, func(name string, kind enumspb.IndexedValueType) bool {
+				return have.GetCustomAttributes()[name] == kind
+			})
+			if len(missing) == 0 {
+				return nil
+			}
+			if !asked {
+				_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
+					Namespace: s.namespace, SearchAttributes: missing,
+				})
+				asked = err == nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the search attributes of the embedded Temporal server did not become usable: %w", errors.Join(ctx.Err(), err))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func serverConfig(o Options, port int) (*config.Config, *config.SQL, error) {
+	sqlConfig := &config.SQL{
+		PluginName:        sqliteplugin.PluginName,
+		ConnectAttributes: map[string]string{"mode": "memory", "cache": "shared"},
+		DatabaseName:      uuid.NewString(),
+	}
+	if o.DatabaseFile != "" {
+		file, err := filepath.Abs(o.DatabaseFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("database file %s: %w", o.DatabaseFile, err)
+		}
+		// WAL with synchronous=full: a rotation that Temporal acknowledged survives a power cut, and kill -9.
+		sqlConfig.ConnectAttributes = map[string]string{
+			"mode": "rwc", "journal_mode": "wal", "synchronous": "full", "busy_timeout": "10000",
+		}
+		sqlConfig.DatabaseName = file
+	}
+	frontend := fmt.Sprintf("127.0.0.1:%d", port)
+	cfg := &config.Config{
+		Global: config.Global{Membership: config.Membership{MaxJoinDuration: 30 * time.Second, BroadcastAddress: "127.0.0.1"}},
+		Persistence: config.Persistence{
+			DefaultStore: sqliteplugin.PluginName, VisibilityStore: sqliteplugin.PluginName, NumHistoryShards: 1,
+			DataStores: map[string]config.DataStore{sqliteplugin.PluginName: {SQL: sqlConfig}},
+		},
+		ClusterMetadata: &cluster.Config{
+			FailoverVersionIncrement: 10, MasterClusterName: "active", CurrentClusterName: "active",
+			ClusterInformation: map[string]cluster.ClusterInformation{
+				"active": {Enabled: true, InitialFailoverVersion: 1, RPCAddress: frontend},
+			},
+		},
+		DCRedirectionPolicy: config.DCRedirectionPolicy{Policy: "noop"},
+		Services:            map[string]config.Service{},
+		PublicClient:        config.PublicClient{HostPort: frontend},
+		Archival: config.Archival{
+			History:    config.HistoryArchival{State: "disabled"},
+			Visibility: config.VisibilityArchival{State: "disabled"},
+		},
+		NamespaceDefaults: config.NamespaceDefaults{Archival: config.ArchivalNamespaceDefaults{
+			History:    config.HistoryArchivalNamespaceDefaults{State: "disabled"},
+			Visibility: config.VisibilityArchivalNamespaceDefaults{State: "disabled"},
+		}},
+	}
+	for _, name := range temporal.DefaultServices {
+		rpc := config.RPC{BindOnIP: "127.0.0.1", GRPCPort: port}
+		var err error
+		if name != string(primitives.FrontendService) {
+			if rpc.GRPCPort, err = choosePort(0); err != nil {
+				return nil, nil, err
+			}
+		}
+		if rpc.MembershipPort, err = choosePort(0); err != nil {
+			return nil, nil, err
+		}
+		cfg.Services[name] = config.Service{RPC: rpc}
+	}
+	return cfg, sqlConfig, nil
+}
+
+// dynamicConfig departs from the defaults where they are made for a shared cluster with many tenants.
+func dynamicConfig() dynamicconfig.StaticClient {
+	return dynamicconfig.StaticClient{
+		// At 20, a poll every 50 ms sits between any two steps of a workflow.
+		dynamicconfig.TransferProcessorMaxPollRPS.Key(): 2000,
+		dynamicconfig.TimerProcessorMaxPollRPS.Key():    2000,
+		// A search attribute is usable as soon as it is registered.
+		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
+		// An emergency over a large fleet comes from one client.
+		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():        20000,
+		dynamicconfig.FrontendMaxNamespaceBurstRatioPerInstance.Key(): 2.0,
+		dynamicconfig.FrontendRPS.Key():                               20000,
+	}
+}
+
+// prepareDatabase creates schema and namespace. An in-memory database gets its schema from the plugin.
+func prepareDatabase(sqlConfig *config.SQL, o Options) error {
+	if o.DatabaseFile != "" {
+		if err := os.MkdirAll(filepath.Dir(sqlConfig.DatabaseName), 0o700); err != nil {
+			return fmt.Errorf("database file %s: %w", o.DatabaseFile, err)
+		}
+		if _, err := os.Stat(sqlConfig.DatabaseName); errors.Is(err, os.ErrNotExist) {
+			if err := createDatabase(*sqlConfig); err != nil {
+				return fmt.Errorf("database file %s: %w", o.DatabaseFile, err)
+			}
+		} else if err != nil {
+			return fmt.Errorf("database file %s: %w", o.DatabaseFile, err)
+		}
+	}
+	ns, err := sqlite.NewNamespaceConfig("active", o.Namespace, false, o.SearchAttributes)
+	if err != nil {
+		return fmt.Errorf("namespace %s: %w", o.Namespace, err)
+	}
+	ns.Detail.Config.Retention.Seconds = int64(retention / time.Second)
+	if err := sqlite.CreateNamespaces(sqlConfig, ns); err != nil {
+		return fmt.Errorf("namespace %s: %w", o.Namespace, err)
+	}
+	return nil
+}
+
+// createDatabase builds the schema in a temporary file and renames it, so that a process killed half-way
+// never leaves a database with half a schema behind.
+func createDatabase(c config.SQL) error {
+	file := c.DatabaseName
+	c.DatabaseName = file + ".new"
+	c.ConnectAttributes = map[string]string{"mode": "rwc"}
+	if err := os.Remove(c.DatabaseName); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// SQLite would create it with the umask's mode; histories name keys and people.
+	f, err := os.OpenFile(c.DatabaseName, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := sqlite.SetupSchema(&c); err != nil {
+		return err
+	}
+	return os.Rename(c.DatabaseName, file)
+}
+
+// choosePort returns want, or a free port of loopback if want is 0. Another process could take a free port
+// before we listen; then the start fails and says so.
+func choosePort(want int) (int, error) {
+	if want != 0 {
+		return want, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// quiet drops the SDK's log lines of the readiness check.
+type quiet struct{}
+
+func (quiet) Debug(string, ...any) {}
+func (quiet) Info(string, ...any)  {}
+func (quiet) Warn(string, ...any)  {}
+func (quiet) Error(string, ...any) {}

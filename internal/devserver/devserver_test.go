@@ -1,0 +1,136 @@
+package devserver
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+)
+
+var attributes = map[string]enumspb.IndexedValueType{"RekeyKey": enumspb.INDEXED_VALUE_TYPE_KEYWORD}
+
+func start(t *testing.T, o Options) *Server {
+	t.Helper()
+	s, err := Start(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func stop(t *testing.T, s *Server) {
+	t.Helper()
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func startWorkflow(t *testing.T, s *Server, id string) {
+	t.Helper()
+	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Namespace: s.Namespace(), Logger: quiet{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
+		ID: id, TaskQueue: "q", SearchAttributes: map[string]any{"RekeyKey": "k"},
+	}, "AnyWorkflow")
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAWorkflowCanUseTheSearchAttributesAtOnce(t *testing.T) {
+	s := start(t, Options{SearchAttributes: attributes})
+	defer stop(t, s)
+	startWorkflow(t, s, "w")
+}
+
+func TestADatabaseFileSurvivesARestartAndGainsNewSearchAttributes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state", "temporal.db")
+	s := start(t, Options{DatabaseFile: file})
+	stop(t, s)
+
+	s = start(t, Options{DatabaseFile: file, SearchAttributes: attributes})
+	startWorkflow(t, s, "w")
+	stop(t, s)
+
+	s = start(t, Options{DatabaseFile: file, SearchAttributes: attributes})
+	defer stop(t, s)
+	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Logger: quiet{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	d, err := c.DescribeWorkflowExecution(context.Background(), "w", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.GetWorkflowExecutionInfo().GetStatus(); got != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		t.Errorf("the workflow is %v after the restart, want running", got)
+	}
+	if _, err := c.WorkflowService().DescribeNamespace(context.Background(), &workflowservice.DescribeNamespaceRequest{Namespace: "default"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheUIAnswersItsOwnOriginOnly(t *testing.T) {
+	s := start(t, Options{UI: true})
+	defer stop(t, s)
+	cases := map[string]struct {
+		host, origin string
+		want         int
+	}{
+		"a browser on this machine sees the UI":          {want: http.StatusOK},
+		"a rebound host name is refused":                 {host: "evil.example", want: http.StatusMisdirectedRequest},
+		"a page of another origin is refused":            {origin: "http://evil.example", want: http.StatusForbidden},
+		"a page of another port of loopback is refused":  {origin: "http://127.0.0.1:1", want: http.StatusForbidden},
+		"a sandboxed page without an origin is refused":  {origin: "null", want: http.StatusForbidden},
+		"the UI's own origin is let through":             {origin: s.UIURL(), want: http.StatusOK},
+		"the UI's own origin over another scheme is not": {origin: strings.Replace(s.UIURL(), "http", "https", 1), want: http.StatusForbidden},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequest(http.MethodGet, s.UIURL()+"/api/v1/settings", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.host != "" {
+				req.Host = tc.host
+			}
+			if tc.origin != "" {
+				req.Header.Set("Origin", tc.origin)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != tc.want {
+				body, _ := io.ReadAll(resp.Body)
+				t.Errorf("status %d, want %d: %s", resp.StatusCode, tc.want, body)
+			}
+		})
+	}
+}
+
+// BenchmarkStart measures the time until the server answers and search attributes can be used.
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		s, err := Start(context.Background(), Options{SearchAttributes: attributes})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := s.Stop(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,7 +62,8 @@ func TestAValueShowsItsFingerprintWhereverItIsPrinted(t *testing.T) {
 		if leaks(out, plaintext) {
 			t.Errorf("%s shows the plaintext", verb)
 		}
-		if verb != "%T" && verb != "%p" && !strings.Contains(out, want) {
+		// %T and %p never ask for the value; %w is a mistake outside Errorf and prints as one.
+		if !slices.Contains([]string{"%T", "%p", "%w"}, verb) && !strings.Contains(out, want) {
 			t.Errorf("%s prints %q, want %q in it", verb, out, want)
 		}
 		for name, around := range map[string]any{"a struct": hold(v), "a pointer": &v, "a pointer to a struct": new(hold(v)), "an error": fmt.Errorf("bad %v", v)} {

@@ -1,8 +1,10 @@
 package simcloud
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path"
@@ -64,6 +66,9 @@ func (f *Failure) status() *status.Status {
 	return s
 }
 
+// maxBody is more than any request to a simulated service needs.
+const maxBody = 1 << 20
+
 // Fail writes the body of an injected HTTP failure in the way of the service.
 type Fail func(w http.ResponseWriter, code int)
 
@@ -75,6 +80,14 @@ func (c *Cloud) ServeHTTP(service string, route func(*http.Request) (method, tar
 		return "", nil, fmt.Errorf("simulated %s: %w", service, err)
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Read the body now: net/http notices that a caller has gone only when its request was read to the end, and
+		// a CommitLate needs the body after that.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			fail(w, http.StatusRequestEntityTooLarge)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		method, target := route(r)
 		answer := &buffered{header: http.Header{}, code: http.StatusOK}
 		failure := c.Call(r.Context(), service, method, target, func() {

@@ -308,23 +308,6 @@ func TestInjectedFailuresLookLikeOpenAIs(t *testing.T) {
 	}
 }
 
-func TestARequestWithABodyCanCommitAfterItsCallerHasGone(t *testing.T) {
-	cloud, o := startOpenAI(t, nil, simcloud.OpenAIOptions{})
-	_, key := o.CreateKey(openAIProject, "k")
-	f := simcloud.Fault{Method: simcloud.OpenAIChat, Kind: simcloud.CommitLate, Times: 1, Release: make(chan struct{}), Reached: make(chan struct{}), Done: make(chan struct{})}
-	cloud.Inject(f)
-	ctx, cancel := context.WithCancel(t.Context())
-	failed := make(chan error)
-	go func() { failed <- chat(ctx, official(o, key), "gpt-5") }()
-	<-f.Reached
-	cancel()
-	if err := <-failed; !errors.Is(err, context.Canceled) {
-		t.Errorf("the caller got %v", err)
-	}
-	close(f.Release)
-	<-f.Done
-}
-
 func TestWhatIsNotSimulatedIsNotFound(t *testing.T) {
 	_, o := startOpenAI(t, nil, simcloud.OpenAIOptions{})
 	for request, want := range map[string]int{"GET /embeddings": 404, "POST /models": 405, "GET /chat/completions": 405} {

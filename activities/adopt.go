@@ -1,0 +1,153 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/rekeyhq/rekey/provider"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/store"
+)
+
+// AdoptInput says that a person has put the new key into the first store.
+type AdoptInput struct {
+	Target
+	// Version is the number that the person named; empty means the newest that is under no other stage.
+	Version string `json:"version,omitempty"`
+	// Old are the keys that the new one replaces.
+	Old []Ref `json:"old,omitempty"`
+}
+
+// Adopted is the supplied key as pending version, or why it cannot be used.
+type Adopted struct {
+	New *Ref `json:"new,omitempty"`
+	// Unusable tells the person what is wrong and what is wanted.
+	Unusable string `json:"unusable,omitempty"`
+}
+
+// Adopt checks a version that a person supplied and makes it this rotation's pending version. A value that cannot
+// be used is destroyed where rekey's own command staged it, and the person is told.
+func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return Adopted{}, err
+	}
+	snap, err := j.load(ctx, 0)
+	if err != nil {
+		return Adopted{}, err
+	}
+	number, unusable, err := j.supplied(ctx, snap, in.Version)
+	if err != nil || unusable != "" {
+		return Adopted{Unusable: unusable}, err
+	}
+	raw, err := j.stores[0].Read(ctx, j.path(0), number)
+	if fault.Is(err, fault.NotFound) {
+		return Adopted{Unusable: fmt.Sprintf("%s has no readable version %s.", j.Key.Stores[0], number)}, nil
+	} else if err != nil {
+		return Adopted{}, err
+	}
+	parsed, unusable, err := j.judge(ctx, raw, in.Old)
+	if err != nil || unusable != "" {
+		return Adopted{Unusable: unusable}, err
+	}
+	v := store.Version{Number: number, KeyID: parsed.KeyID, Rotation: j.Rotation, Fingerprint: parsed.Value.Fingerprint(), StagedAt: j.now()}
+	if snap.Pending != nil && snap.Pending.Rotation == j.Rotation && snap.Pending.Fingerprint == v.Fingerprint {
+		ref := j.refOf(*snap.Pending, 0)
+		return Adopted{New: &ref}, nil
+	}
+	if !parsed.Value.Equal(raw) {
+		// What stands there has quotes, white space or fields around the key that applications must not read.
+		if v.Number, err = j.stores[0].Add(ctx, j.path(0), parsed.Value); err != nil {
+			return Adopted{}, err
+		}
+	}
+	if _, err := j.edit(ctx, 0, func(s *store.Snapshot) (bool, error) {
+		s.Install, s.Pending = j.Install, &v
+		s.Claim = &store.Claim{Install: j.Install, Rotation: j.Rotation, Attempt: 1, At: j.now()}
+		return true, nil
+	}); err != nil {
+		return Adopted{}, err
+	}
+	if v.Number != number {
+		_ = j.stores[0].Destroy(ctx, j.path(0), number)
+	}
+	j.audit(ctx, "supplied key staged", "key_id", v.KeyID, "fingerprint", v.Fingerprint, "store", j.Key.Stores[0].String(), "version", v.Number)
+	ref := j.refOf(v, 0)
+	return Adopted{New: &ref}, nil
+}
+
+// supplied finds the version that a person means.
+func (j *job) supplied(ctx context.Context, s store.Snapshot, named string) (number, unusable string, err error) {
+	inUse := func(n string) bool {
+		return s.Current != nil && s.Current.Number == n || s.Previous != nil && s.Previous.Number == n
+	}
+	if named != "" {
+		if inUse(named) {
+			return "", fmt.Sprintf("Version %s of %s is what applications read now, or read before. Supply a new key: starter supply %s", named, j.Key.Stores[0], j.Key.Name), nil
+		}
+		return named, "", nil
+	}
+	if s.Pending != nil {
+		return s.Pending.Number, "", nil
+	}
+	all, err := j.stores[0].Versions(ctx, j.path(0))
+	if err != nil {
+		return "", "", err
+	}
+	if len(all) > 0 && !inUse(all[0]) {
+		return all[0], "", nil
+	}
+	return "", fmt.Sprintf("%s holds no new version. Put the new key there first: starter supply %s", j.Key.Stores[0], j.Key.Name), nil
+}
+
+// judge tells whether a supplied value can become the new key.
+func (j *job) judge(ctx context.Context, raw secret.Value, old []Ref) (provider.Parsed, string, error) {
+	parsed, err := j.provider.Parse(raw)
+	if err != nil {
+		return parsed, fault.Of(err).Error(), nil
+	}
+	if slices.ContainsFunc(old, Ref{KeyID: parsed.KeyID, Fingerprint: parsed.Value.Fingerprint()}.is) {
+		return parsed, "This is the old key. Create another one at " + j.provider.Console(j.Key.Account) + ".", nil
+	}
+	if parsed.Account != "" && parsed.Account != j.Key.Account {
+		return parsed, fmt.Sprintf("This key belongs to %s, wanted is one of %s.", parsed.Account, j.Key.Account), nil
+	}
+	proof, err := j.provider.Probe(ctx, j.Key.Account, parsed.Value)
+	if err != nil {
+		return parsed, "", err
+	}
+	// A refused key may only be too young: verify asks again with patience. Another account stays another account.
+	if proof.Accepted && proof.Account != "" && proof.Account != j.Key.Account {
+		return parsed, fmt.Sprintf("%s says that this key is not of %s (%s).", j.Key.Provider, j.Key.Account, proof.Account), nil
+	}
+	return parsed, "", nil
+}
+
+// StageSupplied puts a key that a person typed into the first store of k as a version that no application reads,
+// and gives its number. It is for the command line: the value never passes through Temporal. rotationID is the
+// rotation that waits for it.
+func (a *Activities) StageSupplied(ctx context.Context, k rotation.Key, rotationID string, v secret.Value) (number string, err error) {
+	j, err := a.job(Target{Key: k, Rotation: rotationID})
+	if err != nil {
+		return "", err
+	}
+	snap, err := j.load(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	var old []Ref
+	if snap.Current != nil {
+		old = append(old, j.refOf(*snap.Current, 0))
+	}
+	parsed, unusable, err := j.judge(ctx, v, old)
+	if err != nil {
+		return "", err
+	}
+	if unusable != "" {
+		return "", fault.New(fault.Rejected, "unusable", "supply the new key of "+k.Name).WithAdvice("%s", unusable)
+	}
+	return j.stores[0].Add(ctx, j.path(0), parsed.Value)
+}

@@ -1,0 +1,301 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/provider"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store"
+)
+
+type providerKey = provider.Key
+
+// CreateInput asks for a new key, staged as pending in the first store.
+type CreateInput struct {
+	Target
+	StartedAt time.Time `json:"startedAt"`
+	// TakeOver: a person has decided that foreign claims and pending versions may be overwritten.
+	TakeOver bool `json:"takeOver,omitempty"`
+	// NotOurs are ids of keys that a person has seen to after a lost mint.
+	NotOurs []string `json:"notOurs,omitempty"`
+}
+
+// Created is either the staged key, or what has to happen before another attempt.
+type Created struct {
+	New *Ref `json:"new,omitempty"`
+	// Wait, if set: an earlier attempt may still take effect; ask again after this long.
+	Wait rotation.Duration `json:"wait,omitempty"`
+	// Question, if set, must be approved by a person. IDs are what it is about.
+	Question string   `json:"question,omitempty"`
+	IDs      []string `json:"ids,omitempty"`
+}
+
+// Create mints and stages inside one activity, so that the plaintext never leaves this worker's memory except
+// into the store. It runs at most one mint: the workflow must not retry it by itself, but ask again and do what
+// the answer says.
+//
+// Killed at any point, the next call finds its way from what stands in the first store: the staged value,
+// or only the claim of an attempt whose outcome nobody knows, which is waited out and swept by its stamp.
+func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error) {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return Created{}, err
+	}
+	m := &mint{job: j, in: in}
+	if m.records, err = j.loadAll(ctx); err != nil {
+		return Created{}, err
+	}
+	if done := m.alreadyStaged(); done != nil {
+		return Created{New: done}, nil
+	}
+	if q := j.foreign(m.records, in.StartedAt); q != "" && !in.TakeOver {
+		return Created{Question: q}, nil
+	}
+	if wait := m.stillOpen(); wait > 0 {
+		return Created{Wait: rotation.Duration(wait)}, nil
+	}
+	if answer, err := m.clearTheWay(ctx); err != nil || answer.Question != "" {
+		return answer, err
+	}
+	if err := m.claim(ctx); err != nil {
+		return Created{}, err
+	}
+	ref, err := m.mintAndStage(ctx)
+	return Created{New: ref}, err
+}
+
+// mint is one attempt.
+type mint struct {
+	*job
+	in      CreateInput
+	records []store.Snapshot
+	keys    []provider.Key
+	// snap is the first store's record as this attempt saved it.
+	snap  store.Snapshot
+	stamp rotation.Stamp
+}
+
+// alreadyStaged finds the value that this rotation staged before, also if it was promoted since: a workflow that
+// was reset comes here again.
+func (m *mint) alreadyStaged() *Ref {
+	var found *Ref
+	for i, r := range m.records {
+		for _, v := range r.Stages() {
+			if v.Rotation != m.Rotation {
+				continue
+			}
+			if found == nil {
+				ref := m.refOf(v, i)
+				found = &ref
+			} else if found.is(Ref{KeyID: v.KeyID, Fingerprint: v.Fingerprint}) {
+				found.Numbers[i] = v.Number
+			}
+		}
+	}
+	return found
+}
+
+// stillOpen is how long the attempt that holds the claim may still take effect.
+func (m *mint) stillOpen() time.Duration {
+	c := m.records[0].Claim
+	if c == nil || c.At.IsZero() {
+		return 0
+	}
+	return c.At.Add(m.horizon()).Sub(m.now())
+}
+
+// clearTheWay deals with what earlier attempts and rotations left. Nothing of theirs can take effect any more.
+func (m *mint) clearTheWay(ctx context.Context) (Created, error) {
+	if m.caps.List {
+		var err error
+		if m.keys, err = m.provider.List(ctx, m.Key.Account); err != nil {
+			return Created{}, err
+		}
+	}
+	if ids := m.unproven(); len(ids) > 0 {
+		return Created{IDs: ids, Question: fmt.Sprintf(
+			"A mint of this rotation was not answered, and since then %s appeared at %s. Whether rekey made it cannot be proven, so rekey leaves it alone. Look who made it, delete it if nobody did, then approve.",
+			strings.Join(ids, ", "), m.Key.Account)}, nil
+	}
+	if p := m.records[0].Pending; p != nil && p.Rotation == "" && !m.in.TakeOver {
+		return Created{Question: fmt.Sprintf("Version %s is pending in %s and no rotation put it there. Approve to leave it aside and mint a new key.", p.Number, m.Key.Stores[0])}, nil
+	}
+	for _, k := range m.leftovers(m.keys, m.records) {
+		if err := m.provider.Delete(ctx, m.Key.Account, k.ID); err != nil {
+			return Created{}, err
+		}
+		m.audit(ctx, "leftover key deleted", "key_id", k.ID, "stamp", k.Stamp)
+	}
+	return Created{}, nil
+}
+
+// unproven are the keys that appeared while an attempt without an answer was under way, where the provider keeps
+// no stamps.
+func (m *mint) unproven() []string {
+	c := m.records[0].Claim
+	if m.caps.Stamps || !m.caps.List || c == nil || c.At.IsZero() || c.Install != m.Install {
+		return nil
+	}
+	var ids []string
+	for _, k := range m.keys {
+		if !slices.Contains(c.Before, k.ID) && !slices.Contains(m.in.NotOurs, k.ID) && !m.standsAnywhere(Ref{KeyID: k.ID}, m.records) {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
+}
+
+// leftovers are keys with a stamp of this install and key that stand under no stage in any store, whose attempt
+// is over: a lower attempt of this rotation, or a rotation that is closed (only one runs at a time) and past the
+// horizon.
+func (j *job) leftovers(keys []provider.Key, records []store.Snapshot) []provider.Key {
+	var left []provider.Key
+	for _, k := range keys {
+		s, ok := rotation.ParseStamp(k.Stamp)
+		if !ok || s.Install != j.Install || s.Key != j.Key.Name || j.standsAnywhere(Ref{KeyID: k.ID}, records) {
+			continue
+		}
+		if s.Rotation == j.Rotation || k.CreatedAt.Add(j.horizon()).Before(j.now()) {
+			left = append(left, k)
+		}
+	}
+	return left
+}
+
+// standsAnywhere tells whether any record names the key, under a stage or as a duty. What a closed rotation left
+// pending does not count: nobody will ever promote it.
+func (j *job) standsAnywhere(r Ref, records []store.Snapshot) bool {
+	for _, s := range records {
+		pending := s.Pending
+		if pending != nil && pending.Stamp != "" && pending.Rotation != j.Rotation {
+			pending = nil
+		}
+		if staged(r, pending, s.Current, s.Previous) {
+			return true
+		}
+		for _, d := range s.Duties {
+			if r.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// claim takes the right to stage, by compare-and-set, before anything is minted.
+func (m *mint) claim(ctx context.Context) error {
+	s := m.records[0]
+	attempt := 1
+	if c := s.Claim; c != nil && c.Install == m.Install && c.Rotation == m.Rotation {
+		attempt = c.Attempt + 1
+	}
+	if attempt > rotation.MaxAttempt {
+		return fault.New(fault.Rejected, "attempts", "mint a key for "+m.Key.Name).WithAdvice("%d attempts went wrong. Find out why, then start a new rotation.", rotation.MaxAttempt)
+	}
+	m.stamp = m.job.stamp(attempt)
+	s.Install = m.Install
+	s.Claim = &store.Claim{Install: m.Install, Rotation: m.Rotation, Attempt: attempt, At: m.now()}
+	if !m.caps.Stamps {
+		for _, k := range m.keys {
+			s.Claim.Before = append(s.Claim.Before, k.ID)
+		}
+	}
+	left := s.Pending
+	s.Pending = nil
+	var err error
+	if m.snap, err = m.stores[0].Save(ctx, m.path(0), s); err != nil {
+		return err
+	}
+	// What a rotation that is closed left pending is the value of a leftover key, which is deleted by now.
+	if left != nil && left.Stamp != "" {
+		return m.stores[0].Destroy(ctx, m.path(0), left.Number)
+	}
+	return nil
+}
+
+func (m *mint) mintAndStage(ctx context.Context) (*Ref, error) {
+	minted, err := m.provider.Mint(ctx, m.Key.Account, m.stamp.String())
+	if err != nil {
+		return nil, m.settle(ctx, err)
+	}
+	m.audit(ctx, "key minted", "key_id", minted.ID, "stamp", m.stamp.String(), "fingerprint", minted.Value.Fingerprint())
+	return m.stage(ctx, minted)
+}
+
+// settle notes in the claim that a failed attempt made nothing, so that nobody has to wait out the horizon.
+func (m *mint) settle(ctx context.Context, err error) error {
+	if fault.Of(err).Unsettled {
+		return err
+	}
+	s := m.snap
+	claim := *s.Claim
+	claim.At = time.Time{}
+	s.Claim = &claim
+	// If this fails the horizon is waited out for nothing.
+	_, _ = m.stores[0].Save(ctx, m.path(0), s)
+	return err
+}
+
+// stage commits the minted key on the claim. If the claim is lost, or the store takes no value, the key that only
+// we know is deleted by its id.
+func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) {
+	number, err := m.stores[0].Add(ctx, m.path(0), minted.Value)
+	if err != nil {
+		return nil, m.disown(ctx, minted, "", err)
+	}
+	v := store.Version{
+		Number: number, KeyID: minted.ID, Stamp: m.stamp.String(), Rotation: m.Rotation,
+		Fingerprint: minted.Value.Fingerprint(), StagedAt: m.now(),
+	}
+	for try := 0; ; try++ {
+		s := m.snap
+		s.Pending = &v
+		if m.snap, err = m.stores[0].Save(ctx, m.path(0), s); err == nil {
+			break
+		}
+		if !store.IsConflict(err) || try == 4 {
+			return nil, m.disown(ctx, minted, number, err)
+		}
+		if m.snap, err = m.load(ctx, 0); err != nil {
+			return nil, m.disown(ctx, minted, number, err)
+		}
+		if c := m.snap.Claim; c == nil || c.Install != m.Install || c.Rotation != m.Rotation || c.Attempt > m.stamp.Attempt {
+			return nil, m.disown(ctx, minted, number, fault.New(fault.Rejected, "claim_lost", "stage the new key of "+m.Key.Name).
+				WithAdvice("Another attempt took the claim; this one has deleted its own key."))
+		}
+	}
+	m.audit(ctx, "key staged", "key_id", minted.ID, "store", m.Key.Stores[0].String(), "version", number)
+	ref := m.refOf(v, 0)
+	return &ref, nil
+}
+
+// disown deletes a key that was minted but not staged, by its id, and the version that holds it. A crash before
+// this leaves it to the sweep, which knows it by its stamp; where there are no stamps, to a person.
+func (m *mint) disown(ctx context.Context, minted provider.Minted, number string, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*m.caps.RequestTimeout+5*time.Second)
+	defer cancel()
+	// A Save without an answer may have taken effect: then the key is staged and stays.
+	if s, err := m.load(ctx, 0); err != nil || staged(Ref{KeyID: minted.ID, Fingerprint: minted.Value.Fingerprint()}, s.Pending, s.Current) {
+		return unsettled(why)
+	}
+	if err := m.provider.Delete(ctx, m.Key.Account, minted.ID); err != nil {
+		return unsettled(why)
+	}
+	m.audit(ctx, "unstaged key deleted", "key_id", minted.ID, "stamp", m.stamp.String())
+	if number != "" {
+		_ = m.stores[0].Destroy(ctx, m.path(0), number)
+	}
+	return why
+}
+
+// unsettled marks a failure as one that may have left something behind.
+func unsettled(err error) error {
+	f := *fault.Of(err)
+	f.Unsettled = true
+	return &f
+}

@@ -1,0 +1,62 @@
+package activities
+
+import (
+	"context"
+	"errors"
+
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+// Failure is what a workflow learns about a failed activity besides its class, which is the type of the
+// ApplicationError.
+type Failure struct {
+	Code      string `json:"code,omitempty"`
+	Advice    string `json:"advice,omitempty"`
+	Unsettled bool   `json:"unsettled,omitempty"`
+}
+
+// Interceptor turns every error that leaves an activity into an ApplicationError whose type is the fault class,
+// so that retry policies and workflows can tell them apart, and whose text is our own (I5). An error that nobody
+// classified, and a panic, cross as Internal without their text. Register it on every worker: an activity
+// without it could write a provider's words into the history.
+type Interceptor struct {
+	interceptor.WorkerInterceptorBase
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (*Interceptor) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	return &inbound{interceptor.ActivityInboundInterceptorBase{Next: next}}
+}
+
+type inbound struct {
+	interceptor.ActivityInboundInterceptorBase
+}
+
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
+func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (out any, err error) {
+	defer func() {
+		// The text of a panic, and its stack, may show arguments.
+		if recover() != nil {
+			out, err = nil, applicationError(fault.New(fault.Internal, "panic", "run an activity"))
+		}
+	}()
+	out, err = i.Next.ExecuteActivity(ctx, in)
+	if err == nil {
+		return out, nil
+	}
+	if ctx.Err() != nil && !errors.As(err, new(*fault.Error)) {
+		err = &fault.Error{Class: fault.Unavailable, Code: "deadline", Doing: "finish in time", Unsettled: true}
+	}
+	return nil, applicationError(fault.Of(err))
+}
+
+func applicationError(f *fault.Error) error {
+	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Class), temporal.ApplicationErrorOptions{
+		NonRetryable:   !f.Class.Retryable(),
+		NextRetryDelay: f.RetryAfter,
+		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled}},
+	})
+}

@@ -1,0 +1,181 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store"
+)
+
+// PrepareInput asks whether, and how, a rotation can go on.
+type PrepareInput struct {
+	Target
+	Reason rotation.Reason `json:"reason"`
+	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
+	StartedAt time.Time `json:"startedAt"`
+	// TakeOver: a person has decided that foreign claims may be overwritten.
+	TakeOver bool `json:"takeOver,omitempty"`
+}
+
+// Prepared is what a rotation knows before it changes anything.
+type Prepared struct {
+	Verdict rotation.Verdict `json:"verdict"`
+	// Old are the keys to revoke in the end; the first is the one that applications read now, if there is one.
+	Old []Ref `json:"old,omitempty"`
+	// New is set when there is nothing to mint: the current value, for work "finish".
+	New *Ref `json:"new,omitempty"`
+	// Question, if set, must be approved by a person before the rotation goes on.
+	Question string `json:"question,omitempty"`
+	// OldRefused: the provider refuses what applications read, so there is nothing to be careful with.
+	OldRefused bool `json:"oldRefused,omitempty"`
+	// SupplyByHand and RevokeByHand: the provider has no API for it.
+	SupplyByHand bool `json:"supplyByHand,omitempty"`
+	RevokeByHand bool `json:"revokeByHand,omitempty"`
+	// CanDisable: a revoke can be undone until the key is deleted.
+	CanDisable bool `json:"canDisable,omitempty"`
+	// Propagation is how long a good new key may be refused, RevocationLag how long a revoked one may pass.
+	Propagation   rotation.Duration `json:"propagation"`
+	RevocationLag rotation.Duration `json:"revocationLag"`
+	// Horizon is the longest time an abandoned mint can still take effect and be missing from the list.
+	Horizon rotation.Duration `json:"horizon"`
+	// ReadLag is how long applications may read the former value after a promote.
+	ReadLag rotation.Duration `json:"readLag"`
+	// ProviderConsole and StoreConsole are links for a person.
+	ProviderConsole string `json:"providerConsole,omitempty"`
+	StoreConsole    string `json:"storeConsole,omitempty"`
+}
+
+// Prepare looks at provider and stores and changes nothing: is the key due, what is the old set, can every store
+// be read and written, is there room for another key, who else has a claim.
+func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, error) {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return Prepared{}, err
+	}
+	if step := time.Duration(in.Key.Policy.StepTimeout); j.caps.RequestTimeout >= step {
+		return Prepared{}, fault.New(fault.Rejected, "timeouts", "rotate "+in.Key.Name).WithAdvice(
+			"A request to the provider may take %s, a step only %s: a step must outlive its requests. Raise stepTimeout of the policy.", j.caps.RequestTimeout, step)
+	}
+	out := Prepared{
+		SupplyByHand: !j.caps.Mint && !j.caps.Upload, RevokeByHand: !j.caps.Delete, CanDisable: j.caps.Disable && j.caps.Delete,
+		Propagation: rotation.Duration(j.caps.Propagation), RevocationLag: rotation.Duration(j.caps.RevocationLag),
+		Horizon: rotation.Duration(j.horizon()), ProviderConsole: j.provider.Console(in.Key.Account), StoreConsole: j.stores[0].Console(j.path(0)),
+	}
+	for i, s := range j.stores {
+		if err := s.Check(ctx, j.path(i)); err != nil {
+			return out, err
+		}
+		out.ReadLag = max(out.ReadLag, rotation.Duration(s.Capabilities().ReadLag))
+	}
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return out, err
+	}
+	if q := j.foreign(records, in.StartedAt); q != "" && !in.TakeOver {
+		out.Question = q
+	}
+	facts := rotation.Facts{Now: j.now(), Reason: in.Reason}
+	currents, duties := j.standing(records)
+	facts.HasCurrent, facts.StoresDisagree, facts.Duties = records[0].Current != nil, len(currents) > 1, len(duties)
+	if c := records[0].Current; c != nil {
+		facts.BornAt = c.CurrentSince
+		if facts.CurrentRefused, err = j.refused(ctx, j.refOf(*c, 0)); err != nil {
+			return out, err
+		}
+	}
+	if err := j.lookAtProvider(ctx, records, &facts); err != nil {
+		return out, err
+	}
+	out.OldRefused = facts.CurrentRefused
+	out.Verdict = rotation.Due(facts, in.Key.Policy)
+	switch out.Verdict.Work {
+	case rotation.Rotate:
+		// After a reset the current value can be what this very rotation promoted.
+		out.Old = append(slices.DeleteFunc(currents, func(r Ref) bool { return r.rotation == j.Rotation }), duties...)
+	case rotation.Finish:
+		out.New, out.Old = &currents[0], duties
+	}
+	return out, nil
+}
+
+// foreign tells why a person has to agree before a rotation takes the claim.
+func (j *job) foreign(records []store.Snapshot, startedAt time.Time) string {
+	for i, r := range records {
+		where := j.Key.Stores[i]
+		if r.Install != "" && r.Install != j.Install {
+			return fmt.Sprintf("%s is kept by another rekey installation (%s). Approve only if that one no longer runs.", where, r.Install)
+		}
+		if c := r.Claim; c != nil && c.Rotation != j.Rotation && c.At.After(startedAt) {
+			return fmt.Sprintf("Rotation %s claimed %s at %s, after this one began. Approve only if it no longer runs.", c.Rotation, where, c.At.Format(time.RFC3339))
+		}
+	}
+	return ""
+}
+
+// standing gives the different values that stand as current (one, unless stores disagree), and the keys that
+// earlier rotations have promised to revoke and that are not current.
+func (j *job) standing(records []store.Snapshot) (currents, duties []Ref) {
+	for i, r := range records {
+		if r.Current != nil {
+			currents = merge(currents, j.refOf(*r.Current, i))
+		}
+	}
+	for i, r := range records {
+		for _, d := range r.Duties {
+			ref := Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint, Numbers: make([]string, len(j.stores))}
+			ref.Numbers[i] = d.Version
+			if !slices.ContainsFunc(currents, ref.is) {
+				duties = merge(duties, ref)
+			}
+		}
+	}
+	return currents, duties
+}
+
+// refused asks the provider about a value that applications use anyway.
+func (j *job) refused(ctx context.Context, r Ref) (bool, error) {
+	v, found, err := j.value(ctx, r)
+	if err != nil || !found {
+		return false, err
+	}
+	proof, err := j.provider.Probe(ctx, j.Key.Account, v)
+	if err != nil {
+		return false, err
+	}
+	return !proof.Accepted, nil
+}
+
+// lookAtProvider learns the current key's dates and whether there is room for another one.
+func (j *job) lookAtProvider(ctx context.Context, records []store.Snapshot, f *rotation.Facts) error {
+	if !j.caps.List {
+		return nil
+	}
+	keys, err := j.provider.List(ctx, j.Key.Account)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	for _, k := range keys {
+		ids = append(ids, k.ID)
+		if c := records[0].Current; c != nil && k.ID == c.KeyID {
+			if !k.CreatedAt.IsZero() {
+				f.BornAt = k.CreatedAt
+			}
+			f.ExpiresAt = k.ExpiresAt
+		}
+	}
+	leftovers := len(j.leftovers(keys, records))
+	if j.caps.Mint || j.caps.Upload {
+		// What is left over is deleted before the mint.
+		if j.caps.Limit > 0 && len(keys)-leftovers >= j.caps.Limit {
+			return fault.New(fault.Rejected, "limit_reached", "find room for a new key of "+j.Key.Account).WithAdvice(
+				"The account holds %d keys, the most that %s allows: %s. Delete one that nobody uses.", len(keys), j.Key.Provider, strings.Join(ids, ", "))
+		}
+	}
+	return nil
+}

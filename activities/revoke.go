@@ -1,0 +1,375 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store"
+)
+
+// RevokeMode says how far a revoke goes.
+type RevokeMode string
+
+// The modes.
+const (
+	// DisableKey makes the provider refuse the key, and can be undone.
+	DisableKey RevokeMode = "disable"
+	// EnableKey undoes it.
+	EnableKey RevokeMode = "enable"
+	// DeleteKey is for good.
+	DeleteKey RevokeMode = "delete"
+)
+
+// RevokeInput asks to revoke keys.
+type RevokeInput struct {
+	Target
+	Keys []Ref      `json:"keys"`
+	Mode RevokeMode `json:"mode"`
+}
+
+// Revoke disables, enables or deletes keys at the provider. Before each call that takes a key away it reads every
+// store again and refuses (Rejected, code "still_staged") a key that is current or pending anywhere, and any key
+// while stores disagree (I1, I8).
+func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return err
+	}
+	for _, r := range in.Keys {
+		if r.KeyID == "" {
+			return fault.New(fault.Rejected, "no_id", "revoke the value "+r.Fingerprint+" of "+j.Key.Name).
+				WithAdvice("Its id at %s is not known. Revoke it by hand: %s", j.Key.Provider, j.provider.Console(j.Key.Account))
+		}
+		switch in.Mode {
+		case EnableKey:
+			err = j.provider.Enable(ctx, j.Key.Account, r.KeyID)
+		case DisableKey:
+			if err = j.mayGo(ctx, r); err == nil {
+				err = j.provider.Disable(ctx, j.Key.Account, r.KeyID)
+			}
+		case DeleteKey:
+			if err = j.mayGo(ctx, r); err == nil {
+				err = j.provider.Delete(ctx, j.Key.Account, r.KeyID)
+			}
+		default:
+			err = fault.New(fault.Internal, "mode", "revoke keys of "+j.Key.Name)
+		}
+		if err != nil {
+			return err
+		}
+		j.audit(ctx, "key revoked", "mode", string(in.Mode), "key_id", r.KeyID, "fingerprint", r.Fingerprint)
+	}
+	return nil
+}
+
+// StillStaged is the code of the fault that refuses to take a key away that applications may need.
+const StillStaged = "still_staged"
+
+// mayGo reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
+// read, and every key while stores disagree.
+func (j *job) mayGo(ctx context.Context, r Ref) error {
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return err
+	}
+	first, err := j.notRead(ctx, r, records)
+	if err != nil {
+		return err
+	}
+	for i, s := range records {
+		if staged(r, s.Pending) {
+			return j.refuse(r, "%s names it as pending.", j.Key.Stores[i])
+		}
+		if c := s.Current; c == nil || !first.is(Ref{KeyID: c.KeyID, Fingerprint: c.Fingerprint}) {
+			return j.refuse(r, "%s and %s do not agree on the current value. Nothing is revoked while stores disagree.", j.Key.Stores[0], j.Key.Stores[i])
+		}
+	}
+	return nil
+}
+
+// notRead refuses a key that is current in a record, or that applications read. It gives what applications read in
+// the first store.
+func (j *job) notRead(ctx context.Context, r Ref, records []store.Snapshot) (first Ref, err error) {
+	for i, s := range records {
+		if staged(r, s.Current) {
+			return first, j.refuse(r, "%s names it as current.", j.Key.Stores[i])
+		}
+		v, err := j.stores[i].Published(ctx, j.path(i))
+		if fault.Is(err, fault.NotFound) {
+			continue
+		} else if err != nil {
+			return first, err
+		}
+		published := Ref{Fingerprint: v.Fingerprint()}
+		if p, err := j.provider.Parse(v); err == nil {
+			published.KeyID = p.KeyID
+		}
+		if r.is(published) {
+			return first, j.refuse(r, "Applications still read it in %s.", j.Key.Stores[i])
+		}
+		if i == 0 {
+			first = published
+		}
+	}
+	return first, nil
+}
+
+func (j *job) refuse(r Ref, format string, args ...any) error {
+	return fault.New(fault.Rejected, StillStaged, "revoke "+r.Name()+" of "+j.Key.Name).WithAdvice("Nothing was revoked. "+format, args...)
+}
+
+// ConfirmInput asks for proof that keys are refused.
+type ConfirmInput struct {
+	Target
+	Keys []Ref `json:"keys"`
+	// New must still be accepted; nil if there is none.
+	New *Ref `json:"new,omitempty"`
+}
+
+// Confirmed is what the provider says about revoked keys.
+type Confirmed struct {
+	// Accepted are the keys that still pass.
+	Accepted []string `json:"accepted,omitempty"`
+	// Unproven are keys whose value nobody has any more, so that their refusal cannot be tried.
+	Unproven   []string `json:"unproven,omitempty"`
+	NewRefused bool     `json:"newRefused,omitempty"`
+}
+
+// Confirm tries every revoked value at the provider: it must be refused. It is the one place where rekey uses an
+// old value, and only after its revoke.
+func (a *Activities) Confirm(ctx context.Context, in ConfirmInput) (Confirmed, error) {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return Confirmed{}, err
+	}
+	var out Confirmed
+	for _, r := range in.Keys {
+		v, found, err := j.value(ctx, r)
+		if err != nil {
+			return out, err
+		}
+		if !found {
+			// No value to try: the provider's list is the proof, if there is one.
+			live, known, err := j.listed(ctx, r)
+			if err != nil {
+				return out, err
+			}
+			switch {
+			case !known:
+				out.Unproven = append(out.Unproven, r.Name())
+			case live:
+				out.Accepted = append(out.Accepted, r.Name())
+			}
+			continue
+		}
+		proof, err := j.provider.Probe(ctx, j.Key.Account, v)
+		if err != nil {
+			return out, err
+		}
+		if proof.Accepted {
+			out.Accepted = append(out.Accepted, r.Name())
+		}
+	}
+	if in.New != nil {
+		refused, err := j.refused(ctx, *in.New)
+		if err != nil {
+			return out, err
+		}
+		out.NewRefused = refused
+	}
+	return out, nil
+}
+
+func (j *job) listed(ctx context.Context, r Ref) (live, known bool, err error) {
+	if !j.caps.List || r.KeyID == "" {
+		return false, false, nil
+	}
+	keys, err := j.provider.List(ctx, j.Key.Account)
+	if err != nil {
+		return false, false, err
+	}
+	return slices.ContainsFunc(keys, func(k providerKey) bool { return k.ID == r.KeyID && !k.Disabled }), true, nil
+}
+
+// RetireInput asks to clear what a rotation leaves.
+type RetireInput struct {
+	Target
+	// Gone are the keys that are revoked; their versions are destroyed and their duties done.
+	Gone []Ref `json:"gone,omitempty"`
+	// Keep is the value that stays.
+	Keep *Ref `json:"keep,omitempty"`
+}
+
+// Retired tells what was cleared.
+type Retired struct {
+	// Swept are the ids of orphans that were deleted: keys with our stamp that stood nowhere.
+	Swept []string `json:"swept,omitempty"`
+	// SweepIn, if set, is how long to wait before the last sweep can be trusted.
+	SweepIn rotation.Duration `json:"sweepIn,omitempty"`
+	// Left are sentences about what a person has to see to.
+	Left []string `json:"left,omitempty"`
+}
+
+// Retire takes the revoked keys out of every record, destroys their versions, gives the claim back, and sweeps
+// orphans. Run within the horizon of the last mint it says when to sweep again, and keeps the claim until then.
+func (a *Activities) Retire(ctx context.Context, in RetireInput) (Retired, error) {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return Retired{}, err
+	}
+	var out Retired
+	for i := range j.stores {
+		if err := j.retire(ctx, i, in.Gone); err != nil {
+			return out, err
+		}
+	}
+	return j.sweep(ctx)
+}
+
+func (j *job) retire(ctx context.Context, i int, gone []Ref) error {
+	isGone := func(id, fingerprint string) bool {
+		return slices.ContainsFunc(gone, Ref{KeyID: id, Fingerprint: fingerprint}.is)
+	}
+	var numbers []string
+	if _, err := j.edit(ctx, i, func(s *store.Snapshot) (bool, error) {
+		numbers = nil
+		for _, r := range gone {
+			if r.Numbers[i] != "" {
+				numbers = append(numbers, r.Numbers[i])
+			}
+		}
+		changed := false
+		for _, stage := range []**store.Version{&s.Previous, &s.Pending} {
+			if v := *stage; v != nil && isGone(v.KeyID, v.Fingerprint) {
+				numbers, *stage, changed = append(numbers, v.Number), nil, true
+			}
+		}
+		duties := slices.DeleteFunc(slices.Clone(s.Duties), func(d store.Duty) bool { return isGone(d.KeyID, d.Fingerprint) })
+		changed = changed || len(duties) != len(s.Duties)
+		s.Duties = duties
+		return changed, nil
+	}); err != nil {
+		return err
+	}
+	slices.Sort(numbers)
+	for _, n := range slices.Compact(numbers) {
+		if err := j.stores[i].Destroy(ctx, j.path(i), n); err != nil {
+			return err
+		}
+		j.audit(ctx, "version destroyed", "store", j.Key.Stores[i].String(), "version", n)
+	}
+	return nil
+}
+
+// sweep deletes the orphans of this key and gives the claim back. Before the horizon has passed since the last
+// attempt it only says how long to wait.
+func (j *job) sweep(ctx context.Context) (Retired, error) {
+	var out Retired
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return out, err
+	}
+	claim := records[0].Claim
+	mine := claim != nil && claim.Install == j.Install && claim.Rotation == j.Rotation
+	if j.caps.List && j.caps.Delete {
+		if mine && !claim.At.IsZero() {
+			if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
+				return Retired{SweepIn: rotation.Duration(rest)}, nil
+			}
+		}
+		keys, err := j.provider.List(ctx, j.Key.Account)
+		if err != nil {
+			return out, err
+		}
+		for _, k := range j.leftovers(keys, records) {
+			if _, err := j.notRead(ctx, Ref{KeyID: k.ID}, records); err != nil {
+				return out, err
+			}
+			if err := j.provider.Delete(ctx, j.Key.Account, k.ID); err != nil {
+				return out, err
+			}
+			j.audit(ctx, "orphan deleted", "key_id", k.ID, "stamp", k.Stamp)
+			out.Swept = append(out.Swept, k.ID)
+		}
+	}
+	if mine {
+		_, err = j.edit(ctx, 0, func(s *store.Snapshot) (bool, error) {
+			if s.Claim == nil || s.Claim.Rotation != j.Rotation {
+				return false, nil
+			}
+			s.Claim = nil
+			return true, nil
+		})
+	}
+	return out, err
+}
+
+// DiscardInput asks to undo what was done before promote.
+type DiscardInput struct {
+	Target
+	// New is the new key, if its create was answered.
+	New *Ref `json:"new,omitempty"`
+	// Minted: rekey made it, so rekey deletes it; a supplied key is a person's.
+	Minted bool `json:"minted,omitempty"`
+}
+
+// Discarded tells what was undone.
+type Discarded struct {
+	Retired
+	// Published: the new value is current in a store, so it cannot be discarded; the way back is a rotation in
+	// reverse. Nothing was changed.
+	Published bool `json:"published,omitempty"`
+}
+
+// Discard deletes the new key at the provider, destroys its pending versions and gives the claim back. It does
+// nothing for a rotation that has done nothing.
+func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, error) {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return Discarded{}, err
+	}
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return Discarded{}, err
+	}
+	var news []Ref
+	if in.New != nil {
+		news = append(news, *in.New)
+	}
+	for i, s := range records {
+		if s.Current != nil && (s.Current.Rotation == j.Rotation && j.Rotation != "" || in.New != nil && staged(*in.New, s.Current)) {
+			return Discarded{Published: true}, nil
+		}
+		if s.Pending != nil && s.Pending.Rotation == j.Rotation {
+			news = merge(news, j.refOf(*s.Pending, i))
+		}
+	}
+	// The key goes first: as long as a record names it, a crash cannot make it an orphan.
+	var out Discarded
+	for _, r := range news {
+		switch {
+		case !in.Minted && r.Stamp == "":
+			out.Left = append(out.Left, fmt.Sprintf("The supplied key %s is not used. It is still live at %s: delete it there: %s", r.Name(), j.Key.Provider, j.provider.Console(j.Key.Account)))
+		case r.KeyID != "":
+			if _, err := j.notRead(ctx, r, records); err != nil {
+				return out, err
+			}
+			if err := j.provider.Delete(ctx, j.Key.Account, r.KeyID); err != nil {
+				return out, err
+			}
+			j.audit(ctx, "new key discarded", "key_id", r.KeyID, "stamp", r.Stamp)
+		}
+	}
+	for i := range j.stores {
+		if err := j.retire(ctx, i, news); err != nil {
+			return out, err
+		}
+	}
+	left := out.Left
+	out.Retired, err = j.sweep(ctx)
+	out.Left = append(left, out.Left...)
+	return out, err
+}

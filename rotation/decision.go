@@ -1,0 +1,180 @@
+package rotation
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Kind is what a person can decide. Each is the name of an Update and of a Signal.
+type Kind string
+
+// The decisions.
+const (
+	// Approve lets the waiting step go on.
+	Approve Kind = "approve"
+	// Reject rolls back instead of going on.
+	Reject Kind = "reject"
+	// KeySupplied says that the new key stands in the first store, as a version that no application reads.
+	KeySupplied Kind = "key-supplied"
+	// KeyRevoked says that the old key was revoked at the provider.
+	KeyRevoked Kind = "key-revoked"
+	// ExtendGrace keeps both keys longer.
+	ExtendGrace Kind = "extend-grace"
+	// FinishGrace ends the grace period now.
+	FinishGrace Kind = "finish-grace"
+	// RollBack returns to the old key.
+	RollBack Kind = "roll-back"
+)
+
+// Kinds gives all decisions.
+func Kinds() []Kind {
+	return []Kind{Approve, Reject, KeySupplied, KeyRevoked, ExtendGrace, FinishGrace, RollBack}
+}
+
+// Message is the payload of a decision, as an Update or as a Signal. It never holds a key: KeySupplied names a
+// version of the store.
+type Message struct {
+	// ID makes a repeated message harmless; empty is allowed.
+	ID string `json:"id,omitempty"`
+	// By is who decides. It is a claim: a workflow cannot see who sent a message.
+	By string `json:"by"`
+	// Why is kept with the rotation's result.
+	Why string `json:"why,omitempty"`
+	// Version is for KeySupplied: the number of the version in the first store; empty means the newest one that
+	// is not current.
+	Version string `json:"version,omitempty"`
+	// For is for ExtendGrace: how much longer.
+	For Duration `json:"for,omitempty"`
+}
+
+// Decision is a message that was taken.
+type Decision struct {
+	Kind Kind `json:"kind"`
+	Message
+	At time.Time `json:"at"`
+}
+
+// Situation is what decides whether a decision fits.
+type Situation struct {
+	Phase Phase
+	// Step is the step of the diagram that a rotation in reverse is at; else the same as Phase.
+	Step Phase
+	// Reverse: the rotation is rolling back.
+	Reverse bool
+	// Irreversible: a step was taken that cannot be undone.
+	Irreversible bool
+	Now          time.Time
+	// GraceUntil and GraceCap are the end of the grace period and the latest end that extensions can reach.
+	GraceUntil, GraceCap time.Time
+}
+
+// Accepts gives the decisions that fit the situation now.
+func (s Situation) Accepts() []Kind {
+	var fits []Kind
+	for _, k := range Kinds() {
+		if s.fits(k) == "" {
+			fits = append(fits, k)
+		}
+	}
+	return fits
+}
+
+// fits gives the reason why a kind of decision does not fit; empty if it does.
+func (s Situation) fits(k Kind) string {
+	only := func(steps ...Phase) string {
+		if slices.Contains(steps, s.Step) {
+			return ""
+		}
+		return fmt.Sprintf("%s is for the phase %s; this rotation is in %s", k, steps[0], s.describe())
+	}
+	switch k {
+	case Approve, Reject:
+		return only(AwaitingApproval)
+	case KeySupplied:
+		return only(AwaitingKey)
+	case KeyRevoked:
+		return only(AwaitingRevocation)
+	case FinishGrace:
+		return only(Grace)
+	case ExtendGrace:
+		return only(Grace, Guard, AwaitingApproval)
+	case RollBack:
+		switch {
+		case s.Phase.Closed():
+			return "this rotation has ended"
+		case s.Reverse:
+			return "this rotation is rolling back already"
+		case s.Irreversible:
+			return "an old key is revoked for good: there is nothing to go back to, and the rotation goes on to its end"
+		}
+		return ""
+	default:
+		return fmt.Sprintf("there is no decision %q", k)
+	}
+}
+
+func (s Situation) describe() string {
+	if s.Step != s.Phase {
+		return fmt.Sprintf("%s (%s)", s.Phase, s.Step)
+	}
+	return string(s.Phase)
+}
+
+// Refusal is a decision that was not taken. Its text tells the sender what to send instead.
+type Refusal struct{ Message string }
+
+func (r *Refusal) Error() string { return r.Message }
+
+// Check tells whether a decision fits now and is complete; a *Refusal says why not.
+func (s Situation) Check(k Kind, m Message) error {
+	if field := m.keyLike(); field != "" {
+		return &Refusal{fmt.Sprintf("the field %q looks like a key. A message is kept for ever: treat that key as leaked, revoke it, and supply another with `starter supply KEY`", field)}
+	}
+	if why := s.fits(k); why != "" {
+		return &Refusal{why}
+	}
+	if m.By == "" {
+		return &Refusal{`say who decides: {"by": "you@example.com", "why": "…"}`}
+	}
+	if slices.Contains([]Kind{Reject, RollBack, ExtendGrace, FinishGrace}, k) && m.Why == "" {
+		return &Refusal{fmt.Sprintf("%s needs a reason: {\"by\": %q, \"why\": \"…\"}", k, m.By)}
+	}
+	if k == ExtendGrace {
+		if m.For <= 0 {
+			return &Refusal{`say how much longer: {"by": "…", "why": "…", "for": "12h"}`}
+		}
+		if !s.GraceCap.IsZero() && !s.GraceUntil.Before(s.GraceCap) {
+			return &Refusal{"the grace period cannot be extended past " + s.GraceCap.Format(time.RFC3339) + " (maxGrace of the policy)"}
+		}
+	}
+	return nil
+}
+
+// Extended is the end of the grace period after an extension by d, within the cap.
+func (s Situation) Extended(d Duration) time.Time {
+	from := s.GraceUntil
+	if from.Before(s.Now) {
+		from = s.Now
+	}
+	until := from.Add(time.Duration(d))
+	if !s.GraceCap.IsZero() && until.After(s.GraceCap) {
+		return s.GraceCap
+	}
+	return until
+}
+
+// keyLike is what the keys of the providers we know look like, and long runs without a space that nothing
+// readable has.
+var keyLike = regexp.MustCompile(`sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{20,}|-----BEGIN|"private_key"|[A-Za-z0-9+/_=-]{48,}`)
+
+// keyLike names the first field that looks like a key.
+func (m Message) keyLike() string {
+	for _, f := range []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}} {
+		if keyLike.MatchString(f.text) {
+			return f.name
+		}
+	}
+	return ""
+}

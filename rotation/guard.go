@@ -1,0 +1,45 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+)
+
+// Use is an answer to "is the old key still in use?".
+type Use string
+
+// The answers.
+const (
+	Unused  Use = "Unused"
+	InUse   Use = "InUse"
+	Unknown Use = "Unknown"
+)
+
+// Signal is what is known about the use of an old key.
+type Signal struct {
+	// Known: the provider answered. Otherwise Message says why not.
+	Known   bool   `json:"known"`
+	Message string `json:"message,omitempty"`
+	// LastUsed is zero if the provider has seen no use.
+	LastUsed time.Time `json:"lastUsed,omitzero"`
+	// Freshness is how old a use may be before the provider shows it.
+	Freshness Duration `json:"freshness,omitempty"`
+	// AskedAt is when the provider was asked.
+	AskedAt time.Time `json:"askedAt"`
+}
+
+// Judge decides from a signal whether an old key is in use. Applications could read the new value from published
+// on, so use before that is no sign of anything. A signal is worth something only when it has had time to show
+// use after published: until then the answer is Unknown.
+func Judge(s Signal, published time.Time, quiet Duration) (Use, string) {
+	if !s.Known {
+		return Unknown, s.Message
+	}
+	if s.LastUsed.After(published) && s.AskedAt.Sub(s.LastUsed) < time.Duration(quiet+s.Freshness) {
+		return InUse, fmt.Sprintf("last used at %s, after the new value was published", s.LastUsed.Format(time.RFC3339))
+	}
+	if seen := s.AskedAt.Sub(published); seen < time.Duration(s.Freshness+quiet) {
+		return Unknown, fmt.Sprintf("the provider shows use with up to %s delay and the new value is out for %s only", s.Freshness, Duration(seen.Truncate(time.Second)))
+	}
+	return Unused, fmt.Sprintf("no use seen in the last %s", quiet)
+}

@@ -1,0 +1,110 @@
+package rotation
+
+import (
+	"slices"
+	"time"
+)
+
+// Phase is where a rotation stands. The diagram in docs/architecture.md shows which follows which.
+type Phase string
+
+// The phases. A rotation that goes in reverse after promote shows RollingBack whatever step it is at.
+const (
+	Prepare            Phase = "prepare"
+	Create             Phase = "create"
+	AwaitingKey        Phase = "awaiting-key"
+	Store              Phase = "store"
+	Verify             Phase = "verify"
+	Promote            Phase = "promote"
+	Grace              Phase = "grace"
+	Guard              Phase = "guard"
+	AwaitingApproval   Phase = "awaiting-approval"
+	Revoke             Phase = "revoke"
+	AwaitingRevocation Phase = "awaiting-revocation"
+	Confirm            Phase = "confirm"
+	Retire             Phase = "retire"
+	Completed          Phase = "completed"
+	RollingBack        Phase = "rolling-back"
+	RolledBack         Phase = "rolled-back"
+)
+
+// Phases gives all phases in the order of the diagram.
+func Phases() []Phase {
+	return []Phase{
+		Prepare, Create, AwaitingKey, Store, Verify, Promote, Grace, Guard, AwaitingApproval, Revoke,
+		AwaitingRevocation, Confirm, Retire, Completed, RollingBack, RolledBack,
+	}
+}
+
+// Closed tells whether a rotation in this phase has ended.
+func (p Phase) Closed() bool { return p == Completed || p == RolledBack }
+
+// Waiting tells whether a rotation in this phase can only go on when a person acts.
+func (p Phase) Waiting() bool {
+	return slices.Contains([]Phase{AwaitingKey, AwaitingApproval, AwaitingRevocation}, p)
+}
+
+// Reason says why a rotation was started.
+type Reason string
+
+// The reasons.
+const (
+	Scheduled Reason = "scheduled"
+	Manual    Reason = "manual"
+	Emergency Reason = "emergency"
+)
+
+// Valid tells whether r is a reason.
+func (r Reason) Valid() bool { return slices.Contains([]Reason{Scheduled, Manual, Emergency}, r) }
+
+// Status is what a rotation tells about itself when asked.
+type Status struct {
+	Key      string `json:"key"`
+	Rotation string `json:"rotation"`
+	Provider string `json:"provider"`
+	Account  string `json:"account"`
+	Tier     Tier   `json:"tier,omitempty"`
+	Reason   Reason `json:"reason"`
+	Phase    Phase  `json:"phase"`
+	// Details is the text that the Temporal UI shows: what happens now, and what a person is asked to do.
+	Details string `json:"details"`
+	// Deadline is when the present wait ends by itself; zero if nothing waits.
+	Deadline time.Time `json:"deadline,omitzero"`
+	// GraceUntil is when both keys stop being kept; zero before grace.
+	GraceUntil time.Time `json:"graceUntil,omitzero"`
+	// Overdue: the deadline has passed and a person is still needed.
+	Overdue bool `json:"overdue,omitempty"`
+	// Accepts are the decisions that would be taken now.
+	Accepts []Kind `json:"accepts,omitempty"`
+	// New is the fingerprint of the new value.
+	New string `json:"new,omitempty"`
+	// Old are the fingerprints of the values to revoke.
+	Old []string `json:"old,omitempty"`
+}
+
+// Result is how a rotation ended. It is the workflow's result, and stands in its memo.
+type Result struct {
+	Key      string `json:"key"`
+	Rotation string `json:"rotation"`
+	Reason   Reason `json:"reason"`
+	// Phase is Completed or RolledBack.
+	Phase Phase `json:"phase"`
+	// Outcome says in a sentence what happened and why.
+	Outcome string `json:"outcome"`
+	// NotDue: nothing had to be done, and nothing was changed.
+	NotDue bool `json:"notDue,omitempty"`
+	// New is the fingerprint of the value that applications read now; empty if nothing changed.
+	New string `json:"new,omitempty"`
+	// Revoked names every key that was revoked: its id at the provider, or its fingerprint.
+	Revoked []string `json:"revoked,omitempty"`
+	// Left lists what a person has to see to, each a sentence that names ids.
+	Left []string `json:"left,omitempty"`
+	// Decisions are the decisions that people took. By is what the sender claimed.
+	Decisions []Decision `json:"decisions,omitempty"`
+	StartedAt time.Time  `json:"startedAt"`
+	EndedAt   time.Time  `json:"endedAt"`
+	// PublishedAt is when applications could read the new value in every store.
+	PublishedAt time.Time `json:"publishedAt,omitzero"`
+	// RevokedAt is when the last old key was seen refused.
+	RevokedAt time.Time `json:"revokedAt,omitzero"`
+}

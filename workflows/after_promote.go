@@ -1,0 +1,294 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// promote makes the incoming value current everywhere, and waits until applications can read it everywhere.
+func (r *rotator) promote() rotation.Phase {
+	r.Promoting = true
+	if r.emergency() {
+		// Nothing ever rolls back to a compromised key.
+		r.Irreversible = true
+	}
+	out, f, ok := do[activities.Promoted](r, changing(), "make the value current everywhere", acts.Promote, activities.PromoteInput{
+		Target: r.target(), To: *r.incoming(), Duties: r.outgoing(),
+	})
+	switch {
+	case !ok && f == nil:
+		return rotation.Promote
+	case f != nil && r.wayBack():
+		r.wish("The promote cannot finish: " + f.text)
+		return rotation.Promote
+	case f != nil:
+		r.stalled(f.text)
+		r.sleep("try to promote again", stallInterval(r.Polls))
+		r.Polls++
+		return rotation.Promote
+	}
+	*r.incoming() = out.To
+	if len(out.Lagging) > 0 {
+		r.stalled("Applications do not read the new value yet in " + strings.Join(out.Lagging, ", ") + ". Nothing is revoked before they do.")
+		r.sleep("look again", pollInterval(r.Polls))
+		r.Polls++
+		return rotation.Promote
+	}
+	r.published(time.Duration(r.Prepared.ReadLag))
+	return rotation.Grace
+}
+
+func (r *rotator) wayBack() bool { return !r.Reverse && !r.Irreversible && len(r.Old) > 0 && !r.Prepared.OldRefused }
+
+// published starts the grace period: applications read the value in every store, the last of them after lag.
+func (r *rotator) published(lag time.Duration) {
+	r.PublishedAt = r.now().Add(lag)
+	r.GraceUntil = r.PublishedAt.Add(time.Duration(r.in.Key.Policy.Grace))
+	switch {
+	case len(r.outgoing()) == 0, r.emergency():
+		r.GraceUntil = r.now()
+	case r.Prepared.OldRefused && !r.Reverse && len(r.Old) == 1:
+		// Nobody can be using a key that is dead already.
+		r.GraceUntil = r.now()
+	}
+}
+
+const maxRecheck = 6 * time.Hour
+
+// grace keeps both keys, and keeps an eye on the new one.
+func (r *rotator) grace() rotation.Phase {
+	if r.Recheck == 0 {
+		r.Recheck = time.Duration(r.in.Key.Policy.Recheck)
+	}
+	until, graceUntil := r.now().Add(r.Recheck), r.GraceUntil
+	recheck := until.Before(r.GraceUntil)
+	if !recheck {
+		until = r.GraceUntil
+	}
+	summary := "grace period: old and new key both work"
+	if recheck {
+		summary += "; look at the new key again"
+	}
+	r.until(summary, until, func() bool { return !r.GraceUntil.Equal(graceUntil) })
+	switch {
+	case r.Wish != nil:
+		return rotation.Grace
+	case !r.now().Before(r.GraceUntil):
+		return rotation.Guard
+	case r.now().Before(until):
+		return rotation.Grace // extended
+	}
+	return r.recheck()
+}
+
+// refusalsUntilBack is how often in a row the new key must be refused before the rotation rolls back by itself.
+const refusalsUntilBack = 3
+
+func (r *rotator) recheck() rotation.Phase {
+	var out activities.Health
+	if f := r.once(asking(), "is the new key still good?", acts.CheckHealth, activities.HealthInput{Target: r.target(), New: *r.incoming(), Old: r.outgoing()}, &out); f != nil {
+		r.stalled("The new key could not be checked: " + f.text)
+		return rotation.Grace
+	}
+	r.stalled("")
+	if out.New && out.Current {
+		r.Refusals, r.Recheck = 0, min(2*r.Recheck, maxRecheck)
+		return rotation.Grace
+	}
+	r.stalled(out.Why)
+	if out.New {
+		return rotation.Grace
+	}
+	r.Refusals++
+	r.Recheck = min(r.Recheck, time.Minute)
+	switch {
+	case r.Refusals < refusalsUntilBack:
+		return rotation.Grace
+	case out.Old && r.wayBack():
+		r.wish(fmt.Sprintf("The new key was refused %d times in a row, and the old one still works. %s", r.Refusals, out.Why))
+		return rotation.Grace
+	default:
+		r.Refusals = 0
+		return r.ask("Both keys are refused, so applications fail now. "+out.Why+" Make one of them work at the provider, or start an emergency rotation after this one. Approve to go on watching.", rotation.Grace)
+	}
+}
+
+// guard asks whether the outgoing keys are still in use.
+func (r *rotator) guard() rotation.Phase {
+	if len(r.outgoing()) == 0 {
+		return rotation.Retire
+	}
+	if r.emergency() || r.Prepared.OldRefused && !r.Reverse {
+		return rotation.Revoke
+	}
+	signals, f, ok := do[[]rotation.Signal](r, asking(), "is the old key still in use?", acts.Guard, activities.GuardInput{Target: r.target(), Old: r.outgoing()})
+	if !ok {
+		if f != nil {
+			return r.unknownUse(f.text)
+		}
+		return rotation.Guard
+	}
+	var unknown []string
+	for i, s := range signals {
+		use, why := rotation.Judge(s, r.PublishedAt, r.in.Key.Policy.Quiet)
+		switch use {
+		case rotation.InUse:
+			return r.inUse(r.outgoing()[i].Name() + ": " + why)
+		case rotation.Unknown:
+			unknown = append(unknown, r.outgoing()[i].Name()+": "+why)
+		}
+	}
+	if len(unknown) > 0 {
+		return r.unknownUse(strings.Join(unknown, "; "))
+	}
+	if r.in.Key.Policy.Approve {
+		return r.approval("The policy wants a person to approve the revoke. The old key is unused.")
+	}
+	return rotation.Revoke
+}
+
+// inUse extends grace until the cap; then a person decides.
+func (r *rotator) inUse(why string) rotation.Phase {
+	s := r.situation()
+	if s.GraceUntil.Before(s.GraceCap) {
+		r.GraceUntil = s.Extended(max(r.in.Key.Policy.Quiet, rotation.Duration(time.Minute)))
+		r.stalled("The old key is still in use, so grace is extended to " + r.GraceUntil.Format(time.RFC3339) + ". " + why)
+		return rotation.Grace
+	}
+	return r.approval("The old key is still in use and grace cannot be extended any more. " + why)
+}
+
+func (r *rotator) unknownUse(why string) rotation.Phase {
+	switch p := r.in.Key.Policy; {
+	case p.UnknownUse != rotation.UnknownTimer:
+		return r.approval("Nobody can tell whether the old key is still in use. " + why)
+	case p.Approve:
+		return r.approval("The policy wants a person to approve the revoke. Whether the old key is in use is not known. " + why)
+	}
+	return rotation.Revoke
+}
+
+// approval asks once for each thing that a person should know: guard looks again after an answer, and what has
+// changed since is asked anew.
+func (r *rotator) approval(question string) rotation.Phase {
+	if r.Approved == question {
+		return rotation.Revoke
+	}
+	return r.ask(question, rotation.Guard)
+}
+
+// revoke takes the outgoing keys away: first so that it can be undone, then for good.
+func (r *rotator) revoke() rotation.Phase {
+	if len(r.outgoing()) == 0 {
+		return rotation.Retire
+	}
+	if r.Prepared.RevokeByHand || slices.ContainsFunc(r.outgoing(), func(o activities.Ref) bool { return o.KeyID == "" }) {
+		return rotation.AwaitingRevocation
+	}
+	soak := time.Duration(r.in.Key.Policy.Soak)
+	if r.Prepared.CanDisable && soak > 0 && !r.emergency() {
+		if !r.Disabled {
+			if next, done := r.takeAway(activities.DisableKey); !done {
+				return next
+			}
+			r.Disabled, r.SoakUntil = true, r.now().Add(soak)
+			r.show()
+		}
+		r.until("the old key is disabled; it can still be enabled again", r.SoakUntil, func() bool { return false })
+		if r.wantsBack() {
+			return rotation.Revoke
+		}
+	}
+	r.Irreversible = true
+	if next, done := r.takeAway(activities.DeleteKey); !done {
+		return next
+	}
+	return rotation.Confirm
+}
+
+func (r *rotator) takeAway(mode activities.RevokeMode) (rotation.Phase, bool) {
+	_, f, ok := do[struct{}](r, changing(), string(mode)+" the old key at the provider", acts.Revoke, activities.RevokeInput{
+		Target: r.target(), Keys: r.outgoing(), Mode: mode,
+	})
+	if f != nil {
+		return r.ask("The old key could not be revoked: "+f.text+" Put that right, then approve to try again.", rotation.Revoke), false
+	}
+	return rotation.Revoke, ok
+}
+
+// awaitingRevocation waits for a person to revoke the outgoing key. Its deadline makes it overdue; there is
+// nothing else that rekey could do.
+func (r *rotator) awaitingRevocation() rotation.Phase {
+	r.waitForPerson(func() bool { return r.Claim != nil })
+	if r.Wish != nil || r.Claim == nil {
+		return rotation.AwaitingRevocation
+	}
+	r.Claim = nil
+	return rotation.Confirm
+}
+
+// confirm proves that the outgoing keys are refused.
+func (r *rotator) confirm() rotation.Phase {
+	if r.PatienceUntil.IsZero() {
+		// A provider's caches live a moment longer than they say.
+		r.PatienceUntil = r.now().Add(time.Duration(r.Prepared.RevocationLag) + 10*time.Second)
+	}
+	out, f, ok := do[activities.Confirmed](r, asking(), "is the old key refused?", acts.Confirm, activities.ConfirmInput{Target: r.target(), Keys: r.outgoing(), New: r.incoming()})
+	switch {
+	case !ok && f == nil:
+		return rotation.Confirm
+	case f != nil:
+		return r.ask("Whether the old key is refused could not be tried: "+f.text+" Approve to try again.", rotation.Confirm)
+	case out.NewRefused && r.Approved == "":
+		return r.ask("The provider refuses the key that applications read. See to it at once; approve to go on.", rotation.Confirm)
+	}
+	if len(out.Accepted) == 0 {
+		for _, name := range out.Unproven {
+			r.Left = append(r.Left, fmt.Sprintf("That %s is refused could not be tried: its value is gone, and the provider has no list.", name))
+		}
+		r.RevokedAt = r.now()
+		for _, o := range r.outgoing() {
+			r.Revoked = append(r.Revoked, o.Name())
+		}
+		return rotation.Retire
+	}
+	accepted := strings.Join(out.Accepted, ", ")
+	if r.now().Before(r.PatienceUntil) {
+		r.stalled("The provider still accepts " + accepted + "; a revoke takes a moment.")
+		r.sleep("ask the provider again", pollInterval(r.Polls))
+		r.Polls++
+		return rotation.Confirm
+	}
+	r.Note = "The provider still accepts " + accepted + ": it was not revoked."
+	if r.Prepared.RevokeByHand {
+		return rotation.AwaitingRevocation
+	}
+	return r.ask(r.Note+" rekey deleted it, yet it works. Revoke it at the provider, then approve to check again.", rotation.Revoke)
+}
+
+// retire clears the stores and sweeps orphans.
+func (r *rotator) retire() rotation.Phase {
+	out, f, ok := do[activities.Retired](r, changing(), "destroy old versions, sweep orphans", acts.Retire, activities.RetireInput{
+		Target: r.target(), Gone: r.outgoing(), Keep: r.incoming(),
+	})
+	switch {
+	case !ok && f == nil:
+		return rotation.Retire
+	case f != nil:
+		return r.ask("The old versions could not be cleared: "+f.text+" Approve to try again.", rotation.Retire)
+	}
+	r.swept(out)
+	if out.SweepIn > 0 {
+		r.sleep("wait until an abandoned mint can no longer take effect", time.Duration(out.SweepIn))
+		return rotation.Retire
+	}
+	if r.Reverse {
+		return rotation.RolledBack
+	}
+	return rotation.Completed
+}

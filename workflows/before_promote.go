@@ -1,0 +1,208 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// prepare looks before anything changes.
+func (r *rotator) prepare() rotation.Phase {
+	out, f, ok := do[activities.Prepared](r, asking(), "look at provider and stores", acts.Prepare, activities.PrepareInput{
+		Target: r.target(), Reason: r.in.Reason, StartedAt: r.StartedAt, TakeOver: r.TakeOver,
+	})
+	if !ok {
+		return r.nothingDone(f)
+	}
+	r.Prepared, r.Old, r.New = out, out.Old, out.New
+	if out.Question != "" {
+		r.TakeOver = true // what the approval grants
+		return r.ask(out.Question, rotation.Prepare)
+	}
+	switch out.Verdict.Work {
+	case rotation.Nothing:
+		r.NotDue, r.Outcome = true, "Not due: "+out.Verdict.Message
+		return rotation.Completed
+	case rotation.Finish:
+		// An earlier rotation published the new value. When is not known for sure, so grace begins again.
+		r.Promoting, r.Irreversible = true, true
+		r.published(0)
+		return rotation.Grace
+	}
+	if out.SupplyByHand {
+		return rotation.AwaitingKey
+	}
+	return rotation.Create
+}
+
+// nothingDone ends a rotation that has changed nothing yet.
+func (r *rotator) nothingDone(f *failure) rotation.Phase {
+	if f != nil {
+		r.Outcome = f.text
+		r.Left = append(r.Left, "Nothing was changed. "+f.text)
+	} else {
+		r.Outcome = r.Wish.Why
+	}
+	return rotation.RolledBack
+}
+
+// create mints and stages. Each attempt is its own activity, because only the answer tells how long to wait.
+func (r *rotator) create() rotation.Phase {
+	for n := 0; ; n++ {
+		var out activities.Created
+		f := r.once(minting(), "mint a key and stage it", acts.Create, activities.CreateInput{
+			Target: r.target(), StartedAt: r.StartedAt, TakeOver: r.TakeOver, NotOurs: r.NotOurs,
+		}, &out)
+		var wait time.Duration
+		switch {
+		case f != nil && f.Unsettled:
+			// The mint may have taken effect, or may yet. The next attempt would find the claim too young anyway.
+			r.stalled(f.text)
+			wait = time.Duration(r.Prepared.Horizon)
+		case f != nil && f.waitable():
+			r.stalled(f.text)
+			wait = stallInterval(n)
+		case f != nil:
+			r.wish("No new key could be made: " + f.text)
+			return rotation.Create
+		case out.Question != "":
+			r.TakeOver, r.NotOurs = true, append(r.NotOurs, out.IDs...)
+			return r.ask(out.Question, rotation.Create)
+		case out.Wait > 0:
+			wait = time.Duration(out.Wait)
+		default:
+			r.stalled("")
+			r.New, r.Minted = out.New, true
+			return r.afterStaging()
+		}
+		if r.sleep("wait until an abandoned mint can no longer take effect", wait) {
+			return rotation.Create
+		}
+	}
+}
+
+// afterStaging leaves out the step that a single store does not need.
+func (r *rotator) afterStaging() rotation.Phase {
+	if len(r.in.Key.Stores) == 1 {
+		return rotation.Verify
+	}
+	return rotation.Store
+}
+
+// awaitingKey waits for a person to supply the new key, and checks what was supplied.
+func (r *rotator) awaitingKey() rotation.Phase {
+	r.waitForPerson(func() bool { return r.Claim != nil })
+	switch {
+	case r.Wish != nil:
+		return rotation.AwaitingKey
+	case r.Claim == nil:
+		if !r.now().Before(r.Deadline) {
+			r.wish(fmt.Sprintf("Nobody supplied a new key until %s.", r.Deadline.Format(time.RFC3339)))
+		}
+		return rotation.AwaitingKey
+	}
+	claim := *r.Claim
+	r.Claim = nil
+	out, f, ok := do[activities.Adopted](r, changing(), "check the supplied key", acts.Adopt, activities.AdoptInput{
+		Target: r.target(), Version: claim.Version, Old: r.Old,
+	})
+	if !ok {
+		if f != nil {
+			r.Note = "The supplied key could not be checked: " + f.text
+		}
+		return rotation.AwaitingKey
+	}
+	if out.Unusable != "" {
+		r.Note = "The supplied key cannot be used: " + out.Unusable
+		return rotation.AwaitingKey
+	}
+	r.New, r.Minted = out.New, false
+	return r.afterStaging()
+}
+
+// store brings the pending value to every other store.
+func (r *rotator) store() rotation.Phase {
+	out, f, ok := do[activities.Ref](r, changing(), "bring the pending value to every store", acts.Store, activities.StoreInput{Target: r.target(), New: *r.New})
+	if !ok {
+		if f != nil {
+			r.wish("The new value cannot be stored everywhere: " + f.text)
+		}
+		return rotation.Store
+	}
+	r.New = &out
+	return rotation.Verify
+}
+
+// verify proves the incoming value. A fresh key may be refused for a while; an old one that is refused cannot be
+// gone back to.
+func (r *rotator) verify() rotation.Phase {
+	if r.PatienceUntil.IsZero() {
+		r.PatienceUntil = r.now().Add(time.Duration(r.Prepared.Propagation))
+	}
+	out, f, ok := do[activities.Verified](r, asking(), "prove the value from every store", acts.Verify, activities.VerifyInput{Target: r.target(), Value: *r.incoming()})
+	if !ok && f == nil {
+		return rotation.Verify
+	}
+	why := out.Why
+	if f != nil {
+		why = f.text
+	}
+	switch {
+	case ok && out.OK:
+		return rotation.Promote
+	case f == nil && !out.Final && r.now().Before(r.PatienceUntil):
+		r.stalled(why + " A new key may take a moment to be known everywhere; asking again.")
+		r.sleep("ask the provider again", pollInterval(r.Polls))
+		r.Polls++
+		return rotation.Verify
+	case r.Reverse:
+		return r.cannotReverse(why)
+	default:
+		r.wish("The new key did not pass: " + why)
+		return rotation.Verify
+	}
+}
+
+// cannotReverse goes forward again: the old key, to which a roll-back would return, does not work.
+func (r *rotator) cannotReverse(why string) rotation.Phase {
+	r.Reverse, r.Irreversible, r.Outcome = false, true, ""
+	r.Left = append(r.Left, "A roll-back was wanted but the old key does not work: "+why)
+	return r.ask("The old key does not work, so rekey does not roll back ("+why+"). Applications keep the new key. "+
+		"See to it that one of them works, then approve: rekey goes on forward and revokes the old key.", rotation.Promote)
+}
+
+// discard undoes what was done before promote.
+func (r *rotator) discard() rotation.Phase {
+	out, f, ok := do[activities.Discarded](r, changing(), "discard the new key", acts.Discard, activities.DiscardInput{
+		Target: r.target(), New: r.New, Minted: r.Minted,
+	})
+	switch {
+	case !ok && f == nil:
+		return rotation.RollingBack
+	case f != nil:
+		r.stalled(f.text)
+		r.sleep("try to discard again", stallInterval(r.Polls))
+		r.Polls++
+		return rotation.RollingBack
+	case out.Published:
+		// A reset workflow can come here although the key is out.
+		r.Promoting = true
+		return r.reverse(rotation.Promote)
+	}
+	r.swept(out.Retired)
+	if out.SweepIn > 0 {
+		r.sleep("wait until an abandoned mint can no longer take effect", time.Duration(out.SweepIn))
+		return rotation.RollingBack
+	}
+	return rotation.RolledBack
+}
+
+func (r *rotator) swept(out activities.Retired) {
+	r.Left = append(r.Left, out.Left...)
+	if len(out.Swept) > 0 {
+		r.Note = "Deleted keys of abandoned attempts: " + strings.Join(out.Swept, ", ")
+	}
+}

@@ -1,0 +1,145 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// descriptions tell in the Temporal UI what a message does and what to send.
+var descriptions = map[rotation.Kind]string{
+	rotation.Approve:     `Lets a rotation in awaiting-approval go on. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.Reject:      `Rolls back a rotation in awaiting-approval. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.KeySupplied: `Says that the new key stands in the first store. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
+	rotation.KeyRevoked:  `Says that the old key is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
+	rotation.ExtendGrace: `Keeps old and new key longer. Input: {"by": "you@example.com", "why": "…", "for": "12h"}`,
+	rotation.FinishGrace: `Ends the grace period now. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.RollBack:    `Returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
+}
+
+// listen registers every handler before the first wait. Updates and signals reach the same take; a cancel is a
+// wish to roll back.
+func (r *rotator) listen(root workflow.Context) {
+	for _, kind := range rotation.Kinds() {
+		// Registration fails only for a handler of the wrong shape.
+		_ = workflow.SetUpdateHandlerWithOptions(r.ctx, string(kind),
+			func(_ workflow.Context, m rotation.Message) (rotation.Status, error) {
+				r.take(kind, m)
+				return r.status(), nil
+			},
+			workflow.UpdateHandlerOptions{
+				Description: descriptions[kind],
+				Validator:   func(_ workflow.Context, m rotation.Message) error { return r.check(kind, m) },
+			})
+		signals := r.signals(kind)
+		workflow.Go(r.ctx, func(ctx workflow.Context) {
+			for {
+				var raw converter.RawValue
+				signals.Receive(ctx, &raw)
+				r.hear(kind, raw.Payload())
+			}
+		})
+	}
+	_ = workflow.SetQueryHandlerWithOptions(r.ctx, StatusQuery, func() (rotation.Status, error) { return r.status(), nil },
+		workflow.QueryHandlerOptions{Description: "Where the rotation stands, what it waits for, and which decisions it would take."})
+	workflow.Go(root, func(ctx workflow.Context) {
+		ctx.Done().Receive(ctx, nil)
+		if r.Irreversible || r.Reverse {
+			r.Note = "Somebody cancelled the workflow; there is no way back any more, so it goes on to its end."
+			r.show()
+			return
+		}
+		r.take(rotation.RollBack, rotation.Message{By: "cancel request", Why: "The workflow was cancelled."})
+	})
+}
+
+func (r *rotator) signals(kind rotation.Kind) workflow.ReceiveChannel {
+	return workflow.GetSignalChannelWithOptions(r.ctx, string(kind), workflow.SignalChannelOptions{Description: descriptions[kind]})
+}
+
+// check refuses a decision before it enters the history.
+func (r *rotator) check(kind rotation.Kind, m rotation.Message) error {
+	if r.repeated(kind, m) {
+		return nil
+	}
+	return r.situation().Check(kind, m)
+}
+
+func (r *rotator) repeated(kind rotation.Kind, m rotation.Message) bool {
+	return m.ID != "" && slices.ContainsFunc(r.Decisions, func(d rotation.Decision) bool { return d.ID == m.ID && d.Kind == kind })
+}
+
+// hear takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
+func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
+	var m rotation.Message
+	if payload != nil {
+		// An empty signal is no message; a text is taken as the name of the sender.
+		if err := converter.GetDefaultDataConverter().FromPayload(payload, &m); err != nil {
+			var by string
+			if converter.GetDefaultDataConverter().FromPayload(payload, &by) != nil {
+				r.Note = fmt.Sprintf("A signal %q could not be read. What it takes: %s", kind, descriptions[kind])
+				r.show()
+				return
+			}
+			m.By = by
+		}
+	}
+	if m.By == "" {
+		m.By = "somebody (signal)"
+	}
+	if m.Why == "" {
+		m.Why = "no reason given"
+	}
+	if err := r.check(kind, m); err != nil {
+		r.Note = fmt.Sprintf("A signal %q was not taken: %s.", kind, err)
+		r.show()
+		return
+	}
+	r.take(kind, m)
+}
+
+// take carries out a decision that check has let through.
+func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
+	if r.repeated(kind, m) {
+		return
+	}
+	d := rotation.Decision{Kind: kind, Message: m, At: r.now()}
+	situation := r.situation()
+	r.Decisions = append(r.Decisions, d)
+	r.Note = ""
+	switch kind {
+	case rotation.Approve:
+		r.Approved, r.Question = r.Question, ""
+	case rotation.Reject, rotation.RollBack:
+		d.Why = fmt.Sprintf("%s (%s)", d.Why, d.By)
+		r.Wish = &d
+	case rotation.KeySupplied, rotation.KeyRevoked:
+		r.Claim = &d
+	case rotation.ExtendGrace:
+		r.GraceUntil = situation.Extended(m.For)
+		if r.Step != rotation.Grace {
+			r.After, r.Question = rotation.Grace, ""
+		}
+	case rotation.FinishGrace:
+		r.GraceUntil = r.now()
+	}
+	r.show()
+}
+
+// drain takes the signals that have come but were not handled yet.
+func (r *rotator) drain() {
+	for _, kind := range rotation.Kinds() {
+		for {
+			var raw converter.RawValue
+			if !r.signals(kind).ReceiveAsync(&raw) {
+				break
+			}
+			r.hear(kind, raw.Payload())
+		}
+	}
+}

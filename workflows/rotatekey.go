@@ -1,0 +1,318 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// Input starts a rotation: the key spec and why. It holds no secrets and no endpoints.
+type Input struct {
+	Key    rotation.Key    `json:"key"`
+	Reason rotation.Reason `json:"reason"`
+	// By and Why are for people who read the history; By is a claim.
+	By  string `json:"by,omitempty"`
+	Why string `json:"why,omitempty"`
+	// Resume is set by the rotation itself when its history grew too long.
+	Resume *State `json:"resume,omitempty"`
+}
+
+// State is all that a rotation knows. It crosses from one run to the next, and names keys by id and fingerprint.
+type State struct {
+	// Step is where the rotation is in the diagram. In reverse it goes through verify, promote, grace, … once
+	// more, with the keys' roles exchanged.
+	Step    rotation.Phase `json:"step"`
+	Reverse bool           `json:"reverse,omitempty"`
+	// Promoting: the new value may be current in a store.
+	Promoting bool `json:"promoting,omitempty"`
+	// Irreversible: a key may be gone for good, or there is nothing to go back to.
+	Irreversible bool `json:"irreversible,omitempty"`
+
+	StartedAt time.Time           `json:"startedAt"`
+	Prepared  activities.Prepared `json:"prepared"`
+	Old       []activities.Ref    `json:"old,omitempty"`
+	New       *activities.Ref     `json:"new,omitempty"`
+	Minted    bool                `json:"minted,omitempty"`
+
+	PublishedAt time.Time `json:"publishedAt,omitzero"`
+	GraceUntil  time.Time `json:"graceUntil,omitzero"`
+	// Recheck is the present interval of the health checks in grace, Refusals how often in a row the new key
+	// was refused there.
+	Recheck  time.Duration `json:"recheck,omitempty"`
+	Refusals int           `json:"refusals,omitempty"`
+	// Disabled: the old keys are disabled at the provider, until SoakUntil.
+	Disabled  bool      `json:"disabled,omitempty"`
+	SoakUntil time.Time `json:"soakUntil,omitzero"`
+	RevokedAt time.Time `json:"revokedAt,omitzero"`
+
+	// PatienceUntil ends the patience of a step with something that takes a moment; Polls counts the questions.
+	PatienceUntil time.Time `json:"patienceUntil,omitzero"`
+	Polls         int       `json:"polls,omitempty"`
+
+	// Question is what a person must approve, After the step that follows, Deadline when the wait ends.
+	Question  string         `json:"question,omitempty"`
+	After     rotation.Phase `json:"after,omitempty"`
+	Deadline  time.Time      `json:"deadline,omitzero"`
+	Reminders int            `json:"reminders,omitempty"`
+	// Approved is the question that was approved last.
+	Approved string   `json:"approved,omitempty"`
+	TakeOver bool     `json:"takeOver,omitempty"`
+	NotOurs  []string `json:"notOurs,omitempty"`
+	// Claim is a person's word that still has to be checked: a supplied version, a revocation.
+	Claim *rotation.Decision `json:"claim,omitempty"`
+
+	// Wish is the wish to roll back that was not carried out yet.
+	Wish *rotation.Decision `json:"wish,omitempty"`
+	// Note explains the latest turn, Stall why the present step does not get on.
+	Note  string `json:"note,omitempty"`
+	Stall string `json:"stall,omitempty"`
+
+	Decisions []rotation.Decision `json:"decisions,omitempty"`
+	Revoked   []string            `json:"revoked,omitempty"`
+	Left      []string            `json:"left,omitempty"`
+	Outcome   string              `json:"outcome,omitempty"`
+	NotDue    bool                `json:"notDue,omitempty"`
+}
+
+// RotateKey replaces one key without downtime, and survives whatever happens half-way. docs/architecture.md has the
+// diagram. It has no timeout; it ends as completed or rolled-back, or waits for a person and says so.
+func RotateKey(ctx workflow.Context, in Input) (rotation.Result, error) {
+	r := newRotator(ctx, in)
+	return r.run()
+}
+
+// acts only names the activities.
+var acts *activities.Activities
+
+// rotator is one run of RotateKey.
+type rotator struct {
+	State
+	in Input
+	// ctx is not cancelled with the workflow: a cancel is a wish to roll back, which takes activities and timers.
+	ctx   workflow.Context
+	id    string
+	steps map[rotation.Phase]func() rotation.Phase
+}
+
+func newRotator(root workflow.Context, in Input) *rotator {
+	ctx, _ := workflow.NewDisconnectedContext(root)
+	r := &rotator{in: in, ctx: ctx, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
+	if in.Resume != nil {
+		r.State = *in.Resume
+	} else {
+		r.State = State{Step: rotation.Prepare, StartedAt: workflow.Now(ctx)}
+	}
+	r.steps = map[rotation.Phase]func() rotation.Phase{
+		rotation.Prepare: r.prepare, rotation.Create: r.create, rotation.AwaitingKey: r.awaitingKey, rotation.Store: r.store,
+		rotation.Verify: r.verify, rotation.Promote: r.promote, rotation.Grace: r.grace, rotation.Guard: r.guard,
+		rotation.AwaitingApproval: r.awaitingApproval, rotation.Revoke: r.revoke, rotation.AwaitingRevocation: r.awaitingRevocation,
+		rotation.Confirm: r.confirm, rotation.Retire: r.retire, rotation.RollingBack: r.discard,
+	}
+	r.listen(root)
+	return r
+}
+
+func (r *rotator) run() (rotation.Result, error) {
+	r.show()
+	for !r.Step.Closed() {
+		if r.shouldContinueAsNew() {
+			return r.continueAsNew()
+		}
+		next := r.steps[r.Step]()
+		if r.Wish != nil && !next.Closed() {
+			next = r.turnBack(next)
+		}
+		r.enter(next)
+	}
+	return r.finish()
+}
+
+// phase is what the world sees of step and direction.
+func (r *rotator) phase() rotation.Phase {
+	if r.Reverse && !r.Step.Closed() {
+		return rotation.RollingBack
+	}
+	return r.Step
+}
+
+// enter moves to a step and shows it.
+func (r *rotator) enter(next rotation.Phase) {
+	if next == r.Step {
+		r.show()
+		return
+	}
+	workflow.GetLogger(r.ctx).Info("Phase", "key", r.in.Key.Name, "rotation", r.id, "from", r.Step, "to", next, "reverse", r.Reverse)
+	before := r.phase()
+	r.Step, r.PatienceUntil, r.Polls, r.Stall = next, time.Time{}, 0, ""
+	if !next.Waiting() {
+		r.Deadline, r.Reminders = time.Time{}, 0
+	}
+	if r.phase() != before {
+		r.upsert(PhaseAttribute.ValueSet(string(r.phase())))
+	}
+	r.show()
+}
+
+func (r *rotator) upsert(updates ...temporal.SearchAttributeUpdate) {
+	// It fails only for attributes that cannot be encoded; ours are strings and times.
+	_ = workflow.UpsertTypedSearchAttributes(r.ctx, updates...)
+}
+
+// turnBack carries out a wish to roll back, if there is still a way back; otherwise it goes on to next.
+func (r *rotator) turnBack(next rotation.Phase) rotation.Phase {
+	wish := *r.Wish
+	r.Wish = nil
+	switch {
+	case r.Reverse || r.Step == rotation.RollingBack || next == rotation.RollingBack:
+		return next
+	case r.Irreversible:
+		r.Note = "There is no way back any more: the rotation goes on to its end. (" + wish.Why + ")"
+		return next
+	case !r.Promoting:
+		r.Outcome = wish.Why
+		return rotation.RollingBack
+	default:
+		r.Outcome = wish.Why
+		return r.reverse(next)
+	}
+}
+
+// reverse begins a rotation in the other direction: the old key is proven, flipped back, both are kept for a
+// grace period, then the new key is revoked.
+func (r *rotator) reverse(next rotation.Phase) rotation.Phase {
+	if len(r.Old) == 0 || r.Prepared.OldRefused {
+		r.Note = "There is no old key that works, so there is nothing to go back to. (" + r.Outcome + ")"
+		r.Outcome = ""
+		return next
+	}
+	if r.Disabled {
+		if _, _, ok := do[struct{}](r, changing(), "enable the old key again", acts.Revoke,
+			activities.RevokeInput{Target: r.target(), Keys: r.Old, Mode: activities.EnableKey}); !ok {
+			r.Note = "The old key is disabled and cannot be enabled again."
+			return next
+		}
+		r.Disabled = false
+	}
+	r.Reverse, r.GraceUntil, r.PublishedAt, r.Question, r.Claim = true, time.Time{}, time.Time{}, "", nil
+	r.Recheck, r.Refusals = 0, 0
+	return rotation.Verify
+}
+
+// incoming is the value that this direction makes current, outgoing what it revokes in the end.
+func (r *rotator) incoming() *activities.Ref {
+	if r.Reverse {
+		return &r.Old[0]
+	}
+	return r.New
+}
+
+func (r *rotator) outgoing() []activities.Ref {
+	if r.Reverse {
+		return []activities.Ref{*r.New}
+	}
+	return r.Old
+}
+
+func (r *rotator) target() activities.Target {
+	return activities.Target{Key: r.in.Key, Rotation: r.id}
+}
+
+func (r *rotator) emergency() bool { return r.in.Reason == rotation.Emergency }
+
+func (r *rotator) now() time.Time { return workflow.Now(r.ctx) }
+
+// wish asks for a roll-back that no person asked for.
+func (r *rotator) wish(why string) {
+	if r.Wish == nil {
+		r.Wish = &rotation.Decision{Kind: rotation.RollBack, Message: rotation.Message{By: "rekey", Why: why}, At: r.now()}
+	}
+}
+
+// wantsBack tells whether a wish to roll back should end a wait.
+func (r *rotator) wantsBack() bool { return r.Wish != nil && !r.Reverse && !r.Irreversible }
+
+// sleep waits for d. It tells whether a wish to roll back ended it early.
+func (r *rotator) sleep(summary string, d time.Duration) bool {
+	r.until(summary, r.now().Add(d), func() bool { return false })
+	return r.wantsBack()
+}
+
+// until waits for a condition, a wish to roll back, or a moment, whichever comes first. A zero moment never comes.
+func (r *rotator) until(summary string, moment time.Time, condition func() bool) {
+	done := func() bool { return condition() || r.wantsBack() }
+	if moment.IsZero() {
+		_ = workflow.Await(r.ctx, done)
+		return
+	}
+	if d := moment.Sub(r.now()); d > 0 {
+		_, _ = workflow.AwaitWithOptions(r.ctx, workflow.AwaitOptions{Timeout: d, TimerOptions: workflow.TimerOptions{Summary: summary}}, done)
+	}
+}
+
+// shouldContinueAsNew: only between steps, and never while somebody's message is being handled.
+func (r *rotator) shouldContinueAsNew() bool {
+	return workflow.GetInfo(r.ctx).GetContinueAsNewSuggested() && workflow.AllHandlersFinished(r.ctx)
+}
+
+func (r *rotator) continueAsNew() (rotation.Result, error) {
+	r.drain()
+	in := r.in
+	state := r.State
+	in.Resume = &state
+	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)
+}
+
+// finish makes the result and puts it where it can be read without a worker.
+func (r *rotator) finish() (rotation.Result, error) {
+	res := rotation.Result{
+		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.Step, Outcome: r.Outcome, NotDue: r.NotDue,
+		Revoked: r.Revoked, Left: r.Left, Decisions: r.Decisions, StartedAt: r.StartedAt, EndedAt: r.now(),
+		PublishedAt: r.PublishedAt, RevokedAt: r.RevokedAt,
+	}
+	if r.Step == rotation.Completed && r.New != nil {
+		res.New = r.New.Fingerprint
+	}
+	if res.Outcome == "" {
+		res.Outcome = fmt.Sprintf("Applications read the new key %s; revoked: %d.", res.New, len(res.Revoked))
+	}
+	_ = workflow.UpsertMemo(r.ctx, map[string]any{ResultMemo: res})
+	// Messages that came too late for anything are answered by the rotation's end.
+	r.drain()
+	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
+	return res, nil
+}
+
+// situation is what decisions are judged by.
+func (r *rotator) situation() rotation.Situation {
+	s := rotation.Situation{
+		Phase: r.phase(), Step: r.Step, Reverse: r.Reverse || r.Step == rotation.RollingBack, Irreversible: r.Irreversible,
+		Now: r.now(), GraceUntil: r.GraceUntil,
+	}
+	if !r.PublishedAt.IsZero() {
+		s.GraceCap = r.PublishedAt.Add(time.Duration(r.in.Key.Policy.MaxGrace))
+	}
+	return s
+}
+
+// status is the answer to the status query and to every Update.
+func (r *rotator) status() rotation.Status {
+	s := rotation.Status{
+		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
+		Phase: r.phase(), Details: r.details(), Deadline: r.Deadline, GraceUntil: r.GraceUntil,
+		Overdue: !r.Deadline.IsZero() && r.now().After(r.Deadline), Accepts: r.situation().Accepts(),
+	}
+	if r.New != nil {
+		s.New = r.New.Fingerprint
+	}
+	for _, o := range r.Old {
+		s.Old = append(s.Old, o.Fingerprint)
+	}
+	slices.Sort(s.Old)
+	return s
+}

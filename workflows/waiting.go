@@ -1,0 +1,62 @@
+package workflows
+
+import (
+	"time"
+
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// reminderInterval is how often a wait for a person is shown anew.
+const reminderInterval = 24 * time.Hour
+
+// ask waits for a person to approve before the rotation goes on with next.
+func (r *rotator) ask(question string, next rotation.Phase) rotation.Phase {
+	r.Question, r.After, r.Deadline, r.Reminders = question, next, time.Time{}, 0
+	return rotation.AwaitingApproval
+}
+
+// awaitingApproval waits for approve, reject or an extension of grace. At the deadline the rotation rolls back, if
+// it can; otherwise it is overdue and goes on asking.
+func (r *rotator) awaitingApproval() rotation.Phase {
+	r.waitForPerson(func() bool { return r.Question == "" })
+	switch {
+	case r.Wish != nil:
+		return rotation.AwaitingApproval
+	case r.Question == "":
+		return r.After
+	}
+	// UnknownNever keeps the old key for ever rather than decide by itself.
+	never := r.After == rotation.Guard && r.in.Key.Policy.UnknownUse == rotation.UnknownNever
+	if !r.now().Before(r.Deadline) && !never && !r.Reverse && !r.Irreversible {
+		r.wish("Nobody approved until " + r.Deadline.Format(time.RFC3339) + ": " + r.Question)
+	}
+	return rotation.AwaitingApproval
+}
+
+// waitForPerson waits until the condition holds, the deadline passes, or it is time for a reminder. The deadline is
+// set once, and shown.
+func (r *rotator) waitForPerson(condition func() bool) {
+	if r.Deadline.IsZero() {
+		r.Deadline = r.now().Add(time.Duration(r.in.Key.Policy.Patience))
+		r.upsert(DeadlineAttribute.ValueSet(r.Deadline))
+		r.show()
+	}
+	moment := r.now().Add(reminderInterval)
+	if r.now().Before(r.Deadline) && r.Deadline.Before(moment) {
+		moment = r.Deadline
+	}
+	r.until("wait for a person", moment, condition)
+	if !condition() && !r.now().Before(moment) {
+		r.Reminders++
+		r.show()
+	}
+}
+
+// stalled says in the details why the present step does not get on; empty when it does.
+func (r *rotator) stalled(why string) {
+	if r.Stall == why {
+		return
+	}
+	r.Stall = why
+	r.show()
+}

@@ -43,7 +43,9 @@ func (r *rotator) promote() rotation.Phase {
 	return rotation.Grace
 }
 
-func (r *rotator) wayBack() bool { return !r.Reverse && !r.Irreversible && len(r.Old) > 0 && !r.Prepared.OldRefused }
+func (r *rotator) wayBack() bool {
+	return !r.Reverse && !r.Irreversible && len(r.Old) > 0 && !r.Prepared.OldRefused
+}
 
 // published starts the grace period: applications read the value in every store, the last of them after lag.
 func (r *rotator) published(lag time.Duration) {
@@ -114,7 +116,7 @@ func (r *rotator) recheck() rotation.Phase {
 		return rotation.Grace
 	default:
 		r.Refusals = 0
-		return r.ask("Both keys are refused, so applications fail now. "+out.Why+" Make one of them work at the provider, or start an emergency rotation after this one. Approve to go on watching.", rotation.Grace)
+		return r.ask(keysRefused, "Both keys are refused, so applications fail now. "+out.Why+" Make one of them work at the provider, or start an emergency rotation after this one. Approve to go on watching.", rotation.Grace)
 	}
 }
 
@@ -147,7 +149,7 @@ func (r *rotator) guard() rotation.Phase {
 		return r.unknownUse(strings.Join(unknown, "; "))
 	}
 	if r.in.Key.Policy.Approve {
-		return r.approval("The policy wants a person to approve the revoke. The old key is unused.")
+		return r.approval(revokePolicy, "The policy wants a person to approve the revoke. The old key is unused.")
 	}
 	return rotation.Revoke
 }
@@ -155,31 +157,34 @@ func (r *rotator) guard() rotation.Phase {
 // inUse extends grace until the cap; then a person decides.
 func (r *rotator) inUse(why string) rotation.Phase {
 	s := r.situation()
-	if s.GraceUntil.Before(s.GraceCap) {
+	if s.GraceUntil.Before(s.GraceCap) && r.Approved != keyInUse {
 		r.GraceUntil = s.Extended(max(r.in.Key.Policy.Quiet, rotation.Duration(time.Minute)))
-		r.stalled("The old key is still in use, so grace is extended to " + r.GraceUntil.Format(time.RFC3339) + ". " + why)
+		r.stalled("The old key is still in use, so grace is extended to " + stamp(r.GraceUntil) + ". " + why)
 		return rotation.Grace
 	}
-	return r.approval("The old key is still in use and grace cannot be extended any more. " + why)
+	return r.approval(keyInUse, "The old key is still in use and grace cannot be extended any more. "+why)
 }
 
 func (r *rotator) unknownUse(why string) rotation.Phase {
 	switch p := r.in.Key.Policy; {
 	case p.UnknownUse != rotation.UnknownTimer:
-		return r.approval("Nobody can tell whether the old key is still in use. " + why)
+		return r.approval(useUnknown, "Nobody can tell whether the old key is still in use. "+why)
 	case p.Approve:
-		return r.approval("The policy wants a person to approve the revoke. Whether the old key is in use is not known. " + why)
+		return r.approval(useUnknown, "The policy wants a person to approve the revoke. Whether the old key is in use is not known. "+why)
 	}
 	return rotation.Revoke
 }
 
-// approval asks once for each thing that a person should know: guard looks again after an answer, and what has
-// changed since is asked anew.
-func (r *rotator) approval(question string) rotation.Phase {
-	if r.Approved == question {
+// approvals from the least to the gravest: who approved a graver one has approved the others.
+var approvals = []subject{revokePolicy, useUnknown, keyInUse}
+
+// approval asks a person before the revoke. Guard looks again after the answer, and asks anew only about what is
+// graver than what was approved.
+func (r *rotator) approval(about subject, question string) rotation.Phase {
+	if slices.Index(approvals, r.Approved) >= slices.Index(approvals, about) {
 		return rotation.Revoke
 	}
-	return r.ask(question, rotation.Guard)
+	return r.ask(about, question, rotation.Guard)
 }
 
 // revoke takes the outgoing keys away: first so that it can be undone, then for good.
@@ -216,7 +221,7 @@ func (r *rotator) takeAway(mode activities.RevokeMode) (rotation.Phase, bool) {
 		Target: r.target(), Keys: r.outgoing(), Mode: mode,
 	})
 	if f != nil {
-		return r.ask("The old key could not be revoked: "+f.text+" Put that right, then approve to try again.", rotation.Revoke), false
+		return r.ask(notRevoked, "The old key could not be revoked: "+f.text+" Put that right, then approve to try again.", rotation.Revoke), false
 	}
 	return rotation.Revoke, ok
 }
@@ -243,9 +248,9 @@ func (r *rotator) confirm() rotation.Phase {
 	case !ok && f == nil:
 		return rotation.Confirm
 	case f != nil:
-		return r.ask("Whether the old key is refused could not be tried: "+f.text+" Approve to try again.", rotation.Confirm)
-	case out.NewRefused && r.Approved == "":
-		return r.ask("The provider refuses the key that applications read. See to it at once; approve to go on.", rotation.Confirm)
+		return r.ask(notRevoked, "Whether the old key is refused could not be tried: "+f.text+" Approve to try again.", rotation.Confirm)
+	case out.NewRefused && r.Approved != keysRefused:
+		return r.ask(keysRefused, "The provider refuses the key that applications read. See to it at once; approve to go on.", rotation.Confirm)
 	}
 	if len(out.Accepted) == 0 {
 		for _, name := range out.Unproven {
@@ -268,7 +273,7 @@ func (r *rotator) confirm() rotation.Phase {
 	if r.Prepared.RevokeByHand {
 		return rotation.AwaitingRevocation
 	}
-	return r.ask(r.Note+" rekey deleted it, yet it works. Revoke it at the provider, then approve to check again.", rotation.Revoke)
+	return r.ask(notRevoked, r.Note+" rekey deleted it, yet it works. Revoke it at the provider, then approve to check again.", rotation.Revoke)
 }
 
 // retire clears the stores and sweeps orphans.
@@ -280,7 +285,7 @@ func (r *rotator) retire() rotation.Phase {
 	case !ok && f == nil:
 		return rotation.Retire
 	case f != nil:
-		return r.ask("The old versions could not be cleared: "+f.text+" Approve to try again.", rotation.Retire)
+		return r.ask(notCleared, "The old versions could not be cleared: "+f.text+" Approve to try again.", rotation.Retire)
 	}
 	r.swept(out)
 	if out.SweepIn > 0 {

@@ -20,7 +20,7 @@ func (r *rotator) prepare() rotation.Phase {
 	r.Prepared, r.Old, r.New = out, out.Old, out.New
 	if out.Question != "" {
 		r.TakeOver = true // what the approval grants
-		return r.ask(out.Question, rotation.Prepare)
+		return r.ask(foreignClaim, out.Question, rotation.Prepare)
 	}
 	switch out.Verdict.Work {
 	case rotation.Nothing:
@@ -70,7 +70,7 @@ func (r *rotator) create() rotation.Phase {
 			return rotation.Create
 		case out.Question != "":
 			r.TakeOver, r.NotOurs = true, append(r.NotOurs, out.IDs...)
-			return r.ask(out.Question, rotation.Create)
+			return r.ask(unprovenKeys, out.Question, rotation.Create)
 		case out.Wait > 0:
 			wait = time.Duration(out.Wait)
 		default:
@@ -170,7 +170,7 @@ func (r *rotator) verify() rotation.Phase {
 func (r *rotator) cannotReverse(why string) rotation.Phase {
 	r.Reverse, r.Irreversible, r.Outcome = false, true, ""
 	r.Left = append(r.Left, "A roll-back was wanted but the old key does not work: "+why)
-	return r.ask("The old key does not work, so rekey does not roll back ("+why+"). Applications keep the new key. "+
+	return r.ask(noWayBack, "The old key does not work, so rekey does not roll back ("+why+"). Applications keep the new key. "+
 		"See to it that one of them works, then approve: rekey goes on forward and revokes the old key.", rotation.Promote)
 }
 

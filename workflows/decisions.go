@@ -114,7 +114,7 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 	r.Note = ""
 	switch kind {
 	case rotation.Approve:
-		r.Approved, r.Question = r.Question, ""
+		r.Approved, r.Question = r.About, ""
 	case rotation.Reject, rotation.RollBack:
 		d.Why = fmt.Sprintf("%s (%s)", d.Why, d.By)
 		r.Wish = &d

@@ -57,11 +57,12 @@ type State struct {
 
 	// Question is what a person must approve, After the step that follows, Deadline when the wait ends.
 	Question  string         `json:"question,omitempty"`
+	About     subject        `json:"about,omitempty"`
 	After     rotation.Phase `json:"after,omitempty"`
 	Deadline  time.Time      `json:"deadline,omitzero"`
 	Reminders int            `json:"reminders,omitempty"`
-	// Approved is the question that was approved last.
-	Approved string   `json:"approved,omitempty"`
+	// Approved is what the last approval was about.
+	Approved subject  `json:"approved,omitempty"`
 	TakeOver bool     `json:"takeOver,omitempty"`
 	NotOurs  []string `json:"notOurs,omitempty"`
 	// Claim is a person's word that still has to be checked: a supplied version, a revocation.

@@ -9,9 +9,24 @@ import (
 // reminderInterval is how often a wait for a person is shown anew.
 const reminderInterval = 24 * time.Hour
 
+// subject is what a question is about. An approval is remembered by it, because the words change with the clock.
+type subject string
+
+const (
+	foreignClaim subject = "foreign-claim"
+	unprovenKeys subject = "unproven-keys"
+	revokePolicy subject = "revoke-policy"
+	useUnknown   subject = "use-unknown"
+	keyInUse     subject = "key-in-use"
+	keysRefused  subject = "keys-refused"
+	noWayBack    subject = "no-way-back"
+	notRevoked   subject = "not-revoked"
+	notCleared   subject = "not-cleared"
+)
+
 // ask waits for a person to approve before the rotation goes on with next.
-func (r *rotator) ask(question string, next rotation.Phase) rotation.Phase {
-	r.Question, r.After, r.Deadline, r.Reminders = question, next, time.Time{}, 0
+func (r *rotator) ask(about subject, question string, next rotation.Phase) rotation.Phase {
+	r.About, r.Question, r.After, r.Deadline, r.Reminders = about, question, next, time.Time{}, 0
 	return rotation.AwaitingApproval
 }
 

@@ -1,0 +1,306 @@
+package providertest
+
+import (
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+)
+
+func claims(b *bench) {
+	c := b.caps
+	switch {
+	case c.Mint && c.Upload:
+		b.Error("Mint and Upload: the engine would not know which to use")
+	case c.Stamps && !(c.List && b.makes()):
+		b.Error("Stamps without List, or without a way to make keys")
+	case c.Upload && !c.Stamps:
+		b.Error("Upload without Stamps: a lost reply could not be settled")
+	case c.RequestTimeout <= 0:
+		b.Error("no RequestTimeout: the horizon would be unknown")
+	case c.Limit < 0 || c.ListLag < 0 || c.Propagation < 0 || c.RevocationLag < 0:
+		b.Error("negative numbers")
+	}
+	if url := b.Provider.Console(b.account); !strings.HasPrefix(url, "https://") {
+		b.Errorf("Console is %q: a person needs a link", url)
+	}
+}
+
+func unclaimed(b *bench) {
+	id, v := b.aKey()
+	before := len(b.Cloud.Journal())
+	ctx := b.Context()
+	for _, m := range []struct {
+		name    string
+		claimed bool
+		call    func() error
+	}{
+		{"Mint", b.caps.Mint, func() error { _, err := b.Provider.Mint(ctx, b.account, b.nextStamp()); return err }},
+		{"Draft", b.caps.Upload, func() error { _, err := b.Provider.Draft(ctx, b.account); return err }},
+		{"Upload", b.caps.Upload, func() error { _, err := b.Provider.Upload(ctx, b.account, b.nextStamp(), v); return err }},
+		{"Complete", b.caps.Upload, func() error { _, err := b.Provider.Complete(b.account, id, v); return err }},
+		{"List", b.caps.List, func() error { _, err := b.Provider.List(ctx, b.account); return err }},
+		{"Disable", b.caps.Disable, func() error { return b.Provider.Disable(ctx, b.account, id) }},
+		{"Enable", b.caps.Disable, func() error { return b.Provider.Enable(ctx, b.account, id) }},
+		{"Delete", b.caps.Delete, func() error { return b.Provider.Delete(ctx, b.account, id) }},
+		{"Usage", b.caps.Usage, func() error { _, err := b.Provider.Usage(ctx, b.account, id); return err }},
+	} {
+		if m.claimed {
+			continue
+		}
+		err := m.call()
+		b.saw(err)
+		if !fault.Is(err, fault.Rejected) || fault.Of(err).Code != "unsupported" {
+			b.Errorf("%s is not claimed, but gives %v and not a Rejected fault with the code unsupported", m.name, err)
+		}
+	}
+	if asked := len(b.Cloud.Journal()) - before; asked > 0 {
+		b.Errorf("%d requests were sent for what is not claimed", asked)
+	}
+}
+
+func newKey(b *bench) {
+	if !b.makes() {
+		// A person's key must do the same, but for the stamp.
+		id, v := b.aKey()
+		b.checkKey(id, v)
+		return
+	}
+	stamp, begin := b.nextStamp(), b.Cloud.Now()
+	m, _, err := b.make(b.Context(), stamp)
+	b.must("make a key", err)
+	b.Advance(b.lag)
+	b.checkKey(m.ID, m.Value)
+	if !b.caps.List {
+		return
+	}
+	k, listed := b.list()[m.ID]
+	if !listed {
+		b.Fatalf("the new key %s is not listed after the list lag", m.ID)
+	}
+	want := ""
+	if b.caps.Stamps {
+		want = stamp
+	}
+	if k.Stamp != want {
+		b.Errorf("the new key is listed with stamp %q, want %q", k.Stamp, want)
+	}
+	if k.Disabled {
+		b.Error("the new key is listed as disabled")
+	}
+	if d := k.CreatedAt.Sub(begin); d < -time.Second || d > time.Second {
+		b.Errorf("the new key is listed as made %v after it was made", d)
+	}
+}
+
+// checkKey: the value is accepted for its account, and tells the id that the provider knows.
+func (b *bench) checkKey(id string, v secret.Value) {
+	b.Helper()
+	p, err := b.Provider.Parse(v)
+	b.saw(p, err)
+	b.must("parse the key's value", err)
+	if p.KeyID != "" && p.KeyID != id {
+		b.Errorf("the value says that it is key %s; the provider says %s", p.KeyID, id)
+	}
+	if p.Account != "" && p.Account != b.account {
+		b.Errorf("the value says that it belongs to %s, not to %s", p.Account, b.account)
+	}
+	if got := b.Cloud.KeyID(p.Value); got != id {
+		b.Errorf("the provider knows the parsed value as key %q, want %q", got, id)
+	}
+	proof := b.probe(p.Value)
+	if !proof.Accepted || proof.Code != "" {
+		b.Errorf("the key is refused (%s)", proof.Code)
+	}
+	if proof.Account != "" && proof.Account != b.account {
+		b.Errorf("the provider says that the key belongs to %s, not to %s", proof.Account, b.account)
+	}
+}
+
+func parseTwice(b *bench) {
+	id, foreign := b.ForeignKey(b.T, b.account)
+	_, own := b.aKey()
+	b.keep(foreign)
+	for _, v := range []secret.Value{foreign, own} {
+		once, err := b.Provider.Parse(v)
+		b.must("parse a value", err)
+		for how, text := range map[string]string{
+			"itself": once.Value.Reveal(), "white space around it": " \t\r\n" + once.Value.Reveal() + "\r\n\n ",
+		} {
+			twice, err := b.Provider.Parse(secret.FromString(text))
+			b.saw(twice, err)
+			if err != nil || !twice.Value.Equal(once.Value) || twice.KeyID != once.KeyID || twice.Account != once.Account {
+				b.Errorf("parsing a parsed value with %s gives something else: %v, %v", how, twice, err)
+			}
+		}
+	}
+	if p, err := b.Provider.Parse(foreign); err != nil || p.KeyID != "" && p.KeyID != id {
+		b.Errorf("a person's key %s is parsed as %q (%v)", id, p.KeyID, err)
+	}
+}
+
+func notAKey(b *bench) {
+	if len(b.NotKeys) == 0 {
+		b.Fatal("the harness names nothing that is not a key")
+	}
+	for sentence, text := range b.NotKeys {
+		_, err := b.Provider.Parse(secret.FromString(text))
+		b.saw(err)
+		f := fault.Of(err)
+		if err == nil || f.Class != fault.Rejected || f.Advice == "" {
+			b.Errorf("%s: Parse gives %v, want a Rejected fault with advice", sentence, err)
+			continue
+		}
+		if len(text) >= leakLength && strings.Contains(err.Error(), text) {
+			b.Errorf("%s: the fault repeats what was given", sentence)
+		}
+	}
+}
+
+func refusedValue(b *bench) {
+	v := b.RefusedValue(b.T, b.account)
+	b.keep(v)
+	if _, err := b.Provider.Parse(v); err != nil {
+		b.Fatalf("the harness's refused value is not well-formed: %v", err)
+	}
+	if proof := b.probe(v); proof.Accepted || proof.Code == "" {
+		b.Errorf("a value that the provider does not know gives %+v, want a refusal with a code", proof)
+	}
+}
+
+func lifeOfAKey(b *bench) {
+	id, v := b.aKey()
+	ctx := b.Context()
+	steps := []struct {
+		claimed  bool
+		name     string
+		do       func() error
+		accepted bool
+		listed   bool
+	}{
+		{b.caps.Disable, "disable", func() error { return b.Provider.Disable(ctx, b.account, id) }, false, true},
+		{b.caps.Disable, "enable", func() error { return b.Provider.Enable(ctx, b.account, id) }, true, true},
+		{b.caps.Delete, "delete", func() error { return b.Provider.Delete(ctx, b.account, id) }, false, false},
+	}
+	for _, s := range steps {
+		if !s.claimed {
+			continue
+		}
+		for _, often := range []string{"once", "twice"} {
+			err := s.do()
+			b.saw(err)
+			b.must(s.name+" a key "+often, err)
+			b.Advance(b.lag)
+			if proof := b.probe(v); proof.Accepted != s.accepted {
+				b.Errorf("after %s (%s) the key's value gives %+v", s.name, often, proof)
+			}
+			if !b.caps.List {
+				continue
+			}
+			k, listed := b.list()[id]
+			if listed != s.listed {
+				b.Errorf("after %s (%s) the key is listed: %v, want %v", s.name, often, listed, s.listed)
+			}
+			if listed && k.Disabled == s.accepted {
+				b.Errorf("after %s (%s) the key is listed as disabled: %v", s.name, often, k.Disabled)
+			}
+		}
+	}
+}
+
+func deleteUnknown(b *bench) {
+	if !b.caps.Delete {
+		return
+	}
+	// An id of the right form that nobody knows: one of another account.
+	id, _ := b.ForeignKey(b.T, b.NewAccount(b.T))
+	if err := b.Provider.Delete(b.Context(), b.account, id); err != nil {
+		b.saw(err)
+		b.Errorf("deleting an unknown key: %v", err)
+	}
+	if _, alive := b.Cloud.LiveKeys()[id]; !alive {
+		b.Error("the key of another account was deleted")
+	}
+}
+
+func foreignKey(b *bench) {
+	id, v := b.ForeignKey(b.T, b.account)
+	b.keep(v)
+	b.Advance(b.lag)
+	b.checkKey(id, v)
+	if !b.caps.List {
+		return
+	}
+	if k, listed := b.list()[id]; !listed || k.Stamp != "" {
+		b.Errorf("a person's key is listed: %v, with stamp %q", listed, k.Stamp)
+	}
+}
+
+func unknownAccount(b *bench) {
+	if !b.caps.List || b.UnknownAccount == "" {
+		return
+	}
+	keys, err := b.Provider.List(b.Context(), b.UnknownAccount)
+	b.saw(keys, err)
+	if !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.AccessDenied) {
+		b.Errorf("the keys of an unknown account are %v, %v", keys, err)
+	}
+}
+
+func fullAccount(b *bench) {
+	if b.caps.Limit == 0 || !b.makes() {
+		return
+	}
+	for range b.caps.Limit {
+		_, v := b.ForeignKey(b.T, b.account)
+		b.keep(v)
+	}
+	_, _, err := b.make(b.Context(), b.nextStamp())
+	f := fault.Of(err)
+	if !fault.Is(err, fault.Rejected) || f.Unsettled || f.Advice == "" {
+		b.Errorf("one key more than the limit gives %v, want a settled Rejected fault with advice", err)
+	}
+}
+
+func drafts(b *bench) {
+	if !b.caps.Upload {
+		return
+	}
+	m, draft, err := b.make(b.Context(), b.nextStamp())
+	b.must("make a key", err)
+	if _, err := b.Provider.Parse(draft); !fault.Is(err, fault.Rejected) {
+		b.Errorf("a draft is taken for a key: %v", err)
+	}
+	again, err := b.Provider.Complete(b.account, m.ID, draft)
+	b.saw(again, err)
+	if err != nil || !again.Equal(m.Value) {
+		b.Errorf("completing the draft again gives another value (%v)", err)
+	}
+	other := b.NewAccount(b.T)
+	before := b.calls(Upload)
+	_, uploadErr := b.Provider.Upload(b.Context(), other, b.nextStamp(), draft)
+	_, completeErr := b.Provider.Complete(other, m.ID, draft)
+	b.saw(uploadErr, completeErr)
+	if !fault.Is(uploadErr, fault.Rejected) || !fault.Is(completeErr, fault.Rejected) || b.calls(Upload) != before {
+		b.Errorf("a draft is good for another account: %v, %v", uploadErr, completeErr)
+	}
+}
+
+func usage(b *bench) {
+	if !b.caps.Usage {
+		return
+	}
+	id, v := b.aKey()
+	before := b.calls(Probe)
+	u, err := b.Provider.Usage(b.Context(), b.account, id)
+	b.saw(u, err)
+	b.keep(v)
+	b.must("ask for the last use", err)
+	if u.Freshness <= 0 {
+		b.Error("the answer does not say how fresh it is")
+	}
+	if b.calls(Probe) != before {
+		b.Error("asking for the last use used the key")
+	}
+}

@@ -1,0 +1,184 @@
+package googlesa
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/iam/admin/apiv1/adminpb"
+
+	"github.com/rekeyhq/rekey/provider"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+)
+
+// accountName is the resource name of an account. The wildcard project is the last resort: with it Google answers
+// 403 instead of 404 for what does not exist (Google's reference).
+func (p *Provider) accountName(account, what string) (string, error) {
+	if !emailForm.MatchString(account) {
+		return "", fault.New(fault.Rejected, "bad_account", p.doing(what)).WithAdvice("The account must be the email of a service account: name@project.iam.gserviceaccount.com.")
+	}
+	project := projectOf(account)
+	if project == "" {
+		project = "-"
+	}
+	return "projects/" + project + "/serviceAccounts/" + account, nil
+}
+
+func (p *Provider) keyName(account, keyID, what string) (string, error) {
+	name, err := p.accountName(account, what)
+	if err != nil {
+		return "", err
+	}
+	// An id ends up in a path: nothing but an id may.
+	if !keyIDForm.MatchString(keyID) {
+		return "", fault.New(fault.Rejected, "bad_key_id", p.doing(what)).WithAdvice("A key id of Google has 40 digits and letters a-f.")
+	}
+	return name + "/keys/" + keyID, nil
+}
+
+// List gives the user-managed keys. In the mode Upload it asks for the certificate of each uploaded key, whose
+// common name is our stamp; an answer without all stamps would make our keys look foreign, so it is an error.
+func (p *Provider) List(ctx context.Context, account string) ([]provider.Key, error) {
+	what := "list keys of " + account
+	name, err := p.accountName(account, what)
+	if err != nil {
+		return nil, err
+	}
+	listing, done := p.bounded(ctx)
+	defer done()
+	answer, err := p.iam.ListServiceAccountKeys(listing, &adminpb.ListServiceAccountKeysRequest{
+		Name: name, KeyTypes: []adminpb.ListServiceAccountKeysRequest_KeyType{adminpb.ListServiceAccountKeysRequest_USER_MANAGED},
+	})
+	if err != nil {
+		return nil, p.fault(err, what, account, reads)
+	}
+	var keys []provider.Key
+	for _, k := range answer.GetKeys() {
+		key := provider.Key{ID: k.GetName()[strings.LastIndexByte(k.GetName(), '/')+1:], CreatedAt: k.GetValidAfterTime().AsTime(), Disabled: k.GetDisabled()}
+		// Google says of a key without expiry that it ends with the year 9999.
+		if until := k.GetValidBeforeTime().AsTime(); k.GetValidBeforeTime() != nil && until.Year() < 9999 {
+			key.ExpiresAt = until
+		}
+		if p.opts.Mode == Upload && k.GetKeyOrigin() == adminpb.ServiceAccountKeyOrigin_USER_PROVIDED {
+			if key.Stamp, err = p.stamp(ctx, k.GetName(), what, account); err != nil {
+				return nil, err
+			}
+			if key.Stamp != "" {
+				// The certificate was dated back.
+				key.CreatedAt = key.CreatedAt.Add(clockSkew)
+			}
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// stamp reads the common name of a key's certificate. A key that is listed but cannot be had is just being made
+// or deleted; it has no stamp for now.
+func (p *Provider) stamp(ctx context.Context, name, what, account string) (string, error) {
+	ctx, done := p.bounded(ctx)
+	defer done()
+	k, err := p.iam.GetServiceAccountKey(ctx, &adminpb.GetServiceAccountKeyRequest{
+		Name: name, PublicKeyType: adminpb.ServiceAccountPublicKeyType_TYPE_X509_PEM_FILE,
+	})
+	if err != nil {
+		f := p.fault(err, what, account, reads)
+		if fault.Is(f, fault.NotFound) {
+			return "", nil
+		}
+		return "", f
+	}
+	block, _ := pem.Decode(k.GetPublicKeyData())
+	if block == nil {
+		return "", nil
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		// Somebody else's key in a form that we do not read.
+		return "", nil
+	}
+	if _, ours := rotation.ParseStamp(cert.Subject.CommonName); !ours {
+		return "", nil
+	}
+	return cert.Subject.CommonName, nil
+}
+
+// Mint lets Google make a key; only in the mode Create. Google keeps no stamp. It sends one request.
+func (p *Provider) Mint(ctx context.Context, account, stamp string) (provider.Minted, error) {
+	if p.opts.Mode != Create {
+		return p.Unsupported.Mint(ctx, account, stamp)
+	}
+	what := "create a key of " + account
+	name, err := p.accountName(account, what)
+	if err != nil {
+		return provider.Minted{}, err
+	}
+	ctx, done := p.bounded(ctx)
+	defer done()
+	k, err := p.iam.CreateServiceAccountKey(ctx, &adminpb.CreateServiceAccountKeyRequest{
+		Name:           name,
+		PrivateKeyType: adminpb.ServiceAccountPrivateKeyType_TYPE_GOOGLE_CREDENTIALS_FILE,
+		KeyAlgorithm:   adminpb.ServiceAccountKeyAlgorithm_KEY_ALG_RSA_2048,
+	})
+	if err != nil {
+		return provider.Minted{}, p.fault(err, what, account, creates)
+	}
+	parsed, err := p.Parse(secret.New(k.GetPrivateKeyData()))
+	if err != nil || parsed.Account != account || !strings.HasSuffix(k.GetName(), "/keys/"+parsed.KeyID) {
+		// The key exists, but what came with it is not its file.
+		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer is not a key file of this account. A key without an owner may stand there now: look at %s.", p.Console(account))
+		f.Unsettled = true
+		return provider.Minted{}, f
+	}
+	return provider.Minted{ID: parsed.KeyID, Value: parsed.Value}, nil
+}
+
+// Disable makes Google refuse the key until Enable. A NotFound fault says that there is no such key.
+func (p *Provider) Disable(ctx context.Context, account, keyID string) error {
+	return p.change(ctx, "disable", account, keyID, func(ctx context.Context, name string) error {
+		return p.iam.DisableServiceAccountKey(ctx, &adminpb.DisableServiceAccountKeyRequest{Name: name})
+	})
+}
+
+// Enable takes Disable back. A NotFound fault says that there is no such key.
+func (p *Provider) Enable(ctx context.Context, account, keyID string) error {
+	return p.change(ctx, "enable", account, keyID, func(ctx context.Context, name string) error {
+		return p.iam.EnableServiceAccountKey(ctx, &adminpb.EnableServiceAccountKeyRequest{Name: name})
+	})
+}
+
+// Delete removes the key for good. Access tokens that were issued before live on for up to an hour (Google's docs).
+func (p *Provider) Delete(ctx context.Context, account, keyID string) error {
+	err := p.change(ctx, "delete", account, keyID, func(ctx context.Context, name string) error {
+		return p.iam.DeleteServiceAccountKey(ctx, &adminpb.DeleteServiceAccountKeyRequest{Name: name})
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+func (p *Provider) change(ctx context.Context, verb, account, keyID string, request func(context.Context, string) error) error {
+	what := verb + " key " + keyID + " of " + account
+	if !keyIDForm.MatchString(keyID) {
+		// Whatever it is, it may be a secret that went astray.
+		what = verb + " a key of " + account
+	}
+	name, err := p.keyName(account, keyID, what)
+	if err != nil {
+		return err
+	}
+	ctx, done := p.bounded(ctx)
+	defer done()
+	if err := request(ctx, name); err != nil {
+		return p.fault(err, what, account, changes)
+	}
+	return nil
+}
+
+// clockSkew is how far certificates are dated back, so that Google takes them although our clock is ahead.
+const clockSkew = 10 * time.Minute

@@ -1,0 +1,140 @@
+// Package config reads rekey.yaml: strictly, all of it or nothing. It tells file, line and column of everything
+// that is wrong, and what was expected.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+// DefaultFile is the file that is read where none is named.
+const DefaultFile = "rekey.yaml"
+
+// Config is a rekey.yaml that makes sense.
+type Config struct {
+	// Install is the id of this rekey installation.
+	Install   string
+	Providers map[string]Provider
+	Stores    map[string]Store
+	Keys      []rotation.Key
+}
+
+// Provider is how the worker reaches a provider. Durations that are 0 are the adapter's own default.
+type Provider struct {
+	Type         string
+	Mode         string
+	Endpoint     string
+	TokenURL     string
+	Organization string
+
+	RequestTimeout time.Duration
+	ListLag        *time.Duration
+	Propagation    *time.Duration
+	RevocationLag  *time.Duration
+	accounts       []string
+}
+
+// Store is how the worker reaches a store.
+type Store struct {
+	Type     string
+	Project  string
+	Readers  string
+	Dir      string
+	Identity string
+	Endpoint string
+
+	RequestTimeout time.Duration
+	ReadLag        *time.Duration
+	paths          []string
+}
+
+// The types of providers and stores.
+const (
+	OpenAI               = "openai"
+	GoogleServiceAccount = "google-service-account"
+	GoogleSecretManager  = "google-secret-manager"
+	Local                = "local"
+)
+
+// Problem is one thing that is wrong with a file.
+type Problem struct {
+	File         string
+	Line, Column int
+	Message      string
+}
+
+func (p Problem) Error() string {
+	if p.Line == 0 {
+		return fmt.Sprintf("%s: %s", p.File, p.Message)
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Message)
+}
+
+// Problems is everything that is wrong with a file; nothing of it was used.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i, one := range p {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads a file. Whatever is wrong with it comes back as Problems.
+func Load(name string) (*Config, error) {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, Problems{{File: name, Message: "there is no such file. Name one with --config, or see docs/configuration.md for an example"}}
+	} else if err != nil {
+		return nil, Problems{{File: name, Message: "the file cannot be read: " + errors.Unwrap(err).Error()}}
+	}
+	return Parse(name, text)
+}
+
+// Key finds a key by name.
+func (c *Config) Key(name string) (rotation.Key, bool) {
+	i := slices.IndexFunc(c.Keys, func(k rotation.Key) bool { return k.Name == name })
+	if i < 0 {
+		return rotation.Key{}, false
+	}
+	return c.Keys[i], true
+}
+
+// Allow refuses a key spec whose account or paths this file names nowhere (AccessDenied): whoever can start a
+// workflow must not be able to point the worker's credentials at something else.
+func (c *Config) Allow(k rotation.Key) error {
+	deny := func(what, name, where string) error {
+		return fault.New(fault.AccessDenied, "not_allowed", fmt.Sprintf("use %s %q of %s for key %s", what, name, where, k.Name)).
+			WithAdvice("This worker's rekey.yaml does not name it: neither a key nor a list of allowed %ss there has it.", what)
+	}
+	if !rotation.ValidKeyName(k.Name) {
+		return deny("key name", k.Name, k.Provider)
+	}
+	used := func(match func(rotation.Key) bool) bool { return slices.ContainsFunc(c.Keys, match) }
+	if !used(func(o rotation.Key) bool { return o.Provider == k.Provider && o.Account == k.Account }) &&
+		!matches(c.Providers[k.Provider].accounts, k.Account) {
+		return deny("account", k.Account, k.Provider)
+	}
+	for _, l := range k.Stores {
+		if !used(func(o rotation.Key) bool { return slices.Contains(o.Stores, l) }) && !matches(c.Stores[l.Store].paths, l.Path) {
+			return deny("path", l.Path, l.Store)
+		}
+	}
+	return nil
+}
+
+func matches(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, err := path.Match(p, name)
+		return err == nil && ok
+	})
+}

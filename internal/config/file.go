@@ -1,0 +1,72 @@
+package config
+
+// The types below are rekey.yaml as people write it: every value is text, so that what is wrong with one is said
+// with its line and column and in our own words. docs/configuration.md describes the fields.
+
+type file struct {
+	Install   string                  `yaml:"install"`
+	Providers map[string]fileProvider `yaml:"providers"`
+	Stores    map[string]fileStore    `yaml:"stores"`
+	Tiers     map[string]filePolicy   `yaml:"tiers"`
+	Keys      []fileKey               `yaml:"keys"`
+}
+
+type fileProvider struct {
+	Type string `yaml:"type"`
+	// google-service-account
+	Mode     string `yaml:"mode"`
+	TokenURL string `yaml:"token_url"`
+	// openai
+	Organization string `yaml:"organization"`
+
+	Endpoint       string `yaml:"endpoint"`
+	RequestTimeout string `yaml:"request_timeout"`
+	ListLag        string `yaml:"list_lag"`
+	Propagation    string `yaml:"propagation"`
+	RevocationLag  string `yaml:"revocation_lag"`
+	// Accounts may be used besides those that the keys below name; a * stands for any text without a slash.
+	Accounts []string `yaml:"accounts"`
+}
+
+type fileStore struct {
+	Type string `yaml:"type"`
+	// google-secret-manager
+	Project string `yaml:"project"`
+	Readers string `yaml:"readers"`
+	// local
+	Dir      string `yaml:"dir"`
+	Identity string `yaml:"identity"`
+
+	Endpoint       string `yaml:"endpoint"`
+	RequestTimeout string `yaml:"request_timeout"`
+	ReadLag        string `yaml:"read_lag"`
+	// Paths may be used besides those that the keys below name; a * stands for any text without a slash.
+	Paths []string `yaml:"paths"`
+}
+
+type filePolicy struct {
+	Period      string `yaml:"period"`
+	Grace       string `yaml:"grace"`
+	MaxGrace    string `yaml:"max_grace"`
+	Quiet       string `yaml:"quiet"`
+	UnknownUse  string `yaml:"unknown_use"`
+	Approve     *bool  `yaml:"approve"`
+	Soak        string `yaml:"soak"`
+	Patience    string `yaml:"patience"`
+	Recheck     string `yaml:"recheck"`
+	StepTimeout string `yaml:"step_timeout"`
+}
+
+type fileKey struct {
+	Name     string         `yaml:"name"`
+	Provider string         `yaml:"provider"`
+	Account  string         `yaml:"account"`
+	Stores   []fileLocation `yaml:"stores"`
+	Tier     string         `yaml:"tier"`
+	Policy   filePolicy     `yaml:"policy"`
+}
+
+type fileLocation struct {
+	Store string `yaml:"store"`
+	Path  string `yaml:"path"`
+}

@@ -1,0 +1,352 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// Parse reads the text of a file; name is for messages, and relative paths in it start at its folder.
+func Parse(name string, text []byte) (*Config, error) {
+	var f file
+	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+		return nil, Problems{yamlProblem(name, err)}
+	}
+	tree, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, Problems{yamlProblem(name, err)}
+	}
+	c := &check{name: name, tree: tree, file: f, out: &Config{Providers: map[string]Provider{}, Stores: map[string]Store{}}}
+	c.run()
+	if len(c.problems) > 0 {
+		slices.SortStableFunc(c.problems, func(a, b Problem) int { return a.Line - b.Line })
+		return nil, c.problems
+	}
+	return c.out, nil
+}
+
+// yamlProblem says in one line what the YAML library found.
+func yamlProblem(name string, err error) Problem {
+	p := Problem{File: name, Message: "this is not YAML that rekey can read"}
+	var e yaml.Error
+	if !errors.As(err, &e) {
+		return p
+	}
+	p.Message = e.GetMessage()
+	if t := e.GetToken(); t != nil && t.Position != nil {
+		p.Line, p.Column = t.Position.Line, t.Position.Column
+		var unknown *yaml.UnknownFieldError
+		if errors.As(err, &unknown) {
+			p.Message = fmt.Sprintf("there is no field %q here; docs/configuration.md lists the fields", t.Value)
+		}
+	}
+	return p
+}
+
+// check turns a file into a Config and collects everything that is wrong with it.
+type check struct {
+	name     string
+	tree     *ast.File
+	file     file
+	out      *Config
+	problems Problems
+}
+
+// at is a place in the file: "$.keys[0].tier".
+type at string
+
+func (a at) field(name string) at { return a + at("."+name) }
+func (a at) index(i int) at       { return a + at(fmt.Sprintf("[%d]", i)) }
+
+// entry is a member of a map whose name people chose.
+func (a at) entry(name string) at { return a + at(".'"+strings.ReplaceAll(name, "'", "\\'")+"'") }
+
+// problem notes what is wrong at a place, or at the nearest place around it that the file has.
+func (c *check) problem(where at, format string, args ...any) {
+	p := Problem{File: c.name, Message: fmt.Sprintf("%s: %s", strings.TrimPrefix(strings.ReplaceAll(string(where), "'", ""), "$."), fmt.Sprintf(format, args...))}
+	for place := string(where); ; {
+		if found, err := yaml.PathString(place); err == nil {
+			if node, err := found.FilterFile(c.tree); err == nil && node != nil && node.GetToken() != nil {
+				position := node.GetToken().Position
+				p.Line, p.Column = position.Line, position.Column
+				break
+			}
+		}
+		cut := strings.LastIndexAny(place, ".[")
+		if cut <= 0 {
+			break
+		}
+		place = place[:cut]
+	}
+	c.problems = append(c.problems, p)
+}
+
+func (c *check) run() {
+	switch {
+	case c.file.Install == "":
+		c.problem("$.install", "missing; expected six characters a-z, 0-9 that no other rekey installation has")
+	case !rotation.ValidInstall(c.file.Install):
+		c.problem("$.install", "%q is no install id; expected six characters a-z, 0-9", c.file.Install)
+	}
+	c.out.Install = c.file.Install
+	for _, name := range slices.Sorted(maps.Keys(c.file.Providers)) {
+		c.provider(name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.file.Stores)) {
+		c.store(name)
+	}
+	for _, tier := range slices.Sorted(maps.Keys(c.file.Tiers)) {
+		if !rotation.Tier(tier).Valid() {
+			c.problem(at("$.tiers").entry(tier), "there is no such tier; expected %s", oneOf(rotation.Tiers()))
+		}
+	}
+	names := map[string]bool{}
+	for i := range c.file.Keys {
+		c.key(i, names)
+	}
+}
+
+func (c *check) provider(name string) {
+	f, where := c.file.Providers[name], at("$.providers").entry(name)
+	p := Provider{Type: f.Type, Mode: f.Mode, Organization: f.Organization, accounts: f.Accounts}
+	c.choice(where.field("type"), f.Type, true, OpenAI, GoogleServiceAccount)
+	c.only(where, "mode", f.Mode, f.Type, GoogleServiceAccount)
+	c.only(where, "token_url", f.TokenURL, f.Type, GoogleServiceAccount)
+	c.only(where, "organization", f.Organization, f.Type, OpenAI)
+	c.choice(where.field("mode"), f.Mode, false, "upload", "create")
+	if f.Type == GoogleServiceAccount {
+		p.Endpoint = f.Endpoint // host:port of gRPC
+	} else {
+		p.Endpoint = c.url(where.field("endpoint"), f.Endpoint)
+	}
+	p.TokenURL = c.url(where.field("token_url"), f.TokenURL)
+	p.RequestTimeout = c.positive(where.field("request_timeout"), f.RequestTimeout)
+	p.ListLag = c.optional(where.field("list_lag"), f.ListLag)
+	p.Propagation = c.optional(where.field("propagation"), f.Propagation)
+	p.RevocationLag = c.optional(where.field("revocation_lag"), f.RevocationLag)
+	c.patterns(where.field("accounts"), f.Accounts)
+	c.out.Providers[name] = p
+}
+
+func (c *check) store(name string) {
+	f, where := c.file.Stores[name], at("$.stores").entry(name)
+	s := Store{Type: f.Type, Project: f.Project, Readers: f.Readers, Endpoint: f.Endpoint, paths: f.Paths}
+	c.choice(where.field("type"), f.Type, true, GoogleSecretManager, Local)
+	for _, o := range []struct{ field, value string }{{"project", f.Project}, {"readers", f.Readers}, {"endpoint", f.Endpoint}} {
+		c.only(where, o.field, o.value, f.Type, GoogleSecretManager)
+	}
+	c.only(where, "dir", f.Dir, f.Type, Local)
+	c.only(where, "identity", f.Identity, f.Type, Local)
+	c.choice(where.field("readers"), f.Readers, false, "alias", "latest")
+	if f.Type == GoogleSecretManager && f.Project == "" {
+		c.problem(where.field("project"), "missing; expected the id of the Google Cloud project that holds the secrets")
+	}
+	if f.Type == Local {
+		s.Dir, s.Identity = c.filePath(where.field("dir"), f.Dir), c.filePath(where.field("identity"), f.Identity)
+	}
+	s.RequestTimeout = c.positive(where.field("request_timeout"), f.RequestTimeout)
+	s.ReadLag = c.optional(where.field("read_lag"), f.ReadLag)
+	c.patterns(where.field("paths"), f.Paths)
+	c.out.Stores[name] = s
+}
+
+// filePath makes a path that is relative to the folder of rekey.yaml absolute.
+func (c *check) filePath(where at, name string) string {
+	if name == "" {
+		c.problem(where, "missing; expected a path, from the folder of %s", filepath.Base(c.name))
+		return ""
+	}
+	if filepath.IsAbs(name) {
+		return filepath.Clean(name)
+	}
+	return filepath.Join(filepath.Dir(c.name), name)
+}
+
+func (c *check) key(i int, names map[string]bool) {
+	f, where := c.file.Keys[i], at("$.keys").index(i)
+	switch {
+	case f.Name == "":
+		c.problem(where.field("name"), "missing; every key has a name")
+	case !rotation.ValidKeyName(f.Name):
+		c.problem(where.field("name"), "%q cannot name a key; expected 1 to %d characters a-z, 0-9 and inner hyphens", f.Name, rotation.MaxKeyName)
+	case names[f.Name]:
+		c.problem(where.field("name"), "another key is called %q already", f.Name)
+	}
+	names[f.Name] = true
+	k := rotation.Key{Name: f.Name, Provider: f.Provider, Account: f.Account, Tier: rotation.Tier(f.Tier)}
+	c.reference(where.field("provider"), "provider", f.Provider, slices.Sorted(maps.Keys(c.file.Providers)))
+	if f.Account == "" {
+		c.problem(where.field("account"), "missing; expected what the provider keeps keys of: a service account's email, an OpenAI project (proj_…)")
+	}
+	if len(f.Stores) == 0 {
+		c.problem(where.field("stores"), "missing; expected at least one {store: …, path: …}")
+	}
+	for n, l := range f.Stores {
+		place := where.field("stores").index(n)
+		c.reference(place.field("store"), "store", l.Store, slices.Sorted(maps.Keys(c.file.Stores)))
+		if l.Path == "" {
+			c.problem(place.field("path"), "missing; expected the name of the secret in the store")
+		}
+		location := rotation.Location{Store: l.Store, Path: l.Path}
+		for _, other := range append(slices.Clone(c.out.Keys), k) {
+			if slices.Contains(other.Stores, location) {
+				c.problem(place, "%s holds key %s already; two keys cannot share a path", location, other.Name)
+			}
+		}
+		k.Stores = append(k.Stores, location)
+	}
+	if f.Tier == "" {
+		k.Tier = rotation.Production
+	}
+	c.choice(where.field("tier"), f.Tier, false, text(rotation.Tiers())...)
+	k.Policy = rotation.Preset(k.Tier)
+	c.policy(at("$.tiers").entry(string(k.Tier)), c.file.Tiers[string(k.Tier)], &k.Policy)
+	c.policy(where.field("policy"), f.Policy, &k.Policy)
+	c.consistent(where, k.Policy)
+	c.out.Keys = append(c.out.Keys, k)
+}
+
+// policy lays what a file says over p.
+func (c *check) policy(where at, f filePolicy, p *rotation.Policy) {
+	for _, o := range []struct {
+		field, text string
+		to          *rotation.Duration
+		zero        bool
+	}{
+		{"period", f.Period, &p.Period, false}, {"grace", f.Grace, &p.Grace, true}, {"max_grace", f.MaxGrace, &p.MaxGrace, true},
+		{"quiet", f.Quiet, &p.Quiet, true}, {"soak", f.Soak, &p.Soak, true}, {"patience", f.Patience, &p.Patience, false},
+		{"recheck", f.Recheck, &p.Recheck, false}, {"step_timeout", f.StepTimeout, &p.StepTimeout, false},
+	} {
+		if d := c.optional(where.field(o.field), o.text); d != nil {
+			if *d == 0 && !o.zero {
+				c.problem(where.field(o.field), "must be longer than 0")
+			}
+			*o.to = rotation.Duration(*d)
+		}
+	}
+	if f.Grace != "" && f.MaxGrace == "" {
+		p.MaxGrace = p.Grace + rotation.Duration(7*24*time.Hour)
+	}
+	if f.UnknownUse != "" {
+		c.choice(where.field("unknown_use"), f.UnknownUse, true, text([]rotation.UnknownUse{rotation.UnknownTimer, rotation.UnknownApprove, rotation.UnknownNever})...)
+		p.UnknownUse = rotation.UnknownUse(f.UnknownUse)
+	}
+	if f.Approve != nil {
+		p.Approve = *f.Approve
+	}
+}
+
+func (c *check) consistent(where at, p rotation.Policy) {
+	if p.MaxGrace < p.Grace {
+		c.problem(where.field("policy").field("max_grace"), "%s is shorter than the grace period of %s", p.MaxGrace, p.Grace)
+	}
+	if p.Period <= p.Grace+p.Soak {
+		c.problem(where.field("policy").field("period"), "%s does not leave room for a grace period of %s and a soak of %s", p.Period, p.Grace, p.Soak)
+	}
+}
+
+func (c *check) choice(where at, value string, required bool, options ...string) {
+	switch {
+	case value == "" && required:
+		c.problem(where, "missing; expected %s", oneOf(options))
+	case value != "" && !slices.Contains(options, value):
+		c.problem(where, "%q is not known; expected %s", value, oneOf(options))
+	}
+}
+
+// only refuses a field that another type would need: it would be ignored otherwise, and somebody counts on it.
+func (c *check) only(where at, field, value, have, want string) {
+	if value != "" && have != want {
+		c.problem(where.field(field), "is for type %s only; this one is %s", want, have)
+	}
+}
+
+func (c *check) reference(where at, what, name string, have []string) {
+	switch {
+	case name == "":
+		c.problem(where, "missing; expected the name of a %s", what)
+	case !slices.Contains(have, name):
+		c.problem(where, "there is no %s %q; expected %s", what, name, oneOf(have))
+	}
+}
+
+func (c *check) url(where at, value string) string {
+	if value == "" {
+		return ""
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		c.problem(where, "%q is no URL; expected https://…", value)
+		return ""
+	}
+	if h := u.Hostname(); u.Scheme == "http" && h != "127.0.0.1" && h != "localhost" && h != "::1" {
+		c.problem(where, "%q would send keys unencrypted; expected https://…", value)
+	}
+	return value
+}
+
+func (c *check) optional(where at, value string) *time.Duration {
+	if value == "" {
+		return nil
+	}
+	d, err := rotation.ParseDuration(value)
+	if err != nil {
+		c.problem(where, "%q is no duration; expected one like 30d, 48h or 15m", value)
+		return nil
+	}
+	out := time.Duration(d)
+	return &out
+}
+
+func (c *check) positive(where at, value string) time.Duration {
+	d := c.optional(where, value)
+	if d == nil {
+		return 0
+	}
+	if *d <= 0 {
+		c.problem(where, "must be longer than 0")
+	}
+	return *d
+}
+
+func (c *check) patterns(where at, patterns []string) {
+	for i, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			c.problem(where.index(i), "%q is no pattern; expected a name in which * stands for any text", p)
+		}
+	}
+}
+
+func text[T ~string](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = string(v)
+	}
+	return out
+}
+
+// oneOf lists what was expected: "a, b or c".
+func oneOf[T ~string](values []T) string {
+	switch len(values) {
+	case 0:
+		return "none, because the file defines none"
+	case 1:
+		return string(values[0])
+	}
+	head := strings.Join(text(values[:len(values)-1]), ", ")
+	return head + " or " + string(values[len(values)-1])
+}

@@ -88,6 +88,10 @@ func (r Record) Promoted(v Version) Record {
 	if r.Current != nil && r.Current.Fingerprint == v.Fingerprint && r.Current.Number == v.Number {
 		return r
 	}
+	if r.Current != nil && r.Current.Fingerprint == "" && r.Current.Number == v.Number {
+		// Somebody published v behind rekey's back: it must not become its own predecessor.
+		r.Current = r.Previous
+	}
 	if r.Pending != nil && r.Pending.Fingerprint == v.Fingerprint {
 		r.Pending = nil
 	}

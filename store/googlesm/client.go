@@ -1,0 +1,293 @@
+package googlesm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"hash/crc32"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"cloud.google.com/go/iam/apiv1/iampb"
+	secretmanager "cloud.google.com/go/secretmanager/apiv1"
+	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
+	"google.golang.org/api/iterator"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/store"
+)
+
+// maxPayload is Google's limit of one version's value.
+const maxPayload = 64 << 10
+
+// The permissions that the calls need.
+const (
+	secretsGet      = "secretmanager.secrets.get"
+	secretsUpdate   = "secretmanager.secrets.update"
+	versionsAdd     = "secretmanager.versions.add"
+	versionsAccess  = "secretmanager.versions.access"
+	versionsGet     = "secretmanager.versions.get"
+	versionsList    = "secretmanager.versions.list"
+	versionsDestroy = "secretmanager.versions.destroy"
+)
+
+var (
+	secretID   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// client makes single requests: one attempt each, bounded in time, errors classified.
+type client struct {
+	opts Options
+	sm   *secretmanager.Client
+}
+
+func (c *client) secretName(id string) string {
+	return "projects/" + c.opts.Project + "/secrets/" + id
+}
+
+// versionName names a version by number, or by alias or `latest` where that is taken.
+func (c *client) versionName(id, version string) string {
+	return c.secretName(id) + "/versions/" + version
+}
+
+// bounded gives one request its time.
+func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, c.opts.RequestTimeout)
+}
+
+func (c *client) doing(what string) string { return what + " (" + c.opts.Name + ")" }
+
+// checkPath refuses what is no id of a secret, so that a path cannot reach into another resource.
+func (c *client) checkPath(id string) error {
+	if !secretID.MatchString(id) {
+		return fault.New(fault.Rejected, "bad_path", c.doing("use a path")).WithAdvice("a path is the id of a secret: 1 to 255 letters, digits, hyphens and underscores.")
+	}
+	return nil
+}
+
+func (c *client) get(ctx context.Context, id string) (*secretmanagerpb.Secret, error) {
+	if err := c.checkPath(id); err != nil {
+		return nil, err
+	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	s, err := c.sm.GetSecret(ctx, &secretmanagerpb.GetSecretRequest{Name: c.secretName(id)})
+	if err != nil {
+		return nil, c.fault(err, call{what: "read secret " + id, id: id, permission: secretsGet})
+	}
+	return s, nil
+}
+
+// update writes annotations, and aliases if they are given, by compare-and-set on the etag of want.
+func (c *client) update(ctx context.Context, id string, etag string, annotations map[string]string, aliases map[string]int64) (*secretmanagerpb.Secret, error) {
+	want := &secretmanagerpb.Secret{Name: c.secretName(id), Etag: etag, Annotations: annotations}
+	mask := &fieldmaskpb.FieldMask{Paths: []string{"annotations"}}
+	if aliases != nil {
+		want.VersionAliases, mask.Paths = aliases, append(mask.Paths, "version_aliases")
+	}
+	limited, cancel := c.bounded(ctx)
+	defer cancel()
+	s, err := c.sm.UpdateSecret(limited, &secretmanagerpb.UpdateSecretRequest{Secret: want, UpdateMask: mask})
+	switch status.Code(err) {
+	case codes.OK:
+		return s, nil
+	case codes.Aborted:
+		return nil, store.ErrConflict(id)
+	case codes.FailedPrecondition:
+		// Google's docs on etags: a mismatch is FAILED_PRECONDITION. So are other things; the etag tells.
+		now, readError := c.get(ctx, id)
+		if readError != nil {
+			return nil, readError
+		}
+		if now.GetEtag() != etag {
+			return nil, store.ErrConflict(id)
+		}
+		// Reads may lag, so a conflict may not show yet: not for ever, hence retryable.
+		return nil, fault.New(fault.Unavailable, "FailedPrecondition", c.doing("change secret "+id)).WithAdvice("If this stays, look at the secret: %s", c.Console(id))
+	}
+	return nil, c.fault(err, call{what: "change secret " + id, id: id, permission: secretsUpdate, changes: true})
+}
+
+// add stores a value as the newest version and returns its number.
+func (c *client) add(ctx context.Context, id string, v secret.Value) (int64, error) {
+	data := []byte(v.Reveal())
+	what := "add a version to secret " + id
+	if len(data) == 0 || len(data) > maxPayload {
+		return 0, fault.New(fault.Rejected, "bad_size", c.doing(what)).WithAdvice("Secret Manager takes values of 1 byte to 64 KiB.")
+	}
+	crc := int64(crc32.Checksum(data, castagnoli))
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	added, err := c.sm.AddSecretVersion(ctx, &secretmanagerpb.AddSecretVersionRequest{
+		Parent: c.secretName(id), Payload: &secretmanagerpb.SecretPayload{Data: data, DataCrc32C: &crc},
+	})
+	if err != nil {
+		return 0, c.fault(err, call{what: what, id: id, permission: versionsAdd, changes: true})
+	}
+	number := numberOf(added.GetName())
+	if number == 0 || !added.GetClientSpecifiedPayloadChecksum() {
+		f := fault.New(fault.Unavailable, "bad_answer", c.doing(what)).WithAdvice("The answer does not confirm the value's checksum, so it may have been damaged on the way.")
+		f.Unsettled = true
+		return 0, f
+	}
+	return number, nil
+}
+
+// access gives the value of a version: by number, alias or `latest`. number says which version it was. A version that
+// is not enabled is Rejected with code not_enabled.
+func (c *client) access(ctx context.Context, id, version string) (value secret.Value, number int64, err error) {
+	if err := c.checkPath(id); err != nil {
+		return secret.Value{}, 0, err
+	}
+	what := "read version " + version + " of secret " + id
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	answer, err := c.sm.AccessSecretVersion(ctx, &secretmanagerpb.AccessSecretVersionRequest{Name: c.versionName(id, version)})
+	if status.Code(err) == codes.FailedPrecondition {
+		return secret.Value{}, 0, fault.New(fault.Rejected, notEnabled, c.doing(what)).WithAdvice(
+			"The version is disabled or destroyed. If applications read it, they fail now: enable it, or add a version with a value that works: %s", c.Console(id))
+	}
+	if err != nil {
+		return secret.Value{}, 0, c.fault(err, call{what: what, id: id, permission: versionsAccess})
+	}
+	data := answer.GetPayload().GetData()
+	if answer.GetPayload().DataCrc32C == nil || answer.GetPayload().GetDataCrc32C() != int64(crc32.Checksum(data, castagnoli)) {
+		return secret.Value{}, 0, fault.New(fault.Unavailable, "bad_checksum", c.doing(what)).WithAdvice("The value does not match its checksum: it was damaged on the way.")
+	}
+	return secret.New(data), numberOf(answer.GetName()), nil
+}
+
+// notEnabled is the code of the fault for a version whose value cannot be read.
+const notEnabled = "not_enabled"
+
+// read gives a value by number; destroyed and unknown versions are NotFound.
+func (c *client) read(ctx context.Context, id string, number int64) (secret.Value, error) {
+	value, _, err := c.access(ctx, id, strconv.FormatInt(number, 10))
+	if !isNotEnabled(err) {
+		return value, err
+	}
+	v, stateError := c.version(ctx, id, number)
+	if stateError != nil {
+		return secret.Value{}, stateError
+	}
+	if gone(v) {
+		return secret.Value{}, fault.New(fault.NotFound, "destroyed", c.doing("read version "+strconv.FormatInt(number, 10)+" of secret "+id))
+	}
+	return secret.Value{}, err
+}
+
+func isNotEnabled(err error) bool {
+	return fault.Is(err, fault.Rejected) && fault.Of(err).Code == notEnabled
+}
+
+func (c *client) version(ctx context.Context, id string, number int64) (*secretmanagerpb.SecretVersion, error) {
+	text := strconv.FormatInt(number, 10)
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	v, err := c.sm.GetSecretVersion(ctx, &secretmanagerpb.GetSecretVersionRequest{Name: c.versionName(id, text)})
+	if err != nil {
+		return nil, c.fault(err, call{what: "look at version " + text + " of secret " + id, id: id, permission: versionsGet})
+	}
+	return v, nil
+}
+
+// gone: destroyed, or, where the secret delays destruction (version_destroy_ttl), disabled and bound to be.
+func gone(v *secretmanagerpb.SecretVersion) bool {
+	return v.GetState() == secretmanagerpb.SecretVersion_DESTROYED ||
+		v.GetState() == secretmanagerpb.SecretVersion_DISABLED && v.GetScheduledDestroyTime() != nil
+}
+
+// listed is one version as lists show it.
+type listed struct {
+	number  int64
+	enabled bool
+	created time.Time
+}
+
+// list gives all versions, newest first.
+func (c *client) list(ctx context.Context, id string) ([]listed, error) {
+	if err := c.checkPath(id); err != nil {
+		return nil, err
+	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	var all []listed
+	it := c.sm.ListSecretVersions(ctx, &secretmanagerpb.ListSecretVersionsRequest{Parent: c.secretName(id)})
+	for {
+		v, err := it.Next()
+		if errors.Is(err, iterator.Done) {
+			break
+		}
+		if err != nil {
+			return nil, c.fault(err, call{what: "list versions of secret " + id, id: id, permission: versionsList})
+		}
+		all = append(all, listed{
+			number: numberOf(v.GetName()), enabled: v.GetState() == secretmanagerpb.SecretVersion_ENABLED, created: v.GetCreateTime().AsTime(),
+		})
+	}
+	// The order of the list is not documented; numbers are (they start at 1 and are incremented).
+	slices.SortFunc(all, func(a, b listed) int { return cmp.Compare(b.number, a.number) })
+	return all, nil
+}
+
+// destroy makes a version unreadable for good; one that is gone already is success.
+func (c *client) destroy(ctx context.Context, id string, number int64) error {
+	v, err := c.version(ctx, id, number)
+	if fault.Is(err, fault.NotFound) || err == nil && gone(v) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	text := strconv.FormatInt(number, 10)
+	limited, cancel := c.bounded(ctx)
+	defer cancel()
+	_, destroyError := c.sm.DestroySecretVersion(limited, &secretmanagerpb.DestroySecretVersionRequest{Name: c.versionName(id, text), Etag: v.GetEtag()})
+	switch status.Code(destroyError) {
+	case codes.OK, codes.NotFound:
+		return nil
+	case codes.FailedPrecondition, codes.Aborted:
+		// Somebody else changed its state just now, perhaps to what we want.
+		if v, err = c.version(ctx, id, number); err == nil && gone(v) {
+			return nil
+		}
+		return fault.New(fault.Unavailable, store.Conflict, c.doing("destroy version "+text+" of secret "+id))
+	}
+	return c.fault(destroyError, call{what: "destroy version " + text + " of secret " + id, id: id, permission: versionsDestroy, changes: true})
+}
+
+// checkPermissions tells which of the permissions are missing, without using them.
+func (c *client) checkPermissions(ctx context.Context, id string, needed []string) error {
+	limited, cancel := c.bounded(ctx)
+	defer cancel()
+	answer, err := c.sm.TestIamPermissions(limited, &iampb.TestIamPermissionsRequest{Resource: c.secretName(id), Permissions: needed})
+	if err != nil {
+		return c.fault(err, call{what: "ask for permissions on secret " + id, id: id})
+	}
+	missing := slices.DeleteFunc(slices.Clone(needed), func(p string) bool { return slices.Contains(answer.GetPermissions(), p) })
+	if len(missing) == 0 {
+		return nil
+	}
+	return fault.New(fault.AccessDenied, "missing_permissions", c.doing("use secret "+id)).WithAdvice("%s", c.grant(id, missing...))
+}
+
+// numberOf reads a version's number from the end of its name; 0 if there is none. Names in answers hold the
+// project's number where requests may hold its id, so nothing before it is looked at.
+func numberOf(name string) int64 {
+	n, _ := parseNumber(path.Base(name))
+	return n
+}
+
+// parseNumber takes plain positive decimals only: no alias and no path may pass for a number.
+func parseNumber(text string) (int64, bool) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && n > 0 && strconv.FormatInt(n, 10) == text
+}

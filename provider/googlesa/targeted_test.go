@@ -1,0 +1,451 @@
+package googlesa
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/iam/admin/apiv1/adminpb"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/provider"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+)
+
+func TestNoAddressInASuppliedFileIsUsedOrKept(t *testing.T) {
+	asked := 0
+	attacker := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer attacker.Close()
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	_, v := w.foreign()
+	for _, field := range []string{"token_uri", "auth_uri", "auth_provider_x509_cert_url", "client_x509_cert_url", "service_account_impersonation_url", "Token_Uri"} {
+		v = edited(t, v, field, attacker.URL+"/token")
+	}
+	v = edited(t, v, "project_id", "attackers-project")
+
+	proof, err := w.p.Probe(t.Context(), ci, v)
+	w.must(err)
+	if !proof.Accepted || asked != 0 {
+		t.Errorf("the probe gives %+v and asked the attacker %d times", proof, asked)
+	}
+	parsed, err := w.p.Parse(v)
+	w.must(err)
+	var got map[string]string
+	w.must(json.Unmarshal([]byte(parsed.Value.Reveal()), &got))
+	delete(got, "private_key")
+	delete(got, "client_id")
+	want := map[string]string{
+		"type": "service_account", "project_id": "acme-prod", "private_key_id": parsed.KeyID, "client_email": ci,
+		"auth_uri": "https://accounts.google.com/o/oauth2/auth", "token_uri": w.google.TokenURL,
+		"auth_provider_x509_cert_url": "https://www.googleapis.com/oauth2/v1/certs",
+		"client_x509_cert_url":        "https://www.googleapis.com/robot/v1/metadata/x509/ci%40acme-prod.iam.gserviceaccount.com",
+		"universe_domain":             "googleapis.com",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestARedirectOfTheTokenEndpointIsNotFollowed(t *testing.T) {
+	asked := 0
+	attacker := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer attacker.Close()
+	proxy := httptest.NewServer(http.RedirectHandler(attacker.URL, http.StatusTemporaryRedirect))
+	defer proxy.Close()
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	_, v := w.foreign()
+	p, err := New(t.Context(), Options{Endpoint: w.google.Endpoint, TokenURL: proxy.URL + "/token"})
+	w.must(err)
+	defer p.Close()
+	_, err = p.Probe(t.Context(), ci, v)
+	if f := fault.Of(err); err == nil || f.Code != "307" || f.Advice == "" || asked != 0 {
+		t.Errorf("a redirect gives %v, and its target was asked %d times", err, asked)
+	}
+}
+
+func TestTheEleventhKeyIsRefusedAsTheLimit(t *testing.T) {
+	for _, mode := range []Mode{Upload, Create} {
+		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: mode})
+		first, _ := w.mint(1)
+		for n := range 9 {
+			w.mint(n + 2)
+		}
+		// Disabled keys count.
+		w.must(w.p.Disable(t.Context(), ci, first))
+		try := func() error {
+			if mode == Create {
+				_, err := w.p.Mint(t.Context(), ci, stamp(11))
+				return err
+			}
+			d, err := w.p.Draft(t.Context(), ci)
+			w.must(err)
+			_, err = w.p.Upload(t.Context(), ci, stamp(11), d)
+			return err
+		}
+		if err := try(); fault.Of(err).Code != CodeKeyLimit || fault.Of(err).Class != fault.Rejected {
+			t.Errorf("%s: the eleventh key: %v", mode, err)
+		}
+		// So did Google tell the limit until about 2022.
+		remove := w.cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Kind: simcloud.Refuse, Code: 429, RetryAfter: 86401 * time.Second})
+		if err := try(); fault.Of(err).Code != CodeKeyLimit || fault.Of(err).RetryAfter != 0 {
+			t.Errorf("%s: the eleventh key, told as an exhausted quota: %v", mode, err)
+		}
+		remove()
+		w.must(w.p.Delete(t.Context(), ci, first))
+		w.must(try())
+	}
+}
+
+func TestOrganizationPoliciesAreToldApartFromTheLimit(t *testing.T) {
+	for mode, advice := range map[Mode]string{Upload: "iam.disableServiceAccountKeyUpload", Create: "iam.disableServiceAccountKeyCreation"} {
+		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: mode})
+		w.google.ForbidKeyCreation(true)
+		w.google.ForbidKeyUpload(true)
+		var err error
+		if mode == Create {
+			_, err = w.p.Mint(t.Context(), ci, stamp(1))
+		} else {
+			d, draftErr := w.p.Draft(t.Context(), ci)
+			w.must(draftErr)
+			_, err = w.p.Upload(t.Context(), ci, stamp(1), d)
+		}
+		f := fault.Of(err)
+		if f.Class != fault.Rejected || f.Code != CodeOrgPolicy || f.Unsettled || !strings.Contains(f.Advice, advice) {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
+func TestAnUploadIsForbiddenWhereCreationIsNotAndTheOtherWayRound(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: Upload})
+	w.google.ForbidKeyCreation(true)
+	w.mint(1)
+	w = newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: Create})
+	w.google.ForbidKeyUpload(true)
+	w.mint(1)
+}
+
+func TestListsLag(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	w.cloud.SetTiming(simcloud.Timing{ListLag: time.Minute})
+	ids := func() (ids []string) {
+		keys, err := w.p.List(t.Context(), ci)
+		w.must(err)
+		for _, k := range keys {
+			ids = append(ids, k.ID)
+		}
+		return ids
+	}
+	id, _ := w.mint(1)
+	if got := ids(); got != nil {
+		t.Errorf("a new key is listed at once: %v", got)
+	}
+	w.clock.Advance(time.Minute)
+	if got := ids(); !cmp.Equal(got, []string{id}) {
+		t.Errorf("after the lag the list is %v, want %s", got, id)
+	}
+	w.must(w.p.Delete(t.Context(), ci, id))
+	// Its certificate is gone already; that is no reason to fail, or to call it ours.
+	keys, err := w.p.List(t.Context(), ci)
+	w.must(err)
+	if len(keys) != 1 || keys[0].ID != id || keys[0].Stamp != "" {
+		t.Errorf("a key that was just deleted is listed as %+v", keys)
+	}
+	w.clock.Advance(time.Minute)
+	if got := ids(); got != nil {
+		t.Errorf("after the lag the deleted key is still listed: %v", got)
+	}
+}
+
+func TestANewKeyIsRefusedUntilItHasPropagatedAndARevokedOneAcceptedForAWhile(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	w.cloud.SetTiming(simcloud.Timing{Propagation: 2 * time.Minute, RevocationLag: time.Minute})
+	id, v := w.mint(1)
+	expect := func(when string, accepted bool) {
+		t.Helper()
+		proof, err := w.p.Probe(t.Context(), ci, v)
+		w.must(err)
+		want := provider.Proof{Code: "invalid_grant"}
+		if accepted {
+			want = provider.Proof{Accepted: true, Account: ci}
+		}
+		if proof != want {
+			t.Errorf("%s: %+v, want %+v", when, proof, want)
+		}
+	}
+	expect("at once", false)
+	w.clock.Advance(2*time.Minute - time.Second)
+	expect("a second too early", false)
+	w.clock.Advance(time.Second)
+	expect("propagated", true)
+	w.must(w.p.Disable(t.Context(), ci, id))
+	expect("just disabled", true)
+	w.clock.Advance(time.Minute)
+	expect("disabled", false)
+	w.must(w.p.Enable(t.Context(), ci, id))
+	expect("just enabled", false)
+	w.clock.Advance(2 * time.Minute)
+	expect("enabled", true)
+}
+
+func TestAKeyOfAnotherAccountTellsItsAccount(t *testing.T) {
+	const other = "other@acme-prod.iam.gserviceaccount.com"
+	w := newWorld(t, simcloud.GoogleIAMOptions{Accounts: []string{other}}, Options{})
+	_, v, err := w.google.CreateForeignKey(other)
+	w.must(err)
+	proof, err := w.p.Probe(t.Context(), ci, v)
+	w.must(err)
+	if want := (provider.Proof{Accepted: true, Account: other}); proof != want {
+		t.Errorf("%+v, want %+v", proof, want)
+	}
+	// The other account's key id in a file that claims to be ours.
+	proof, err = w.p.Probe(t.Context(), ci, edited(t, v, "client_email", ci))
+	w.must(err)
+	if want := (provider.Proof{Code: "invalid_grant"}); proof != want {
+		t.Errorf("a file with another account's email: %+v, want %+v", proof, want)
+	}
+}
+
+func TestAWrongClockIsNotABadKey(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{ClockSkew: 3 * time.Hour}, Options{})
+	_, v := w.foreign()
+	proof, err := w.p.Probe(t.Context(), ci, v)
+	if f := fault.Of(err); !fault.Is(err, fault.Unavailable) || f.Code != "clock_skew" || f.Advice == "" {
+		t.Errorf("with a clock three hours late: %+v, %v", proof, err)
+	}
+}
+
+func TestOneUploadedKeyKeepsOneCertificateAndOneFingerprint(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	v, err := w.p.Draft(t.Context(), ci)
+	w.must(err)
+	d, key, err := w.p.readDraft(ci, "test", v)
+	w.must(err)
+	one, err := d.certificate(key, stamp(1))
+	w.must(err)
+	w.clock.Advance(time.Hour)
+	two, err := d.certificate(key, stamp(1))
+	w.must(err)
+	other, err := d.certificate(key, stamp(2))
+	w.must(err)
+	if string(one) != string(two) || string(one) == string(other) {
+		t.Error("the certificate does not follow from draft and stamp")
+	}
+	m, err := w.p.Upload(t.Context(), ci, stamp(1), v)
+	w.must(err)
+	if m.Value.Fingerprint() == v.Fingerprint() {
+		t.Error("the key's value is the draft")
+	}
+	if got := w.cloud.LiveKeys(); !cmp.Equal(got, map[string]string{m.ID: stamp(1)}) {
+		t.Errorf("Google holds %v", got)
+	}
+}
+
+func TestACommonNameThatOnlyBeginsLikeAStampIsNone(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	v, err := w.p.Draft(t.Context(), ci)
+	w.must(err)
+	near := stamp(1) + "-copy"
+	if _, err := w.p.Upload(t.Context(), ci, near, v); !fault.Is(err, fault.Internal) {
+		t.Errorf("an upload with a bad stamp: %v", err)
+	}
+	if n := w.cloud.Calls(simcloud.GoogleIAMService, "UploadServiceAccountKey"); n != 0 {
+		t.Errorf("%d uploads were sent", n)
+	}
+	// Somebody else uploads such a certificate.
+	d, key, err := w.p.readDraft(ci, "test", v)
+	w.must(err)
+	cert, err := d.certificate(key, near)
+	w.must(err)
+	_, err = w.p.iam.UploadServiceAccountKey(t.Context(), &adminpb.UploadServiceAccountKeyRequest{
+		Name: "projects/acme-prod/serviceAccounts/" + ci, PublicKeyData: cert,
+	})
+	w.must(err)
+	keys, err := w.p.List(t.Context(), ci)
+	w.must(err)
+	if len(keys) != 1 || keys[0].Stamp != "" {
+		t.Errorf("it is listed as %+v", keys)
+	}
+}
+
+func TestAKeyThatExpiresSaysWhen(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{KeyLifetime: 720 * time.Hour}, Options{Mode: Create})
+	_, v := w.mint(1)
+	keys, err := w.p.List(t.Context(), ci)
+	w.must(err)
+	if want := w.clock.Now().Add(720 * time.Hour); len(keys) != 1 || !keys[0].ExpiresAt.Equal(want) {
+		t.Errorf("%+v, want expiry %v", keys, want)
+	}
+	w.clock.Advance(720 * time.Hour)
+	proof, err := w.p.Probe(t.Context(), ci, v)
+	w.must(err)
+	if proof.Accepted {
+		t.Error("the expired key is accepted")
+	}
+}
+
+func TestARequestThatHangsEndsWithItsTimeout(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: Create, RequestTimeout: 50 * time.Millisecond})
+	_, v := w.foreign()
+	hang := make(chan struct{})
+	defer close(hang)
+	w.cloud.Inject(simcloud.Fault{Kind: simcloud.Hold, Release: hang})
+	_, err := w.p.Mint(context.Background(), ci, stamp(1))
+	if f := fault.Of(err); f.Class != fault.Unavailable || !f.Unsettled || f.Code != "DeadlineExceeded" {
+		t.Errorf("a mint that hangs: %v", err)
+	}
+	if _, err := w.p.Probe(context.Background(), ci, v); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("a probe that hangs: %v", err)
+	}
+}
+
+// Google's libraries log whole requests and answers, private keys and tokens among them, when the environment
+// asks for it.
+func TestTheEnvironmentCannotMakeGooglesLibrariesPrintSecrets(t *testing.T) {
+	t.Setenv("GOOGLE_SDK_GO_LOGGING_LEVEL", "debug")
+	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr := os.Stderr
+	os.Stderr = file
+	defer func() { os.Stderr = stderr }()
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: Create})
+	_, v := w.mint(1)
+	_, err = w.p.Probe(t.Context(), ci, v)
+	w.must(err)
+	printed, err := os.ReadFile(file.Name())
+	w.must(err)
+	if len(printed) > 0 {
+		t.Errorf("%d bytes were printed", len(printed))
+	}
+}
+
+func TestOptionsThatWouldSendSecretsInTheOpenAreRefused(t *testing.T) {
+	for sentence, o := range map[string]Options{
+		"another endpoint that is not on loopback": {Endpoint: "iam.example.com:443", TokenURL: "https://oauth2.example.com/token"},
+		"a loopback endpoint without a token URL":  {Endpoint: "127.0.0.1:1"},
+		"a token URL in the open":                  {Endpoint: "127.0.0.1:1", TokenURL: "http://oauth2.example.com/token"},
+		"no credentials for Google's own endpoint": {},
+		"a mode that does not exist":               {Mode: "rotate", Endpoint: "127.0.0.1:1", TokenURL: "http://127.0.0.1:2/token"},
+	} {
+		_, err := New(t.Context(), o)
+		if f := fault.Of(err); err == nil || f.Class != fault.Rejected || f.Advice == "" {
+			t.Errorf("%s: %v", sentence, err)
+		}
+	}
+}
+
+func TestNothingButAnIDGoesIntoAPath(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	for _, id := range []string{"", "../" + strings.Repeat("a", 40), "0a0a0a0a0a0a0a0a/../x", "sk-live-correct-horse-battery"} {
+		err := w.p.Delete(t.Context(), ci, id)
+		if !fault.Is(err, fault.Rejected) || id != "" && strings.Contains(err.Error(), id) {
+			t.Errorf("delete %q: %v", id, err)
+		}
+	}
+	if err := w.p.Delete(t.Context(), "ci@acme-prod.iam.gserviceaccount.com/keys/x", strings.Repeat("0a", 20)); !fault.Is(err, fault.Rejected) {
+		t.Errorf("an account with a path in it: %v", err)
+	}
+	if n := len(w.cloud.Journal()); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+func TestTheProjectFollowsFromTheEmail(t *testing.T) {
+	for email, project := range map[string]string{
+		"ci@acme-prod.iam.gserviceaccount.com":                  "acme-prod",
+		"ci@app.example.com.iam.gserviceaccount.com":            "example.com:app",
+		"123456789012-compute@developer.gserviceaccount.com":    "",
+		"acme-prod@appspot.gserviceaccount.com":                 "",
+		"someone@example.com":                                   "",
+		"ci@acme-prod.iam.gserviceaccount.com.attacker.example": "",
+	} {
+		if got := projectOf(email); got != project {
+			t.Errorf("%s: %q, want %q", email, got, project)
+		}
+	}
+}
+
+func TestAnAccountWhoseProjectIsUnknownWorksThroughTheWildcard(t *testing.T) {
+	const compute = "123456789012-compute@developer.gserviceaccount.com"
+	w := newWorld(t, simcloud.GoogleIAMOptions{Accounts: []string{compute}}, Options{Mode: Create})
+	m, err := w.p.Mint(t.Context(), compute, stamp(1))
+	w.must(err)
+	w.must(w.p.Delete(t.Context(), compute, m.ID))
+	var file struct {
+		Project string `json:"project_id"`
+	}
+	w.must(json.Unmarshal([]byte(m.Value.Reveal()), &file))
+	if file.Project != "simulated-project" {
+		t.Errorf("project_id is %q, want Google's", file.Project)
+	}
+	// With the wildcard Google says 403 for what does not exist; the advice must allow for it.
+	_, err = w.p.List(t.Context(), "999-compute@developer.gserviceaccount.com")
+	if f := fault.Of(err); !fault.Is(err, fault.AccessDenied) || !strings.Contains(f.Advice, "exists") {
+		t.Errorf("an unknown account: %v", err)
+	}
+}
+
+func TestPastedFilesInAnyKnownFormBecomeOneValue(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	_, v := w.foreign()
+	want, err := w.p.Parse(v)
+	w.must(err)
+	for sentence, text := range map[string]string{
+		"as downloaded":          v.Reveal(),
+		"in quotes":              "'" + v.Reveal() + "'\n",
+		"with a byte order mark": "\ufeff" + v.Reveal(),
+		"in one line":            edited(t, v, "unknown_field", "x").Reveal(),
+	} {
+		got, err := w.p.Parse(secret.FromString(text))
+		if err != nil || !got.Value.Equal(want.Value) {
+			t.Errorf("%s: %v, %v", sentence, got, err)
+		}
+	}
+}
+
+func TestOddAnswersOfTheTokenEndpointAreNotMistakenForARefusedKey(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	_, v := w.foreign()
+	for sentence, c := range map[string]struct {
+		status int
+		body   string
+		proof  provider.Proof
+		class  fault.Class
+	}{
+		"the account was deleted":              {401, `{"error":"deleted_client","error_description":"server words"}`, provider.Proof{Code: "deleted_client"}, ""},
+		"the account was disabled":             {401, `{"error":"disabled_client","error_description":"server words"}`, provider.Proof{Code: "disabled_client"}, ""},
+		"a refusal that is not about the key":  {400, `{"error":"invalid_scope","error_description":"server words"}`, provider.Proof{}, fault.Rejected},
+		"a 400 that is not Google's":           {400, `server words`, provider.Proof{}, fault.Internal},
+		"a 401 that is not Google's":           {401, `server words`, provider.Proof{}, fault.Internal},
+		"a service perimeter":                  {403, `{"error":"access_denied","error_description":"server words"}`, provider.Proof{}, fault.AccessDenied},
+		"a good answer that is a web page":     {200, `<html>server words</html>`, provider.Proof{}, fault.Internal},
+		"a good answer without a token":        {200, `{"token_type":"server words"}`, provider.Proof{}, fault.Internal},
+		"a good answer with a token of no use": {200, `{"access_token":17,"token_type":"server words"}`, provider.Proof{}, fault.Internal},
+	} {
+		answers := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.WriteHeader(c.status)
+			_, _ = rw.Write([]byte(c.body))
+		}))
+		p, err := New(t.Context(), Options{Endpoint: w.google.Endpoint, TokenURL: answers.URL + "/token"})
+		w.must(err)
+		proof, err := p.Probe(t.Context(), ci, v)
+		if proof != c.proof || (err == nil) != (c.class == "") || err != nil && !fault.Is(err, c.class) {
+			t.Errorf("%s: %+v, %v", sentence, proof, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "server words") {
+			t.Errorf("%s: the server's words reached the fault: %v", sentence, err)
+		}
+		_ = p.Close()
+		answers.Close()
+	}
+}

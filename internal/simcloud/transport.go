@@ -26,7 +26,10 @@ func (c *Cloud) ServeGRPC(service string, target func(request any) string, regis
 	if err != nil {
 		return "", nil, fmt.Errorf("simulated %s: %w", service, err)
 	}
-	intercept := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	intercept := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		// Of their own, because a CommitLate fills them after this function has returned.
+		var resp any
+		var err error
 		failure := c.Call(ctx, service, path.Base(info.FullMethod), target(req), func() {
 			// What was begun is finished, also when the caller has gone.
 			resp, err = handler(context.WithoutCancel(ctx), req)

@@ -1,0 +1,268 @@
+// Package local is the store local: one encrypted file for each path, in a folder that only its owner can read. It
+// is the default of the embedded server, good for one machine.
+//
+// Files are encrypted with age to an X25519 identity that lies outside the folder, so that a copy of the folder
+// gives nobody a key. Beside the identity a ledger notes how often each file was written: a file that was copied
+// here, restored from a backup, or lost is refused until an operator says Accept. Whoever can read both the folder
+// and the identity can read every value.
+//
+// Applications read with ReadCurrent. A version that was destroyed is gone from the file; blocks of former files may
+// remain on the disk, encrypted.
+package local
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/store"
+)
+
+// maxValue keeps a file small; it is what Google Secret Manager takes.
+const maxValue = 64 << 10
+
+// Options set up a Store.
+type Options struct {
+	// Name is how messages call this store; "local" if empty.
+	Name string
+	// Dir is the folder of the encrypted files. It is made, for its owner only, if it does not exist.
+	Dir string
+	// IdentityFile holds the age identity, as age-keygen writes it. It must not lie in Dir. One identity serves one
+	// folder. The ledger is the folder <IdentityFile>.ledger.
+	IdentityFile string
+	// CreateIdentity makes the identity if it does not exist and nothing was encrypted yet.
+	CreateIdentity bool
+	// Now dates versions and the identity; time.Now if nil.
+	Now func() time.Time
+}
+
+// Store keeps values in encrypted files. See store.Store for what its methods promise; a path is one file name
+// without its ending: letters, digits, dots, hyphens and underscores, at most 128, the first a letter or digit.
+type Store struct {
+	opts       Options
+	ledger     string
+	identities []age.Identity
+	recipient  age.Recipient
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New opens the folder. It refuses (Rejected, with advice) an identity inside it, and folders and identities that
+// others can read.
+func New(o Options) (*Store, error) {
+	if o.Name == "" {
+		o.Name = "local"
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Store{opts: o}
+	if o.Dir == "" || o.IdentityFile == "" {
+		return nil, s.refuse("bad_options", "set up the store", "say in which folder the files are, and which file holds the identity.")
+	}
+	if err := s.openFolders(); err != nil {
+		return nil, err
+	}
+	if err := s.openIdentity(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Capabilities: applications see a promoted value at once.
+func (s *Store) Capabilities() store.Capabilities { return store.Capabilities{CompareAndSet: true} }
+
+// Console is the path's file.
+func (s *Store) Console(path string) string { return s.file(path) }
+
+func (s *Store) file(path string) string { return filepath.Join(s.opts.Dir, path+ending) }
+
+// Check tells whether path can be read, and whether files can be written here.
+func (s *Store) Check(ctx context.Context, path string) error {
+	return s.exclusive(ctx, path, "check "+path, func(*state) error { return s.probe() })
+}
+
+// Load reads the record.
+func (s *Store) Load(ctx context.Context, path string) (snap store.Snapshot, err error) {
+	err = s.shared(ctx, path, "load "+path, func(st *state) error {
+		snap = st.snapshot()
+		return nil
+	})
+	return snap, err
+}
+
+// Save replaces the record.
+func (s *Store) Save(ctx context.Context, path string, snap store.Snapshot) (saved store.Snapshot, err error) {
+	err = s.exclusive(ctx, path, "save the record of "+path, func(st *state) error {
+		if st.revision() != snap.Revision {
+			return store.ErrConflict(path)
+		}
+		if (snap.Current == nil) != (st.Shown == "") || snap.Current != nil && snap.Current.Number != st.Shown {
+			return fault.New(fault.Internal, "not_loaded", s.doing("save the record of "+path+" with another current version than applications read"))
+		}
+		st.Record, st.recordChanged = snap.Record, true
+		if err := s.write(st); err != nil {
+			return err
+		}
+		saved = st.snapshot()
+		return nil
+	})
+	return saved, err
+}
+
+// Add stores a value under the next number.
+func (s *Store) Add(ctx context.Context, path string, v secret.Value) (number string, err error) {
+	err = s.exclusive(ctx, path, "add a version to "+path, func(st *state) error {
+		if number, err = s.add(st, v); err != nil {
+			return err
+		}
+		return s.write(st)
+	})
+	if err != nil {
+		return "", err
+	}
+	return number, nil
+}
+
+func (s *Store) add(st *state, v secret.Value) (string, error) {
+	if v.IsEmpty() || len(v.Reveal()) > maxValue {
+		return "", s.refuse("bad_size", "add a version to "+st.Path, "a value has 1 byte to 64 KiB.")
+	}
+	st.Last++
+	number := strconv.FormatUint(st.Last, 10)
+	st.Versions = append(st.Versions, version{Number: number, Value: v, AddedAt: s.opts.Now().UTC()})
+	return number, nil
+}
+
+// Put makes a value the one that applications read, without a rotation: that is how a key that exists already comes
+// into the store. A rotation under way sees it as a change behind its back.
+func (s *Store) Put(ctx context.Context, path string, v secret.Value) (number string, err error) {
+	err = s.exclusive(ctx, path, "put a value into "+path, func(st *state) error {
+		if number, err = s.add(st, v); err != nil {
+			return err
+		}
+		st.Shown, st.recordChanged = number, true
+		return s.write(st)
+	})
+	if err != nil {
+		return "", err
+	}
+	return number, nil
+}
+
+// Read gives a value by number.
+func (s *Store) Read(ctx context.Context, path, number string) (v secret.Value, err error) {
+	err = s.shared(ctx, path, "read version "+number+" of "+path, func(st *state) error {
+		found := st.version(number)
+		if found == nil {
+			return fault.New(fault.NotFound, "no_version", s.doing(fmt.Sprintf("read version %q of %s", number, path)))
+		}
+		v = found.Value
+		return nil
+	})
+	return v, err
+}
+
+// Versions gives all versions, newest first.
+func (s *Store) Versions(ctx context.Context, path string) (numbers []string, err error) {
+	err = s.shared(ctx, path, "list versions of "+path, func(st *state) error {
+		for i := len(st.Versions) - 1; i >= 0; i-- {
+			numbers = append(numbers, st.Versions[i].Number)
+		}
+		return nil
+	})
+	return numbers, err
+}
+
+// Promote makes applications read v and saves the record, in one write.
+func (s *Store) Promote(ctx context.Context, path string, snap store.Snapshot, v store.Version) (promoted store.Snapshot, err error) {
+	doing := fmt.Sprintf("promote version %q of %s", v.Number, path)
+	err = s.exclusive(ctx, path, doing, func(st *state) error {
+		if st.revision() != snap.Revision {
+			return store.ErrConflict(path)
+		}
+		if c := snap.Current; c != nil && c.Number == v.Number && c.Fingerprint == v.Fingerprint && st.Shown == v.Number {
+			promoted = snap
+			return nil
+		}
+		found := st.version(v.Number)
+		if found == nil {
+			return fault.New(fault.NotFound, "no_version", s.doing(doing))
+		}
+		if v.Fingerprint != "" && v.Fingerprint != found.Value.Fingerprint() {
+			return s.refuse("other_value", doing, "The version holds %s, not %s as the record says.", found.Value.Fingerprint(), v.Fingerprint)
+		}
+		st.Record, st.Shown, st.recordChanged = snap.Promoted(v), v.Number, true
+		if err := s.write(st); err != nil {
+			return err
+		}
+		promoted = st.snapshot()
+		return nil
+	})
+	return promoted, err
+}
+
+// Published reads as ReadCurrent does.
+func (s *Store) Published(_ context.Context, path string) (secret.Value, error) {
+	doing := "read the current value of " + path
+	if err := s.checkPath(path); err != nil {
+		return secret.Value{}, err
+	}
+	return s.readCurrent(path, doing)
+}
+
+// Destroy takes a version out of the file, unless applications read it.
+func (s *Store) Destroy(ctx context.Context, path, number string) error {
+	doing := fmt.Sprintf("destroy version %q of %s", number, path)
+	return s.exclusive(ctx, path, doing, func(st *state) error {
+		if st.version(number) == nil {
+			return nil
+		}
+		if st.Shown == number {
+			return s.refuse("in_use", doing, "Applications read it.")
+		}
+		st.remove(number)
+		return s.write(st)
+	})
+}
+
+// ReadCurrent gives the value that applications are to use now: the newest promoted version of path in the folder
+// dir. It takes no lock, writes nothing and does not look at the ledger. Read again when the value is refused, or
+// every minute: a rotation replaces the file. NotFound if nothing was published.
+func ReadCurrent(dir, path, identityFile string) (secret.Value, error) {
+	s := &Store{opts: Options{Name: "local", Dir: dir, IdentityFile: identityFile}}
+	doing := "read the current value of " + path
+	if err := s.checkPath(path); err != nil {
+		return secret.Value{}, err
+	}
+	if err := s.readIdentity(); err != nil {
+		return secret.Value{}, err
+	}
+	return s.readCurrent(path, doing)
+}
+
+func (s *Store) readCurrent(path, doing string) (secret.Value, error) {
+	c, err := s.readFile(path, doing)
+	if err != nil {
+		return secret.Value{}, err
+	}
+	if c != nil && c.Path != path {
+		return secret.Value{}, s.copied(path, doing)
+	}
+	if c == nil || c.Shown == "" {
+		return secret.Value{}, fault.New(fault.NotFound, "nothing_published", s.doing(doing))
+	}
+	return c.version(c.Shown).Value, nil
+}
+
+func (s *Store) doing(what string) string { return what + " (" + s.opts.Name + ")" }
+
+func (s *Store) refuse(code, doing, advice string, args ...any) *fault.Error {
+	return fault.New(fault.Rejected, code, s.doing(doing)).WithAdvice(advice, args...)
+}

@@ -53,9 +53,11 @@ var house = []room{
 	{folder: "activities/...", rule: "activities import the provider and store interfaces, rotation and secret", may: []string{"activities/...", "provider", "store", "rotation/...", "secret"}, inTests: []string{"provider/...", "store/...", "internal/simcloud/..."}},
 	{folder: "workflows/...", rule: "workflows import only activities and rotation", may: []string{"workflows/...", "activities", "rotation/..."}, inTests: everything},
 	{folder: "keyring/...", rule: "keyring imports only the standard library", may: []string{"keyring/..."}, inTests: []string{"internal/simcloud/...", "secret"}, noTemporalInCode: true, onlyStandard: true},
+	{folder: "internal/simcloud/scene/...", rule: "a scene sets simulators and adapters up, and knows nothing of the engine", may: []string{"internal/simcloud/...", "internal/config/...", "provider/...", "store/...", "rotation/...", "secret"}, noTemporal: true},
 	{folder: "internal/simcloud/...", rule: "the simulators know nothing of the engine", may: []string{"internal/simcloud/...", "provider", "store", "rotation/...", "secret"}, inTests: []string{"provider/...", "store/..."}, noTemporal: true},
 	{folder: "internal/config/...", rule: "config imports providers, stores, rotation and secret", may: []string{"internal/config/...", "provider/...", "store/...", "rotation/...", "secret"}, inTests: []string{"internal/simcloud/..."}},
 	{folder: "internal/devserver/...", rule: "the embedded Temporal server imports nothing of ours", may: []string{"internal/devserver/..."}},
+	{folder: "internal/workers/...", rule: "the workers put workflows and activities to work, and nothing else", may: []string{"internal/workers/...", "workflows", "activities", "rotation/..."}, inTests: everything},
 	{folder: "internal/...", rule: "internal packages know nothing of activities, workflows and the programs", may: []string{"internal/...", "provider", "store", "rotation/...", "secret"}},
 	{folder: "worker/...", rule: "the worker imports neither the starter nor the tests", may: append([]string{"worker/..."}, everything...)},
 	{folder: "starter/...", rule: "the starter imports neither the worker nor the tests", may: append([]string{"starter/..."}, everything...)},
@@ -84,8 +86,10 @@ func judge(file, imported string) string {
 		}
 		return ""
 	}
-	if fits("internal/devserver/...", ours, "") && !slices.ContainsFunc([]string{"worker/...", "starter/...", "tests/...", "internal/devserver/..."}, func(p string) bool { return fits(p, dir, "") }) {
-		return "only the worker, the starter and the tests bring their own Temporal server"
+	for _, tree := range []string{"internal/devserver/...", "internal/workers/..."} {
+		if fits(tree, ours, "") && !slices.ContainsFunc([]string{"worker/...", "starter/...", "tests/...", tree}, func(p string) bool { return fits(p, dir, "") }) {
+			return "only the worker, the starter and the tests start a Temporal server or workers"
+		}
 	}
 	isSuite := ours == "provider/providertest" || ours == "store/storetest"
 	if isSuite && !inTest {
@@ -223,16 +227,19 @@ func TestAnArrowThatRunsTheWrongWayIsSeen(t *testing.T) {
 		"workflows on store":                   {"workflows/rotate.go", module + "/store", "workflows import"},
 		"workflows on secret":                  {"workflows/rotate.go", module + "/secret", "workflows import"},
 		"workflows on internal":                {"workflows/rotate.go", module + "/internal/config", "workflows import"},
-		"workflows' test on the server":        {"workflows/rotate_test.go", module + "/internal/devserver", "their own Temporal server"},
+		"workflows' test on the server":        {"workflows/rotate_test.go", module + "/internal/devserver", "start a Temporal server"},
 		"keyring on secret":                    {"keyring/keyring.go", module + "/secret", "keyring imports"},
 		"keyring on a library":                 {"keyring/keyring.go", "github.com/google/uuid", "keyring imports"},
 		"keyring on Temporal":                  {"keyring/keyring.go", temporal + "/sdk/client", "only the engine"},
 		"a simulator on activities":            {"internal/simcloud/cloud.go", module + "/activities", "the simulators"},
 		"a simulator on workflows":             {"internal/simcloud/cloud.go", module + "/workflows", "the simulators"},
 		"a simulator on an adapter":            {"internal/simcloud/cloud.go", module + "/provider/openai", "the simulators"},
+		"a scene on workflows":                 {"internal/simcloud/scene/scene.go", module + "/workflows", "a scene sets"},
 		"config on workflows":                  {"internal/config/config.go", module + "/workflows", "config imports"},
-		"config on the server":                 {"internal/config/config.go", module + "/internal/devserver", "their own Temporal server"},
+		"config on the server":                 {"internal/config/config.go", module + "/internal/devserver", "start a Temporal server"},
 		"telemetry on activities":              {"internal/telemetry/log.go", module + "/activities", "internal packages"},
+		"the workers on a store":               {"internal/workers/workers.go", module + "/store", "the workers put"},
+		"workflows' test on the workers":       {"workflows/rotate_test.go", module + "/internal/workers", "start a Temporal server or workers"},
 		"the server on rotation":               {"internal/devserver/ui.go", module + "/rotation", "imports nothing of ours"},
 		"the worker on the starter":            {"worker/main.go", module + "/starter", "neither the starter"},
 		"the starter on the tests":             {"starter/main.go", module + "/tests", "nor the tests"},
@@ -268,9 +275,12 @@ func TestArrowsThatRunTheRightWayAreLeftAlone(t *testing.T) {
 		{"keyring/keyring.go", "net/http"},
 		{"internal/config/config.go", module + "/provider/openai"},
 		{"internal/simcloud/openai.go", module + "/secret"},
+		{"internal/simcloud/scene/scene.go", module + "/store/local"},
 		{"worker/main.go", module + "/internal/devserver"},
 		{"starter/main.go", module + "/workflows"},
 		{"tests/demo_test.go", module + "/internal/devserver"},
+		{"internal/workers/workers.go", module + "/activities"},
+		{"starter/demo.go", module + "/internal/workers"},
 		// A module whose name begins like ours is not ours.
 		{"keyring/keyring_test.go", module + "hq/keyring"},
 	} {

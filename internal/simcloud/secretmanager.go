@@ -60,6 +60,7 @@ type SecretManager struct {
 	secrets map[string]*smSecret
 	denied  map[string]bool
 	etags   int
+	damage  bool
 }
 
 type smSecret struct {
@@ -168,6 +169,13 @@ func (m *SecretManager) setDenied(permission string, denied bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.denied[permission] = denied
+}
+
+// DamageNextAccess turns a bit of the next payload that is read, on the way to the caller.
+func (m *SecretManager) DamageNextAccess() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.damage = true
 }
 
 // newSecret makes an empty secret. The caller holds mu.

@@ -163,10 +163,13 @@ func (m secretManagerAPI) AccessSecretVersion(_ context.Context, req *secretmana
 	if v.state != secretmanagerpb.SecretVersion_ENABLED {
 		return nil, status.Errorf(codes.FailedPrecondition, "Secret Version [%s] is in %s state.", m.versionName(s, v), v.state)
 	}
-	crc := v.crc
+	data, crc := []byte(v.value.Reveal()), v.crc
+	if m.damage {
+		data[0] ^= 1
+		m.damage = false
+	}
 	return &secretmanagerpb.AccessSecretVersionResponse{
-		Name:    m.versionName(s, v),
-		Payload: &secretmanagerpb.SecretPayload{Data: []byte(v.value.Reveal()), DataCrc32C: &crc},
+		Name: m.versionName(s, v), Payload: &secretmanagerpb.SecretPayload{Data: data, DataCrc32C: &crc},
 	}, nil
 }
 

@@ -1,0 +1,99 @@
+package local_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store/local"
+)
+
+func TestUnsafePlacesAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		code string
+		do   func(t *testing.T, p *place, o *local.Options)
+	}{
+		"an identity in the folder": {"identity_inside", func(_ *testing.T, p *place, o *local.Options) {
+			o.IdentityFile = filepath.Join(p.dir, "identity.txt")
+		}},
+		"an identity below the folder": {"identity_inside", func(_ *testing.T, p *place, o *local.Options) {
+			o.IdentityFile = filepath.Join(p.dir, "sub", "..", "deep", "identity.txt")
+		}},
+		"an identity in the folder by way of a link": {"identity_inside", func(t *testing.T, p *place, o *local.Options) {
+			must(t, os.MkdirAll(p.dir, 0o700))
+			link := filepath.Join(filepath.Dir(p.dir), "link")
+			must(t, os.Symlink(p.dir, link))
+			o.IdentityFile = filepath.Join(link, "identity.txt")
+		}},
+		"a folder that others can read": {"too_open", func(t *testing.T, p *place, _ *local.Options) {
+			must(t, os.MkdirAll(p.dir, 0o700))
+			must(t, os.Chmod(p.dir, 0o750))
+		}},
+		"an identity that others can read": {"too_open", func(t *testing.T, p *place, _ *local.Options) {
+			p.open(t)
+			must(t, os.Chmod(p.identity, 0o640))
+		}},
+		"no identity, and none to be made": {"no_identity", func(_ *testing.T, _ *place, o *local.Options) { o.CreateIdentity = false }},
+		"an identity that was lost": {"identity_lost", func(t *testing.T, p *place, _ *local.Options) {
+			put(t, p.open(t), "k", one)
+			must(t, os.Remove(p.identity))
+		}},
+		"a file that is no identity": {"bad_identity", func(t *testing.T, p *place, _ *local.Options) {
+			must(t, os.MkdirAll(filepath.Dir(p.identity), 0o700))
+			write(t, p.identity, []byte("AGE-SECRET-KEY-1SECRETNONSENSE\n"))
+		}},
+		"no folder named": {"bad_options", func(_ *testing.T, _ *place, o *local.Options) { o.Dir = "" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			o := p.options()
+			c.do(t, &p, &o)
+			_, err := local.New(o)
+			refused(t, err, c.code)
+			if strings.Contains(err.Error(), "SECRETNONSENSE") {
+				t.Fatal("the fault repeats the identity")
+			}
+		})
+	}
+}
+
+func TestTwoThatMakeTheIdentityAtOnceUseTheSameOne(t *testing.T) {
+	p := newPlace(t)
+	stores := make([]*local.Store, 8)
+	errs := make([]error, len(stores))
+	var wg sync.WaitGroup
+	for i := range stores {
+		wg.Go(func() { stores[i], errs[i] = local.New(p.options()) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		must(t, err)
+	}
+	put(t, stores[0], "k", one)
+	for _, s := range stores {
+		v, err := s.Published(ctx, "k")
+		must(t, err)
+		if !v.Equal(one) {
+			t.Fatal("another value")
+		}
+	}
+}
+
+func TestAnIdentityThatAgeKeygenMadeIsTaken(t *testing.T) {
+	p := newPlace(t)
+	p.open(t)
+	text := string(bytesOf(t, p.identity))
+	for _, want := range []string{"# created: 2026-11-22T12:00:00Z\n", "# public key: age1", "\nAGE-SECRET-KEY-1"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the identity file lacks %q, which age-keygen writes", want)
+		}
+	}
+	o := p.options()
+	o.CreateIdentity = false
+	if _, err := local.New(o); err != nil {
+		t.Fatal(fault.Of(err))
+	}
+}

@@ -163,3 +163,21 @@ func code(text string) string { return "`" + text + "`" }
 var markup = strings.NewReplacer("<", "&lt;", ">", "&gt;", "[", "\\[", "]", "\\]", "`", "'", "*", "\\*", "\n", " ")
 
 func escape(text string) string { return markup.Replace(text) }
+
+// StaticDetails is what the Temporal UI shows about a rotation for as long as it is kept.
+func StaticDetails(in Input) string {
+	k := in.Key
+	var places []string
+	for _, l := range k.Stores {
+		places = append(places, code(escape(l.String())))
+	}
+	text := fmt.Sprintf("Replaces the key **%s** of `%s` at %s, which applications read in %s.\n\nReason: %s.", escape(k.Name), escape(k.Account),
+		escape(k.Provider), strings.Join(places, ", "), in.Reason)
+	if in.By != "" {
+		text += " Asked by " + escape(in.By) + "."
+	}
+	if in.Why != "" {
+		text += " Why: " + escape(in.Why)
+	}
+	return text + fmt.Sprintf("\n\nGrace period %s. Messages that it takes are listed under *Send an update*.", k.Policy.Grace)
+}

@@ -25,6 +25,8 @@ const (
 // as a part of the target.
 type Fault struct {
 	Service, Method, Target string
+	// Except lets requests through whose target holds it.
+	Except string
 	// Skip lets that many matching requests through first.
 	Skip int
 	// Times is how many requests fail; 0 means all.
@@ -76,7 +78,7 @@ func (c *Cloud) take(service, method, target string) *Fault {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range c.faults {
-		if f.Service != "" && f.Service != service || f.Method != "" && f.Method != method || !strings.Contains(target, f.Target) {
+		if f.Service != "" && f.Service != service || f.Method != "" && f.Method != method || !strings.Contains(target, f.Target) || f.Except != "" && strings.Contains(target, f.Except) {
 			continue
 		}
 		if f.Skip > 0 {

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"cloud.google.com/go/auth/credentials"
+	"google.golang.org/api/option"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/provider"
+	"github.com/rekeyhq/rekey/provider/googlesa"
+	"github.com/rekeyhq/rekey/provider/openai"
+	"github.com/rekeyhq/rekey/store"
+	"github.com/rekeyhq/rekey/store/googlesm"
+	"github.com/rekeyhq/rekey/store/local"
+)
+
+// Open makes the adapters that the file names and the activities over them. It asks nobody anything yet. audit gets
+// a record of every change; nil drops them.
+func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Activities, error) {
+	a := &activities.Activities{
+		Install: c.Install, Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{}, Allow: c.Allow, Audit: audit,
+	}
+	for name, p := range c.Providers {
+		opened, err := p.open(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("provider %s: %w", name, err)
+		}
+		a.Providers[name] = opened
+	}
+	for name, s := range c.Stores {
+		opened, err := s.open(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("store %s: %w", name, err)
+		}
+		a.Stores[name] = opened
+	}
+	return a, nil
+}
+
+func (p Provider) open(ctx context.Context, name string) (provider.Provider, error) {
+	switch p.Type {
+	case OpenAI:
+		return openai.New(openai.Options{
+			Name: name, BaseURL: p.Endpoint, Organization: p.Organization, RequestTimeout: p.RequestTimeout,
+			Propagation: said(p.Propagation), RevocationLag: said(p.RevocationLag),
+		})
+	case GoogleServiceAccount:
+		client, err := googleCredentials(p.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		return googlesa.New(ctx, googlesa.Options{
+			Name: name, Mode: googlesa.Mode(p.Mode), Endpoint: p.Endpoint, TokenURL: p.TokenURL, ClientOptions: client,
+			RequestTimeout: p.RequestTimeout, ListLag: said(p.ListLag), Propagation: said(p.Propagation), RevocationLag: said(p.RevocationLag),
+		})
+	}
+	return nil, fmt.Errorf("type %q is not known", p.Type)
+}
+
+func (s Store) open(ctx context.Context, name string) (store.Store, error) {
+	switch s.Type {
+	case GoogleSecretManager:
+		client, err := googleCredentials(s.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		return googlesm.New(ctx, googlesm.Options{
+			Name: name, Project: s.Project, Endpoint: s.Endpoint, ClientOptions: client, Readers: googlesm.Readers(s.Readers),
+			RequestTimeout: s.RequestTimeout, ReadLag: said(s.ReadLag),
+		})
+	case Local:
+		return local.New(local.Options{Name: name, Dir: s.Dir, IdentityFile: s.Identity, CreateIdentity: true})
+	}
+	return nil, fmt.Errorf("type %q is not known", s.Type)
+}
+
+// said is a duration that the file gives. The adapters take 0 for "use your own", a file that says 0 means none.
+func said(d *time.Duration) time.Duration {
+	switch {
+	case d == nil:
+		return 0
+	case *d == 0:
+		return time.Nanosecond
+	}
+	return *d
+}
+
+// googleCredentials are the application default credentials of the worker itself. An endpoint of our own, on
+// loopback, takes none.
+func googleCredentials(endpoint string) ([]option.ClientOption, error) {
+	if endpoint != "" {
+		return nil, nil
+	}
+	creds, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: []string{"https://www.googleapis.com/auth/cloud-platform"}})
+	if err != nil {
+		// The library's text can quote the credentials file.
+		return nil, errors.New("this machine has no Google credentials (application default credentials). Run the worker as a service account, or set GOOGLE_APPLICATION_CREDENTIALS")
+	}
+	return []option.ClientOption{option.WithAuthCredentials(creds)}, nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// decisions are the commands that send one decision to a rotation.
+func (a *app) decisions() []*cobra.Command {
+	var all []*cobra.Command
+	for _, d := range []struct {
+		kind                  rotation.Kind
+		use, short, example   string
+		needsWhy, takesLength bool
+	}{
+		{rotation.Approve, "approve KEY", "Let a rotation that waits for approval go on", `  starter approve openai-prod --why "dashboards show no use of the old key"`, false, false},
+		{rotation.Reject, "reject KEY", "Roll back a rotation that waits for approval", `  starter reject openai-prod --why "batch jobs still use the old key"`, true, false},
+		{rotation.ExtendGrace, "extend KEY", "Keep old and new key longer", `  starter extend openai-prod --for 12h --why "one deployment is missing"`, true, true},
+		{rotation.FinishGrace, "finish KEY", "End the grace period now", `  starter finish openai-prod --why "every consumer has restarted"`, true, false},
+		{rotation.RollBack, "rollback KEY", "Return to the old key", `  starter rollback openai-prod --why "the new key lacks a permission"`, true, false},
+		{rotation.KeyRevoked, "revoked KEY", "Say that you have revoked the old key; rekey checks it", `  starter revoked openai-prod`, false, false},
+	} {
+		var by, why, length string
+		cmd := &cobra.Command{
+			Use: d.use, Short: d.short, Example: d.example, Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				m := rotation.Message{ID: uuid.NewString(), By: by, Why: why}
+				if d.needsWhy && why == "" {
+					return badInput("say why with --why: it is kept with the rotation")
+				}
+				if d.takesLength {
+					var err error
+					if m.For, err = rotation.ParseDuration(length); err != nil {
+						return badInput("--for %q is no duration; expected one like 12h or 2d", length)
+					}
+				}
+				c, _, err := a.dial(cmd.Context())
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				s, err := decide(cmd.Context(), c, args[0], d.kind, m)
+				if err != nil {
+					return err
+				}
+				return a.print(s, fmt.Sprintf("%s taken. %s is in %s.", d.kind, s.Key, s.Phase))
+			},
+		}
+		cmd.Flags().StringVar(&by, "by", who(), "who decides; recorded as a claim")
+		cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
+		if d.takesLength {
+			cmd.Flags().StringVar(&length, "for", "", "how much longer, like 12h or 2d")
+		}
+		all = append(all, cmd)
+	}
+	return all
+}
+
+// decide sends a decision as an Update and waits until it is taken or refused.
+func decide(ctx context.Context, c client.Client, key string, kind rotation.Kind, m rotation.Message) (rotation.Status, error) {
+	var s rotation.Status
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	h, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: workflows.ID(key), UpdateID: m.ID, UpdateName: string(kind), Args: []any{m}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = h.Get(ctx, &s)
+	}
+	var app *temporal.ApplicationError
+	var gone *serviceerror.NotFound
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.As(err, &app):
+		return s, refused("%s was not taken: %s", kind, strings.TrimSuffix(app.Message(), "."))
+	case errors.As(err, &gone):
+		return s, refused("no rotation of %s is under way", key)
+	case ctx.Err() != nil:
+		return s, fmt.Errorf("the rotation of %s did not answer in 30 s; is a worker running? (starter doctor)", key)
+	}
+	return s, fmt.Errorf("%s could not be sent to the rotation of %s: %w", kind, key, err)
+}

@@ -1,0 +1,194 @@
+// Command starter is the `rekey` command line: it starts rotations, shows them, and sends the decisions that people
+// take. It talks to Temporal; only supply and doctor reach providers and stores themselves.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"os/user"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"golang.org/x/term"
+
+	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// The exit codes. docs/operating.md and --help list them.
+const (
+	exitOK         = 0
+	exitFailed     = 1
+	exitBadInput   = 2
+	exitRefused    = 3
+	exitRolledBack = 4
+)
+
+const exitCodes = `Exit codes:
+  0  done
+  1  it failed: something could not be reached, or an invariant did not hold
+  2  bad input; nothing was changed
+  3  the rotation did not take it (wrong phase, already running); nothing was changed
+  4  the rotation ended by rolling back`
+
+// exit is an error that chooses the exit code.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+func (e *exit) Unwrap() error { return e.err }
+
+func badInput(format string, args ...any) error {
+	return &exit{exitBadInput, fmt.Errorf(format, args...)}
+}
+
+func refused(format string, args ...any) error {
+	return &exit{exitRefused, fmt.Errorf(format, args...)}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{in: in, out: out, errOut: errOut}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(errOut, "starter: "+err.Error())
+	var problems config.Problems
+	var e *exit
+	switch {
+	case errors.As(err, &e):
+		return e.code
+	case errors.As(err, &problems), strings.HasPrefix(err.Error(), "unknown command"), a.parsing:
+		return exitBadInput
+	}
+	return exitFailed
+}
+
+// app is what all commands share.
+type app struct {
+	in          io.Reader
+	out, errOut io.Writer
+
+	configFile, address, namespace string
+	json                           bool
+	// parsing: cobra is still reading flags and arguments, so an error is the caller's.
+	parsing bool
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "starter",
+		Short: "Rotate API keys without downtime",
+		Long: `rekey replaces API keys without one failed request: it makes the new key, stores it, proves it, publishes it,
+waits out a grace period in which both keys work, and revokes the old one.
+
+Without anything configured, try:  go run ./starter demo
+
+` + exitCodes,
+		SilenceUsage: true, SilenceErrors: true,
+		PersistentPreRun: func(*cobra.Command, []string) { a.parsing = false },
+	}
+	a.parsing = true
+	root.CompletionOptions.HiddenDefaultCmd = true
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.configFile, "config", config.DefaultFile, "the `file` that lists providers, stores and keys")
+	flags.StringVar(&a.address, "address", "", "`host:port` of Temporal (default from TEMPORAL_ADDRESS or the Temporal config file)")
+	flags.StringVar(&a.namespace, "namespace", "", "Temporal `namespace` (default from TEMPORAL_NAMESPACE or the Temporal config file)")
+	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text")
+	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor())
+	root.AddCommand(a.decisions()...)
+	return root
+}
+
+// config reads rekey.yaml.
+func (a *app) config() (*config.Config, error) { return config.Load(a.configFile) }
+
+// key reads rekey.yaml and finds one key of it.
+func (a *app) key(name string) (*config.Config, rotation.Key, error) {
+	c, err := a.config()
+	if err != nil {
+		return nil, rotation.Key{}, err
+	}
+	k, ok := c.Key(name)
+	if !ok {
+		var names []string
+		for _, o := range c.Keys {
+			names = append(names, o.Name)
+		}
+		return nil, k, badInput("%s has no key %q; it has %s", a.configFile, name, strings.Join(names, ", "))
+	}
+	return c, k, nil
+}
+
+// dial connects to Temporal as the environment and the flags say.
+func (a *app) dial(ctx context.Context) (client.Client, string, error) {
+	options, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return nil, "", badInput("the Temporal settings of the environment cannot be read: %v", err)
+	}
+	if a.address != "" {
+		options.HostPort = a.address
+	}
+	if a.namespace != "" {
+		options.Namespace = a.namespace
+	}
+	if options.Namespace == "" {
+		options.Namespace = client.DefaultNamespace
+	}
+	if options.HostPort == "" {
+		options.HostPort = client.DefaultHostPort
+	}
+	options.Logger = silent{}
+	c, err := client.DialContext(ctx, options)
+	if err != nil {
+		return nil, "", fmt.Errorf("Temporal does not answer on %s. Start it, or name another with --address or TEMPORAL_ADDRESS. `go run ./worker --embedded` brings its own", options.HostPort)
+	}
+	return c, options.Namespace, nil
+}
+
+// isTerminal tells whether out is a screen that a person watches.
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// who is the claim of who decides, where no flag says it.
+func who() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// silent drops the SDK's log lines: what matters comes back as an error.
+type silent struct{}
+
+func (silent) Debug(string, ...any) {}
+func (silent) Info(string, ...any)  {}
+func (silent) Warn(string, ...any)  {}
+func (silent) Error(string, ...any) {}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+func (a *app) rotate() *cobra.Command {
+	var grace, why, by string
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "rotate KEY",
+		Short: "Rotate one key now",
+		Example: `  starter rotate openai-prod --watch
+  starter rotate ci --grace 30m --reason "laptop of a contractor was stolen"`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, k, err := a.key(args[0])
+			if err != nil {
+				return err
+			}
+			if grace != "" {
+				d, err := rotation.ParseDuration(grace)
+				if err != nil {
+					return badInput("--grace %q is no duration; expected one like 30m or 48h", grace)
+				}
+				k.Policy.MaxGrace += d - k.Policy.Grace
+				k.Policy.MaxGrace, k.Policy.Grace = max(k.Policy.MaxGrace, d), d
+			}
+			c, _, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			run, err := start(cmd.Context(), c, workflows.Input{Key: k, Reason: rotation.Manual, By: by, Why: why})
+			if err != nil {
+				return err
+			}
+			if !watch {
+				return a.print(map[string]string{"key": k.Name, "workflow_id": run.GetID(), "run_id": run.GetRunID()},
+					fmt.Sprintf("Rotation of %s started (workflow %s). Follow it: starter status %s", k.Name, run.GetID(), k.Name))
+			}
+			return a.watch(cmd.Context(), c, k.Name)
+		},
+	}
+	cmd.Flags().StringVar(&grace, "grace", "", "grace period of this rotation, like 30m or 48h (default from the policy)")
+	cmd.Flags().StringVar(&why, "reason", "", "why, for those who read the history")
+	cmd.Flags().StringVar(&by, "by", who(), "who asks for it")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "stay and show each phase until it ends")
+	return cmd
+}
+
+// start starts a rotation, unless one of the key is under way.
+func start(ctx context.Context, c client.Client, in workflows.Input) (client.WorkflowRun, error) {
+	summary := fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name)
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: workflows.ID(in.Key.Name), TaskQueue: workflows.TaskQueue,
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		TypedSearchAttributes:                    workflows.StartAttributes(in.Key, in.Reason),
+		Priority:                                 workflows.Priority(in.Reason),
+		StaticSummary:                            summary,
+		StaticDetails:                            workflows.StaticDetails(in),
+	}, workflows.RotateKey, in)
+	if already, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
+		_ = already
+		return nil, refused("a rotation of %s is under way; look at it with: starter status %s", in.Key.Name, in.Key.Name)
+	} else if err != nil {
+		return nil, fmt.Errorf("the rotation of %s could not be started: %w", in.Key.Name, err)
+	}
+	return run, nil
+}
+
+// queryStatus asks a rotation about itself. A worker must be running.
+func queryStatus(ctx context.Context, c client.Client, key string) (rotation.Status, error) {
+	var s rotation.Status
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	v, err := c.QueryWorkflow(ctx, workflows.ID(key), "", workflows.StatusQuery)
+	if err != nil {
+		return s, err
+	}
+	return s, v.Get(&s)
+}
+
+// closedResult reads how a closed rotation ended from its memo, which needs no worker.
+func closedResult(ctx context.Context, c client.Client, key string) (rotation.Result, bool, error) {
+	var res rotation.Result
+	d, err := c.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
+	if err != nil {
+		return res, false, err
+	}
+	info := d.GetWorkflowExecutionInfo()
+	if info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		return res, false, nil
+	}
+	if p := info.GetMemo().GetFields()[workflows.ResultMemo]; p != nil {
+		return res, true, converter.GetDefaultDataConverter().FromPayload(p, &res)
+	}
+	res.Key, res.Outcome = key, "ended as "+strings.ToLower(info.GetStatus().String())+" without a result"
+	return res, true, nil
+}
+
+// watch shows each phase until the rotation ends.
+func (a *app) watch(ctx context.Context, c client.Client, key string) error {
+	p := &progress{out: a.out, tty: isTerminal(a.out), quiet: a.json, started: time.Now()}
+	defer p.done()
+	for {
+		res, closed, err := closedResult(ctx, c, key)
+		if err != nil {
+			return fmt.Errorf("the rotation of %s cannot be watched: %w", key, err)
+		}
+		if closed {
+			p.done()
+			return a.ended(res)
+		}
+		if s, err := queryStatus(ctx, c, key); err == nil {
+			p.phase(string(s.Phase), firstSentence(s.Details), s.Phase.Waiting())
+		}
+		select {
+		case <-ctx.Done():
+			p.done()
+			fmt.Fprintf(a.errOut, "Not watching any more; the rotation goes on. Look at it with: starter status %s\n", key)
+			return nil
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+}
+
+// ended prints the result of a rotation and chooses the exit code.
+func (a *app) ended(res rotation.Result) error {
+	text := fmt.Sprintf("%s: %s. %s", res.Key, res.Phase, res.Outcome)
+	for _, l := range res.Left {
+		text += "\n  to see to: " + l
+	}
+	if err := a.print(res, text); err != nil {
+		return err
+	}
+	switch res.Phase {
+	case rotation.Completed:
+		return nil
+	case rotation.RolledBack:
+		return &exit{exitRolledBack, fmt.Errorf("the rotation of %s rolled back", res.Key)}
+	}
+	return fmt.Errorf("the rotation of %s %s", res.Key, res.Outcome)
+}
+
+// print shows v as JSON or as text, as the caller asked.
+func (a *app) print(v any, text string) error {
+	if !a.json {
+		_, err := fmt.Fprintln(a.out, text)
+		return err
+	}
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// firstSentence takes the line of the details that says what is happening.
+func firstSentence(details string) string {
+	parts := strings.SplitN(details, "\n", 4)
+	if len(parts) < 3 {
+		return details
+	}
+	return strings.TrimSpace(parts[2])
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+)
+
+// maxSupplied bounds what is read from a pipe: no key is longer than a Google key file.
+const maxSupplied = 64 << 10
+
+func (a *app) supply() *cobra.Command {
+	var by, why string
+	cmd := &cobra.Command{
+		Use:   "supply KEY",
+		Short: "Give a waiting rotation the new key that you made at the provider",
+		Long: `Reads the new key from a prompt that does not show it, or from standard input, checks it, puts it into the key's
+first store as a version that no application reads, and tells the rotation the version's number. The key itself
+never goes to Temporal.`,
+		Example: `  starter supply openai-prod
+  pbpaste | starter supply openai-prod`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, k, err := a.key(args[0])
+			if err != nil {
+				return err
+			}
+			c, _, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			s, err := queryStatus(cmd.Context(), c, k.Name)
+			if err != nil {
+				return refused("no rotation of %s answers. Start one first: starter rotate %s", k.Name, k.Name)
+			}
+			if s.Phase != rotation.AwaitingKey {
+				return refused("the rotation of %s is in %s and takes no key now", k.Name, s.Phase)
+			}
+			acts, err := cfg.Open(cmd.Context(), nil)
+			if err != nil {
+				return err
+			}
+			value, err := a.readKey(cmd.Context(), k)
+			if err != nil {
+				return err
+			}
+			version, err := acts.StageSupplied(cmd.Context(), k, s.Rotation, value)
+			if err != nil {
+				if fault.Is(err, fault.Rejected) {
+					return &exit{exitBadInput, err}
+				}
+				return err
+			}
+			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.Message{ID: uuid.NewString(), By: by, Why: why, Version: version})
+			if err != nil {
+				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told: %w", value.Fingerprint(), k.Stores[0], version, err)
+			}
+			return a.print(map[string]any{"fingerprint": value.Fingerprint(), "version": version, "status": st},
+				fmt.Sprintf("The key %s stands in %s as version %s; the rotation checks it now.", value.Fingerprint(), k.Stores[0], version))
+		},
+	}
+	cmd.Flags().StringVar(&by, "by", who(), "who supplies it; recorded as a claim")
+	cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
+	return cmd
+}
+
+// readKey reads the key without showing it.
+func (a *app) readKey(_ context.Context, k rotation.Key) (secret.Value, error) {
+	if f, ok := a.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(a.errOut, "New key for %s (not shown): ", k.Name)
+		text, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(a.errOut)
+		if err != nil {
+			return secret.Value{}, fmt.Errorf("the key could not be read from the terminal: %w", err)
+		}
+		return secret.New(text), nil
+	}
+	text, err := io.ReadAll(io.LimitReader(a.in, maxSupplied+1))
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("the key could not be read from standard input: %w", err)
+	}
+	if len(text) > maxSupplied {
+		return secret.Value{}, badInput("standard input holds more than %d KiB: that is no key", maxSupplied>>10)
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return secret.Value{}, badInput("standard input is empty; expected the new key")
+	}
+	return secret.New(text), nil
+}

@@ -1,0 +1,237 @@
+package workflows_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// rig runs one rotation with real adapters against a simulated cloud, on Temporal's skipping clock.
+type rig struct {
+	*testing.T
+	*scene.Scene
+	env   *testsuite.TestWorkflowEnvironment
+	acts  *activities.Activities
+	key   rotation.Key
+	in    workflows.Input
+	rules simcloud.Rules
+	// oldID is the key that stands in the stores before the rotation.
+	oldID string
+
+	mu      sync.Mutex
+	started []string
+	on      map[string][]func()
+}
+
+type setup struct {
+	openai bool
+	stores []string
+	opts   scene.Options
+}
+
+// bothStores is a Google key that stands in a store read by alias and in one read as latest.
+func bothStores() setup { return setup{stores: []string{scene.Alias, scene.Latest}} }
+
+func manualKey() setup { return setup{openai: true, stores: []string{scene.Alias}} }
+
+func (s setup) policy(lines ...string) setup {
+	s.opts.Policy = append(slices.Clone(s.opts.Policy), lines...)
+	return s
+}
+
+// quick is a policy without soak, in which nothing has to be waited for but grace.
+const quick = "soak: 0s"
+
+func newRig(t *testing.T, s setup) *rig {
+	t.Helper()
+	suite := &testsuite.WorkflowTestSuite{}
+	suite.SetLogger(quiet{})
+	r := &rig{T: t, env: suite.NewTestWorkflowEnvironment(), on: map[string][]func(){}}
+	r.env.SetTestTimeout(time.Minute)
+	r.env.SetStartTime(time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC))
+	s.opts.Now = r.env.Now
+	var err error
+	if r.Scene, err = scene.Start(s.opts); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Stop)
+	name := "ci"
+	if s.openai {
+		name = "gpt"
+		r.oldID, err = r.OpenAIKey(name, s.stores...)
+	} else {
+		r.oldID, err = r.Google(name, s.stores...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.rules = scene.Rules(name, s.stores...)
+	cfg, err := config.Parse("rekey.yaml", []byte(r.YAML()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.key = cfg.Keys[0]
+	if r.acts, err = cfg.Open(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.acts.Now = r.env.Now
+	r.in = workflows.Input{Key: r.key, Reason: rotation.Manual, By: "test"}
+	r.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
+	r.env.RegisterWorkflow(workflows.RotateKey)
+	a := r.acts
+	for _, one := range []any{a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard} {
+		r.env.RegisterActivity(one)
+	}
+	r.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		r.mu.Lock()
+		name := info.ActivityType.Name
+		r.started = append(r.started, name)
+		var now func()
+		if waiting := r.on[name]; len(waiting) > 0 {
+			now, r.on[name] = waiting[0], waiting[1:]
+		}
+		r.mu.Unlock()
+		if now != nil {
+			now()
+		}
+	})
+	return r
+}
+
+// whenStarted does something while an activity of that name runs for the first time (next call: the second, …).
+func (r *rig) whenStarted(activity string, f func()) { r.on[activity] = append(r.on[activity], f) }
+
+// after does something when the clock of the workflow has come that far.
+func (r *rig) after(d time.Duration, f func()) { r.env.RegisterDelayedCallback(f, d) }
+
+func (r *rig) signal(kind rotation.Kind, m rotation.Message) {
+	if m.By == "" {
+		m.By, m.Why = "operator", "the test says so"
+	}
+	r.env.SignalWorkflow(string(kind), m)
+}
+
+// status asks the rotation about itself.
+func (r *rig) status() rotation.Status {
+	r.Helper()
+	v, err := r.env.QueryWorkflow(workflows.StatusQuery)
+	if err != nil {
+		r.Fatal(err)
+	}
+	var s rotation.Status
+	if err := v.Get(&s); err != nil {
+		r.Fatal(err)
+	}
+	return s
+}
+
+// run runs the rotation to its end, and checks what must hold whatever happens.
+func (r *rig) run() rotation.Result {
+	r.Helper()
+	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
+	if !r.env.IsWorkflowCompleted() {
+		r.Fatalf("the rotation did not end; it is in %+v", r.status())
+	}
+	if err := r.env.GetWorkflowError(); err != nil {
+		r.Fatalf("the rotation failed: %v", err)
+	}
+	var res rotation.Result
+	if err := r.env.GetWorkflowResult(&res); err != nil {
+		r.Fatal(err)
+	}
+	r.invariants()
+	return res
+}
+
+func (r *rig) invariants() {
+	r.Helper()
+	for _, broken := range r.Cloud.Check(r.rules) {
+		r.Error(broken)
+	}
+	if orphans := r.Cloud.Orphans(); len(orphans) > 0 {
+		r.Errorf("orphans: %v", orphans)
+	}
+}
+
+// published is the key that applications read, which must be the same in every store.
+func (r *rig) published() string {
+	r.Helper()
+	ids := map[string]bool{}
+	for path, id := range r.Cloud.PublishedKeys() {
+		if !strings.HasSuffix(path, "-rekey-pending") {
+			ids[id] = true
+		}
+	}
+	if len(ids) != 1 {
+		r.Fatalf("applications read different keys: %v", r.Cloud.PublishedKeys())
+	}
+	for id := range ids {
+		return id
+	}
+	return ""
+}
+
+func (r *rig) live(id string) bool { _, ok := r.Cloud.LiveKeys()[id]; return ok }
+
+// replaced checks that a new key stands everywhere and the old one is gone.
+func (r *rig) replaced(res rotation.Result) {
+	r.Helper()
+	if res.Phase != rotation.Completed {
+		r.Errorf("the rotation ended as %s: %s %v", res.Phase, res.Outcome, res.Left)
+	}
+	if r.published() == r.oldID {
+		r.Error("applications still read the old key")
+	}
+	if r.live(r.oldID) {
+		r.Error("the old key still exists")
+	}
+}
+
+// unchanged checks that the old key stands everywhere and works, and that no other one is left.
+func (r *rig) unchanged(res rotation.Result) {
+	r.Helper()
+	if res.Phase != rotation.RolledBack {
+		r.Errorf("the rotation ended as %s: %s", res.Phase, res.Outcome)
+	}
+	if got := r.published(); got != r.oldID {
+		r.Errorf("applications read %s, want the old key %s", got, r.oldID)
+	}
+	if !r.live(r.oldID) {
+		r.Error("the old key is gone")
+	}
+}
+
+// supply does what `starter supply` does, with a key made in the console.
+func (r *rig) supply() string {
+	id, value := r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "new")
+	s := r.status()
+	version, err := r.acts.StageSupplied(context.Background(), r.key, s.Rotation, value)
+	if err != nil {
+		r.Errorf("the key could not be staged: %v", err)
+	}
+	r.signal(rotation.KeySupplied, rotation.Message{By: "operator", Version: version})
+	return id
+}
+
+type quiet struct{}
+
+func (quiet) Debug(string, ...any) {}
+func (quiet) Info(string, ...any)  {}
+func (quiet) Warn(string, ...any)  {}
+func (quiet) Error(string, ...any) {}

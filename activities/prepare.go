@@ -62,7 +62,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 			"A request to the provider may take %s, a step only %s: a step must outlive its requests. Raise stepTimeout of the policy.", j.caps.RequestTimeout, step)
 	}
 	out := Prepared{
-		SupplyByHand: !j.caps.Mint && !j.caps.Upload, RevokeByHand: !j.caps.Delete, CanDisable: j.caps.Disable && j.caps.Delete,
+		SupplyByHand: !j.caps.Mint, RevokeByHand: !j.caps.Delete, CanDisable: j.caps.Disable && j.caps.Delete,
 		Propagation: rotation.Duration(j.caps.Propagation), RevocationLag: rotation.Duration(j.caps.RevocationLag),
 		Horizon: rotation.Duration(j.horizon()), ProviderConsole: j.provider.Console(in.Key.Account), StoreConsole: j.stores[0].Console(j.path(0)),
 	}
@@ -170,7 +170,7 @@ func (j *job) lookAtProvider(ctx context.Context, records []store.Snapshot, f *r
 		}
 	}
 	leftovers := len(j.leftovers(keys, records))
-	if j.caps.Mint || j.caps.Upload {
+	if j.caps.Mint {
 		// What is left over is deleted before the mint.
 		if j.caps.Limit > 0 && len(keys)-leftovers >= j.caps.Limit {
 			return fault.New(fault.Rejected, "limit_reached", "find room for a new key of "+j.Key.Account).WithAdvice(

@@ -15,10 +15,8 @@ import (
 
 // Capabilities say what an adapter can do and what to expect of its provider's timing.
 type Capabilities struct {
-	// Mint: Mint makes a key by API. Without Mint and Upload a person makes the key (awaiting-key).
+	// Mint: Mint makes a key by API. Without it a person makes the key (awaiting-key).
 	Mint bool
-	// Upload: the key pair is made here (Draft), and only its certificate is given to the provider (Upload).
-	Upload bool
 	// Stamps: the provider keeps our stamp with the key and List shows it. Without it, ownership of a key whose
 	// mint was not answered cannot be proven.
 	Stamps bool
@@ -105,15 +103,11 @@ type Provider interface {
 	Probe(ctx context.Context, account string, v secret.Value) (Proof, error)
 	// List gives every key of the account that people and we made (not the provider's own).
 	List(ctx context.Context, account string) ([]Key, error)
-	// Mint makes a key marked with stamp. It sends at most one request. On an Unsettled error the key may exist.
+	// Mint makes a key, marked with stamp where the provider keeps stamps. Who makes the key pair, the provider or
+	// the adapter, is the adapter's own business. Mint sends at most one request. On an Unsettled error the key may
+	// exist, now or later, and its value is lost either way: with Stamps it is found in List by its stamp, without
+	// them it is listed as a key that was not there before.
 	Mint(ctx context.Context, account, stamp string) (Minted, error)
-	// Draft makes a key pair; nobody knows of it yet. Its value is good for Upload only.
-	Draft(ctx context.Context, account string) (secret.Value, error)
-	// Upload makes a draft a key marked with stamp. It sends at most one request. On an Unsettled error the key
-	// may exist; it is then found by its stamp, and Complete gives its value.
-	Upload(ctx context.Context, account, stamp string, draft secret.Value) (Minted, error)
-	// Complete gives the value of an uploaded draft whose key id is known.
-	Complete(account, keyID string, draft secret.Value) (secret.Value, error)
 	// Disable makes the provider refuse the key until Enable.
 	Disable(ctx context.Context, account, keyID string) error
 	// Enable takes Disable back.
@@ -140,21 +134,6 @@ func (u Unsupported) List(context.Context, string) ([]Key, error) { return nil, 
 // Mint is not supported.
 func (u Unsupported) Mint(context.Context, string, string) (Minted, error) {
 	return Minted{}, u.no("mint a key")
-}
-
-// Draft is not supported.
-func (u Unsupported) Draft(context.Context, string) (secret.Value, error) {
-	return secret.Value{}, u.no("draft a key pair")
-}
-
-// Upload is not supported.
-func (u Unsupported) Upload(context.Context, string, string, secret.Value) (Minted, error) {
-	return Minted{}, u.no("upload a key")
-}
-
-// Complete is not supported.
-func (u Unsupported) Complete(string, string, secret.Value) (secret.Value, error) {
-	return secret.Value{}, u.no("complete a draft")
 }
 
 // Disable is not supported.

@@ -28,8 +28,6 @@ type Version struct {
 	StagedAt    time.Time `json:"stagedAt,omitzero"`
 	// CurrentSince is when the version was promoted; zero for a version found in place.
 	CurrentSince time.Time `json:"currentSince,omitzero"`
-	// Draft: the value is a key pair whose upload was not answered yet; it is no key.
-	Draft bool `json:"draft,omitempty"`
 }
 
 // Claim says which attempt may stage the next pending version.

@@ -95,9 +95,6 @@ func (p *Provider) read(v secret.Value) (credentials, error) {
 		s, _ := fields[name].(string)
 		return strings.TrimSpace(s)
 	}
-	if fields[draftField] != nil {
-		return refuse("draft", "This is a key pair whose certificate was not uploaded yet; it is no key.")
-	}
 	if field("type") != "service_account" {
 		return refuse("wrong_type", "This is not the key file of a service account: its type must be service_account.")
 	}

@@ -71,7 +71,7 @@ type Options struct {
 	RevocationLag time.Duration
 	// Now dates certificates; time.Now if nil.
 	Now func() time.Time
-	// KeyBits is the size of drafted RSA keys; 2048 if 0, at least 1024 (the standard library makes none below).
+	// KeyBits is the size of the RSA keys that are made here; 2048 if 0, at least 1024 (the standard library makes none below).
 	KeyBits int
 }
 
@@ -188,7 +188,7 @@ func or(d, otherwise time.Duration) time.Duration {
 // Capabilities depend on the mode: only uploads carry stamps.
 func (p *Provider) Capabilities() provider.Capabilities {
 	return provider.Capabilities{
-		Mint: p.opts.Mode == Create, Upload: p.opts.Mode == Upload, Stamps: p.opts.Mode == Upload,
+		Mint: true, Stamps: p.opts.Mode == Upload,
 		List: true, Disable: true, Delete: true,
 		Limit:          keyLimit,
 		RequestTimeout: p.opts.RequestTimeout, ListLag: p.opts.ListLag,

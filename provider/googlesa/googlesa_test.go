@@ -80,14 +80,7 @@ func stamp(attempt int) string {
 // mint makes a key in whatever mode.
 func (w *world) mint(attempt int) (id string, v secret.Value) {
 	w.Helper()
-	if w.p.opts.Mode == Create {
-		m, err := w.p.Mint(w.Context(), ci, stamp(attempt))
-		w.must(err)
-		return m.ID, m.Value
-	}
-	d, err := w.p.Draft(w.Context(), ci)
-	w.must(err)
-	m, err := w.p.Upload(w.Context(), ci, stamp(attempt), d)
+	m, err := w.p.Mint(w.Context(), ci, stamp(attempt))
 	w.must(err)
 	return m.ID, m.Value
 }
@@ -118,7 +111,7 @@ func edited(t *testing.T, v secret.Value, field string, to any) secret.Value {
 	return secret.New(text)
 }
 
-// pemBody is what is secret in a key file or draft: the lines of the private key between BEGIN and END.
+// pemBody is what is secret in a key file: the lines of the private key between BEGIN and END.
 func pemBody(v secret.Value) []string {
 	var file struct {
 		PrivateKey string `json:"private_key"`
@@ -135,7 +128,7 @@ func TestBothModesKeepTheContract(t *testing.T) {
 	iam := func(method string) providertest.Request {
 		return providertest.Request{Service: simcloud.GoogleIAMService, Method: method}
 	}
-	for _, mode := range []Mode{Upload, Create} {
+	for mode, minting := range map[Mode]string{Upload: "UploadServiceAccountKey", Create: "CreateServiceAccountKey"} {
 		t.Run(string(mode), func(t *testing.T) {
 			providertest.Run(t, func(t *testing.T) providertest.Harness {
 				w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: mode})
@@ -175,8 +168,7 @@ func TestBothModesKeepTheContract(t *testing.T) {
 					Requests: map[providertest.Operation]providertest.Request{
 						providertest.Probe:   {Service: simcloud.GoogleTokenService, Method: "Token"},
 						providertest.List:    iam("ListServiceAccountKeys"),
-						providertest.Mint:    iam("CreateServiceAccountKey"),
-						providertest.Upload:  iam("UploadServiceAccountKey"),
+						providertest.Mint:    iam(minting),
 						providertest.Disable: iam("DisableServiceAccountKey"),
 						providertest.Enable:  iam("EnableServiceAccountKey"),
 						providertest.Delete:  iam("DeleteServiceAccountKey"),

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"strings"
-	"time"
 
 	"cloud.google.com/go/iam/admin/apiv1/adminpb"
 
@@ -107,11 +106,17 @@ func (p *Provider) stamp(ctx context.Context, name, what, account string) (strin
 	return cert.Subject.CommonName, nil
 }
 
-// Mint lets Google make a key; only in the mode Create. Google keeps no stamp. It sends one request.
+// Mint makes a key with one request. In the mode Upload, Google keeps the stamp with the key. In the mode Create it
+// keeps none, and the stamp is not used.
 func (p *Provider) Mint(ctx context.Context, account, stamp string) (provider.Minted, error) {
-	if p.opts.Mode != Create {
-		return p.Unsupported.Mint(ctx, account, stamp)
+	if p.opts.Mode == Upload {
+		return p.upload(ctx, account, stamp)
 	}
+	return p.create(ctx, account)
+}
+
+// create lets Google make the key pair, and takes it from the answer.
+func (p *Provider) create(ctx context.Context, account string) (provider.Minted, error) {
 	what := "create a key of " + account
 	name, err := p.accountName(account, what)
 	if err != nil {
@@ -179,6 +184,3 @@ func (p *Provider) change(ctx context.Context, verb, account, keyID string, requ
 	}
 	return nil
 }
-
-// clockSkew is how far certificates are dated back, so that Google takes them although our clock is ahead.
-const clockSkew = 10 * time.Minute

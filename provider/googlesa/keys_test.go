@@ -2,7 +2,11 @@ package googlesa
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
 )
 
 func TestTheEleventhKeyIsRefusedAsTheLimit(t *testing.T) {
@@ -25,13 +30,7 @@ func TestTheEleventhKeyIsRefusedAsTheLimit(t *testing.T) {
 		// Disabled keys count.
 		w.must(w.p.Disable(t.Context(), ci, first))
 		try := func() error {
-			if mode == Create {
-				_, err := w.p.Mint(t.Context(), ci, stamp(11))
-				return err
-			}
-			d, err := w.p.Draft(t.Context(), ci)
-			w.must(err)
-			_, err = w.p.Upload(t.Context(), ci, stamp(11), d)
+			_, err := w.p.Mint(t.Context(), ci, stamp(11))
 			return err
 		}
 		if err := try(); fault.Of(err).Code != CodeKeyLimit || fault.Of(err).Class != fault.Rejected {
@@ -53,14 +52,7 @@ func TestOrganizationPoliciesAreToldApartFromTheLimit(t *testing.T) {
 		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: mode})
 		w.google.ForbidKeyCreation(true)
 		w.google.ForbidKeyUpload(true)
-		var err error
-		if mode == Create {
-			_, err = w.p.Mint(t.Context(), ci, stamp(1))
-		} else {
-			d, draftErr := w.p.Draft(t.Context(), ci)
-			w.must(draftErr)
-			_, err = w.p.Upload(t.Context(), ci, stamp(1), d)
-		}
+		_, err := w.p.Mint(t.Context(), ci, stamp(1))
 		f := fault.Of(err)
 		if f.Class != fault.Rejected || f.Code != CodeOrgPolicy || f.Unsettled || !strings.Contains(f.Advice, advice) {
 			t.Errorf("%s: %v", mode, err)
@@ -140,47 +132,66 @@ func TestANewKeyIsRefusedUntilItHasPropagatedAndARevokedOneAcceptedForAWhile(t *
 	expect("enabled", true)
 }
 
-func TestOneUploadedKeyKeepsOneCertificateAndOneFingerprint(t *testing.T) {
+func TestAnUploadedKeyIsItsOwnPairUnderItsStamp(t *testing.T) {
 	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
-	v, err := w.p.Draft(t.Context(), ci)
-	w.must(err)
-	d, key, err := w.p.readDraft(ci, "test", v)
-	w.must(err)
-	one, err := d.certificate(key, stamp(1))
-	w.must(err)
-	w.clock.Advance(time.Hour)
-	two, err := d.certificate(key, stamp(1))
-	w.must(err)
-	other, err := d.certificate(key, stamp(2))
-	w.must(err)
-	if string(one) != string(two) || string(one) == string(other) {
-		t.Error("the certificate does not follow from draft and stamp")
+	one, first := w.mint(1)
+	two, second := w.mint(2)
+	if first.Equal(second) || cmp.Equal(pemBody(first), pemBody(second)) {
+		t.Error("two mints give one key pair")
 	}
-	m, err := w.p.Upload(t.Context(), ci, stamp(1), v)
-	w.must(err)
-	if m.Value.Fingerprint() == v.Fingerprint() {
-		t.Error("the key's value is the draft")
+	if got, want := w.cloud.LiveKeys(), map[string]string{one: stamp(1), two: stamp(2)}; !cmp.Equal(got, want) {
+		t.Errorf("Google holds %v, want %v", got, want)
 	}
-	if got := w.cloud.LiveKeys(); !cmp.Equal(got, map[string]string{m.ID: stamp(1)}) {
-		t.Errorf("Google holds %v", got)
+	for id, v := range map[string]secret.Value{one: first, two: second} {
+		if got := w.cloud.KeyID(v); got != id {
+			t.Errorf("Google knows the value of %s as %q", id, got)
+		}
+		proof, err := w.p.Probe(t.Context(), ci, v)
+		w.must(err)
+		if want := (provider.Proof{Accepted: true, Account: ci}); proof != want {
+			t.Errorf("%s: %+v, want %+v", id, proof, want)
+		}
+	}
+}
+
+func TestACertificateSaysTheStampAndADateThatALateClockTakes(t *testing.T) {
+	now := time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := certificate(key, stamp(1), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert.Version != 3 || cert.Subject.String() != "CN="+stamp(1) || cert.SerialNumber.Sign() <= 0 || !key.PublicKey.Equal(cert.PublicKey) {
+		t.Errorf("version %d, subject %s, serial number %v", cert.Version, cert.Subject, cert.SerialNumber)
+	}
+	if want := now.Add(-clockSkew); !cert.NotBefore.Equal(want) || !cert.NotAfter.Equal(now.Add(certificateLife)) {
+		t.Errorf("valid from %v to %v", cert.NotBefore, cert.NotAfter)
+	}
+}
+
+func TestAMintWithABadStampSendsNothing(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	if _, err := w.p.Mint(t.Context(), ci, stamp(1)+"-copy"); !fault.Is(err, fault.Internal) || fault.Of(err).Unsettled {
+		t.Errorf("a mint with a bad stamp: %v", err)
+	}
+	if n := len(w.cloud.Journal()); n != 0 {
+		t.Errorf("%d requests were sent", n)
 	}
 }
 
 func TestACommonNameThatOnlyBeginsLikeAStampIsNone(t *testing.T) {
 	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
-	v, err := w.p.Draft(t.Context(), ci)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	w.must(err)
-	near := stamp(1) + "-copy"
-	if _, err := w.p.Upload(t.Context(), ci, near, v); !fault.Is(err, fault.Internal) {
-		t.Errorf("an upload with a bad stamp: %v", err)
-	}
-	if n := w.cloud.Calls(simcloud.GoogleIAMService, "UploadServiceAccountKey"); n != 0 {
-		t.Errorf("%d uploads were sent", n)
-	}
-	// Somebody else uploads such a certificate.
-	d, key, err := w.p.readDraft(ci, "test", v)
-	w.must(err)
-	cert, err := d.certificate(key, near)
+	cert, err := certificate(key, stamp(1)+"-copy", w.clock.Now())
 	w.must(err)
 	_, err = w.p.iam.UploadServiceAccountKey(t.Context(), &adminpb.UploadServiceAccountKeyRequest{
 		Name: "projects/acme-prod/serviceAccounts/" + ci, PublicKeyData: cert,

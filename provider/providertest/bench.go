@@ -96,39 +96,20 @@ func (b *bench) nextStamp() string {
 	return rotation.Stamp{Install: "testin", Key: "conformance", Rotation: "abcdefgh", Attempt: b.attempt}.String()
 }
 
-// makes tells whether the provider can make keys.
-func (b *bench) makes() bool { return b.caps.Mint || b.caps.Upload }
-
-// making is the operation that makes a key.
-func (b *bench) making() Operation {
-	if b.caps.Upload {
-		return Upload
-	}
-	return Mint
-}
-
-// make asks for a key once. For an upload, draft is what it was made of.
-func (b *bench) make(ctx context.Context, stamp string) (m provider.Minted, draft secret.Value, err error) {
-	b.Helper()
-	if b.caps.Upload {
-		draft, err = b.Provider.Draft(context.Background(), b.account)
-		b.must("draft a key", err)
-		b.keep(draft)
-		m, err = b.Provider.Upload(ctx, b.account, stamp, draft)
-	} else {
-		m, err = b.Provider.Mint(ctx, b.account, stamp)
-	}
-	b.saw(m, draft, err)
+// mint asks for a key once.
+func (b *bench) mint(ctx context.Context, stamp string) (provider.Minted, error) {
+	m, err := b.Provider.Mint(ctx, b.account, stamp)
+	b.saw(m, err)
 	b.keep(m.Value)
-	return m, draft, err
+	return m, err
 }
 
 // aKey is a live key of the account: made by the provider, or by a person where it cannot make any.
 func (b *bench) aKey() (id string, v secret.Value) {
 	b.Helper()
-	if b.makes() {
-		m, _, err := b.make(b.Context(), b.nextStamp())
-		b.must("make a key", err)
+	if b.caps.Mint {
+		m, err := b.mint(b.Context(), b.nextStamp())
+		b.must("mint a key", err)
 		id, v = m.ID, m.Value
 	} else {
 		id, v = b.ForeignKey(b.T, b.account)
@@ -206,9 +187,9 @@ func (b *bench) claimed() []operation {
 			return err
 		}})
 	}
-	if b.makes() {
-		ops = append(ops, operation{b.making(), true, func(ctx context.Context) error {
-			_, _, err := b.make(ctx, b.nextStamp())
+	if b.caps.Mint {
+		ops = append(ops, operation{Mint, true, func(ctx context.Context) error {
+			_, err := b.mint(ctx, b.nextStamp())
 			return err
 		}})
 	}

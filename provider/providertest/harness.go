@@ -25,7 +25,6 @@ const (
 	Probe   Operation = "Probe"
 	List    Operation = "List"
 	Mint    Operation = "Mint"
-	Upload  Operation = "Upload"
 	Disable Operation = "Disable"
 	Enable  Operation = "Enable"
 	Delete  Operation = "Delete"
@@ -81,7 +80,6 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		"a mint whose reply was lost leaves a key that the list finds":               lostReply,
 		"a mint that takes effect after its caller gave up leaves a key":             lateCommit,
 		"a caller that has no time left gets an outage, and nothing is sent":         noTime,
-		"a draft is no key, and belongs to one account":                              drafts,
 		"the last use of a key can be asked without using it":                        usage,
 	} {
 		t.Run(sentence, func(t *testing.T) {

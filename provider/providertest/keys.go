@@ -11,12 +11,8 @@ import (
 func claims(b *bench) {
 	c := b.caps
 	switch {
-	case c.Mint && c.Upload:
-		b.Error("Mint and Upload: the engine would not know which to use")
-	case c.Stamps && !(c.List && b.makes()):
+	case c.Stamps && !(c.List && c.Mint):
 		b.Error("Stamps without List, or without a way to make keys")
-	case c.Upload && !c.Stamps:
-		b.Error("Upload without Stamps: a lost reply could not be settled")
 	case c.RequestTimeout <= 0:
 		b.Error("no RequestTimeout: the horizon would be unknown")
 	case c.Limit < 0 || c.ListLag < 0 || c.Propagation < 0 || c.RevocationLag < 0:
@@ -28,7 +24,7 @@ func claims(b *bench) {
 }
 
 func unclaimed(b *bench) {
-	id, v := b.aKey()
+	id, _ := b.aKey()
 	before := len(b.Cloud.Journal())
 	ctx := b.Context()
 	for _, m := range []struct {
@@ -37,9 +33,6 @@ func unclaimed(b *bench) {
 		call    func() error
 	}{
 		{"Mint", b.caps.Mint, func() error { _, err := b.Provider.Mint(ctx, b.account, b.nextStamp()); return err }},
-		{"Draft", b.caps.Upload, func() error { _, err := b.Provider.Draft(ctx, b.account); return err }},
-		{"Upload", b.caps.Upload, func() error { _, err := b.Provider.Upload(ctx, b.account, b.nextStamp(), v); return err }},
-		{"Complete", b.caps.Upload, func() error { _, err := b.Provider.Complete(b.account, id, v); return err }},
 		{"List", b.caps.List, func() error { _, err := b.Provider.List(ctx, b.account); return err }},
 		{"Disable", b.caps.Disable, func() error { return b.Provider.Disable(ctx, b.account, id) }},
 		{"Enable", b.caps.Disable, func() error { return b.Provider.Enable(ctx, b.account, id) }},
@@ -61,15 +54,15 @@ func unclaimed(b *bench) {
 }
 
 func newKey(b *bench) {
-	if !b.makes() {
+	if !b.caps.Mint {
 		// A person's key must do the same, but for the stamp.
 		id, v := b.aKey()
 		b.checkKey(id, v)
 		return
 	}
 	stamp, begin := b.nextStamp(), b.Cloud.Now()
-	m, _, err := b.make(b.Context(), stamp)
-	b.must("make a key", err)
+	m, err := b.mint(b.Context(), stamp)
+	b.must("mint a key", err)
 	b.Advance(b.lag)
 	b.checkKey(m.ID, m.Value)
 	if !b.caps.List {
@@ -249,41 +242,17 @@ func unknownAccount(b *bench) {
 }
 
 func fullAccount(b *bench) {
-	if b.caps.Limit == 0 || !b.makes() {
+	if b.caps.Limit == 0 || !b.caps.Mint {
 		return
 	}
 	for range b.caps.Limit {
 		_, v := b.ForeignKey(b.T, b.account)
 		b.keep(v)
 	}
-	_, _, err := b.make(b.Context(), b.nextStamp())
+	_, err := b.mint(b.Context(), b.nextStamp())
 	f := fault.Of(err)
 	if !fault.Is(err, fault.Rejected) || f.Unsettled || f.Advice == "" {
 		b.Errorf("one key more than the limit gives %v, want a settled Rejected fault with advice", err)
-	}
-}
-
-func drafts(b *bench) {
-	if !b.caps.Upload {
-		return
-	}
-	m, draft, err := b.make(b.Context(), b.nextStamp())
-	b.must("make a key", err)
-	if _, err := b.Provider.Parse(draft); !fault.Is(err, fault.Rejected) {
-		b.Errorf("a draft is taken for a key: %v", err)
-	}
-	again, err := b.Provider.Complete(b.account, m.ID, draft)
-	b.saw(again, err)
-	if err != nil || !again.Equal(m.Value) {
-		b.Errorf("completing the draft again gives another value (%v)", err)
-	}
-	other := b.NewAccount(b.T)
-	before := b.calls(Upload)
-	_, uploadErr := b.Provider.Upload(b.Context(), other, b.nextStamp(), draft)
-	_, completeErr := b.Provider.Complete(other, m.ID, draft)
-	b.saw(uploadErr, completeErr)
-	if !fault.Is(uploadErr, fault.Rejected) || !fault.Is(completeErr, fault.Rejected) || b.calls(Upload) != before {
-		b.Errorf("a draft is good for another account: %v, %v", uploadErr, completeErr)
 	}
 }
 

@@ -110,7 +110,7 @@ func (s *suite) roundTrip(t *testing.T) {
 	snap.Claim = &store.Claim{Install: "abc123", Rotation: "bbbbbbbb", Attempt: 7, At: at, Before: []string{"k1", "k2"}}
 	snap.Pending = &store.Version{
 		Number: number, KeyID: "key", Stamp: "rekey-abc123-x-bbbbbbbb-07", Rotation: "bbbbbbbb", Fingerprint: v.Fingerprint(),
-		StagedAt: at, CurrentSince: at.Add(1), Draft: true,
+		StagedAt: at, CurrentSince: at.Add(1),
 	}
 	current := *snap.Current
 	current.KeyID, current.Fingerprint, current.CurrentSince = "old", "0123456789ab", at

@@ -249,6 +249,48 @@ func TestAnAddThatTakesEffectLateIsKnownForOurs(t *testing.T) {
 	}
 }
 
+func TestAPendingValueThatSomebodyPublishedBehindRekeysBackIsTakenAsItIs(t *testing.T) {
+	for _, mode := range []googlesm.Readers{googlesm.ReadAlias, googlesm.ReadLatest} {
+		t.Run(string(mode), func(t *testing.T) {
+			p := newPlace(t, mode, simcloud.SecretManagerOptions{})
+			path := p.path(t, first)
+			_, v := p.staged(t, path, other)
+			if mode == googlesm.ReadAlias {
+				must(t, p.sm.SetAlias(path, "current", 2))
+			} else {
+				p.behind(t, path, other)
+			}
+			snap, err := p.store.Load(ctx, path)
+			must(t, err)
+			if diff := cmp.Diff(&store.Version{Number: "2"}, snap.Current); diff != "" {
+				t.Fatal(diff)
+			}
+			after, err := p.store.Promote(ctx, path, snap, v)
+			must(t, err)
+			if after.Current.Number != "2" || after.Current.KeyID != "k" || after.Pending != nil || after.Previous != nil {
+				t.Fatalf("%+v: the version must not become its own predecessor", after.Record)
+			}
+			_, err = p.store.Read(ctx, path, "3")
+			refused(t, err, fault.NotFound)
+		})
+	}
+}
+
+func TestNothingIsRetriedBehindTheCallersBack(t *testing.T) {
+	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
+	path := p.path(t, first)
+	for _, code := range []int{503, 429} {
+		before := p.cloud.Calls(simcloud.SecretManagerService, "AccessSecretVersion")
+		p.cloud.Inject(simcloud.Fault{Method: "AccessSecretVersion", Kind: simcloud.Refuse, Code: code, Times: 1})
+		if _, err := p.store.Read(ctx, path, "1"); err == nil {
+			t.Fatal("the client tried again by itself")
+		}
+		if n := p.cloud.Calls(simcloud.SecretManagerService, "AccessSecretVersion") - before; n != 1 {
+			t.Fatalf("%d requests", n)
+		}
+	}
+}
+
 func TestADisabledVersionIsNeitherReadNorPromoted(t *testing.T) {
 	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
 	path := p.path(t, first)

@@ -1,7 +1,10 @@
 package local
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -23,13 +26,6 @@ func sample() *content {
 	}
 }
 
-func same(t *testing.T, want, got *content) {
-	t.Helper()
-	if diff := cmp.Diff(want, got, cmp.Comparer(secret.Value.Equal)); diff != "" {
-		t.Fatal(diff)
-	}
-}
-
 func TestAFileHoldsWhatWasPutIntoItAlsoBytesThatAreNoText(t *testing.T) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -43,8 +39,49 @@ func TestAFileHoldsWhatWasPutIntoItAlsoBytesThatAreNoText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, sample(), got)
+	if diff := cmp.Diff(sample(), got, cmp.Comparer(secret.Value.Equal)); diff != "" {
+		t.Fatal(diff)
+	}
 }
+
+// Otherwise a second cut would leave the file two ahead, which is refused.
+func TestTheLedgerIsBroughtUpBeforeTheNextWrite(t *testing.T) {
+	root := t.TempDir()
+	s, err := New(Options{Dir: filepath.Join(root, "keys"), IdentityFile: filepath.Join(root, "private", "id"), CreateIdentity: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := s.Put(context.Background(), "k", secret.FromString("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, err := s.find("k", "look")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A cut before the ledger was written, and then a write that gets no further than the ledger.
+	behind := whole.entry()
+	behind.Generation--
+	if err := s.writeEntry("k", behind); err != nil {
+		t.Fatal(err)
+	}
+	s.recipient = broken{}
+	if _, err := s.Put(context.Background(), "k", secret.FromString("w")); err == nil {
+		t.Fatal("written without a recipient")
+	}
+	now, err := s.readEntry("k", "look")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now.Generation != whole.Generation {
+		t.Fatalf("the ledger notes generation %d, the file has %d", now.Generation, whole.Generation)
+	}
+}
+
+type broken struct{}
+
+func (broken) Wrap([]byte) ([]*age.Stanza, error) { return nil, errors.New("broken") }
 
 func TestContentThatNoWriteLeavesIsRefused(t *testing.T) {
 	for name, text := range map[string]string{

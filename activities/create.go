@@ -57,7 +57,7 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 		return Created{Question: q}, nil
 	}
 	if wait := m.stillOpen(); wait > 0 {
-		return Created{Wait: rotation.Duration(wait)}, nil
+		return Created{Wait: waitFor(wait)}, nil
 	}
 	if answer, err := m.clearTheWay(ctx); err != nil || answer.Question != "" {
 		return answer, err
@@ -107,6 +107,11 @@ func (m *mint) stillOpen() time.Duration {
 		return 0
 	}
 	return c.At.Add(m.horizon()).Sub(m.now())
+}
+
+// waitFor rounds up to a whole second: durations travel in milliseconds, and a wait that became 0 would read as none.
+func waitFor(d time.Duration) rotation.Duration {
+	return rotation.Duration((d + time.Second - 1).Truncate(time.Second))
 }
 
 // clearTheWay deals with what earlier attempts and rotations left. Nothing of theirs can take effect any more.

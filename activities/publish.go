@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -201,6 +202,10 @@ func (j *job) owe(s *store.Snapshot, in PromoteInput, i int) bool {
 		}
 	}
 	s.Duties = duties
+	// In reverse: what the promote did not reach yet still has the new value pending.
+	if p := s.Pending; p != nil && slices.ContainsFunc(in.Duties, Ref{KeyID: p.KeyID, Fingerprint: p.Fingerprint}.is) {
+		s.Pending, changed = nil, true
+	}
 	return changed
 }
 

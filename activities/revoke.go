@@ -277,7 +277,7 @@ func (j *job) sweep(ctx context.Context) (Retired, error) {
 	if j.caps.List && j.caps.Delete {
 		if mine && !claim.At.IsZero() {
 			if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
-				return Retired{SweepIn: rotation.Duration(rest)}, nil
+				return Retired{SweepIn: waitFor(rest)}, nil
 			}
 		}
 		keys, err := j.provider.List(ctx, j.Key.Account)

@@ -44,6 +44,34 @@ func (p Phase) Waiting() bool {
 	return slices.Contains([]Phase{AwaitingKey, AwaitingApproval, AwaitingRevocation}, p)
 }
 
+// Explain says in a sentence what happens in a phase.
+func (p Phase) Explain() string {
+	return map[Phase]string{
+		Prepare:            "Look before anything changes: is the key due, does every store answer, is there room for a new key.",
+		Create:             "Make a new key at the provider and stage it where no application reads it.",
+		AwaitingKey:        "Wait for a person to make the new key.",
+		Store:              "Bring the new value to every other store, still unread.",
+		Verify:             "Read the new value back from every store and prove it at the provider.",
+		Promote:            "Make it current in every store, one compare-and-set each, and look through the applications' eyes.",
+		Grace:              "Old and new key both work, so that every application can pick up the new one.",
+		Guard:              "Ask whether the old key is still in use.",
+		AwaitingApproval:   "Wait for a person to decide.",
+		Revoke:             "Read every store again, then take the old key away: disabled first, deleted later.",
+		AwaitingRevocation: "Wait for a person to revoke the old key.",
+		Confirm:            "Prove that the old key is refused.",
+		Retire:             "Destroy the old versions in the stores and sweep what abandoned attempts left.",
+		Completed:          "Done: applications read the new key, and the old one is refused.",
+		RollingBack:        "Return to the old key; what was new is taken away again.",
+		RolledBack:         "Done: applications read the old key, and nothing new is left.",
+	}[p]
+}
+
+// Entry says when a rotation entered a phase.
+type Entry struct {
+	Phase Phase     `json:"phase"`
+	At    time.Time `json:"at"`
+}
+
 // Reason says why a rotation was started.
 type Reason string
 
@@ -74,6 +102,8 @@ type Status struct {
 	GraceUntil time.Time `json:"graceUntil,omitzero"`
 	// Overdue: the deadline has passed and a person is still needed.
 	Overdue bool `json:"overdue,omitempty"`
+	// Trail is when the rotation entered each phase so far, oldest first.
+	Trail []Entry `json:"trail"`
 	// Accepts are the decisions that would be taken now.
 	Accepts []Kind `json:"accepts,omitempty"`
 	// New is the fingerprint of the new value.
@@ -103,6 +133,8 @@ type Result struct {
 	Decisions []Decision `json:"decisions,omitempty"`
 	StartedAt time.Time  `json:"startedAt"`
 	EndedAt   time.Time  `json:"endedAt"`
+	// Trail is when the rotation entered each phase, oldest first; of a very long one only the latest.
+	Trail []Entry `json:"trail"`
 	// PublishedAt is when applications could read the new value in every store.
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
 	// RevokedAt is when the last old key was seen refused.

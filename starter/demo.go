@@ -256,8 +256,7 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 	if err != nil {
 		return rotation.Result{}, err
 	}
-	p := &progress{out: d.text, tty: isTerminal(d.text), started: time.Now()}
-	defer p.done()
+	p := &progress{out: d.text, tty: isTerminal(d.text)}
 	played := map[rotation.Phase]bool{}
 	ended := make(chan struct{})
 	var res rotation.Result
@@ -268,10 +267,10 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 	}()
 	for {
 		if s, err := queryStatus(d.ctx, d.client, key); err == nil && !s.Phase.Closed() {
-			p.phase(string(s.Phase), firstSentence(s.Details), s.Phase.Waiting())
+			p.trail(s.Trail)
 			if s.Phase.Waiting() && !played[s.Phase] {
 				played[s.Phase] = true
-				p.close()
+				p.close(time.Now())
 				if err := d.play(k, s); err != nil {
 					return res, err
 				}
@@ -279,7 +278,9 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 		}
 		select {
 		case <-ended:
-			p.phase(string(res.Phase), res.Outcome, false)
+			p.trail(res.Trail)
+			p.close(res.EndedAt)
+			d.say("         %s", res.Outcome)
 			return res, runErr
 		case <-time.After(100 * time.Millisecond):
 		}

@@ -4,66 +4,51 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/rekeyhq/rekey/rotation"
 )
 
-// progress shows the phases of a rotation: one line each; on a terminal the present one is kept up to date in place.
+// progress shows the phases of a rotation, one line each; on a terminal the present one shows how long it has
+// lasted.
 type progress struct {
 	out     io.Writer
 	tty     bool
 	quiet   bool
-	started time.Time
 
-	name, about string
-	since       time.Time
-	open        bool
+	shown int // entries of the trail
+	open  *rotation.Entry
 }
 
-// phase shows that the rotation is in a phase, and what happens there.
-func (p *progress) phase(name, about string, waiting bool) {
+// trail shows the phases that were entered since the last call, also those that were over in no time.
+func (p *progress) trail(entries []rotation.Entry) {
 	if p.quiet {
 		return
 	}
-	if name == p.name && about == p.about {
-		p.tick()
-		return
+	for _, e := range entries[min(p.shown, len(entries)):] {
+		p.close(e.At)
+		p.open = &e
+		if !p.tty {
+			mark := ""
+			if e.Phase.Waiting() {
+				mark = " (waits for a person)"
+			}
+			fmt.Fprintf(p.out, "%7s  %-20s %s%s\n", length(e.At.Sub(entries[0].At)), e.Phase, e.Phase.Explain(), mark)
+		}
 	}
-	if name != p.name {
-		p.close()
-		p.name, p.since = name, time.Now()
-	}
-	p.about = about
-	if p.tty {
-		p.open = true
-		p.tick()
-		return
-	}
-	mark := ""
-	if waiting {
-		mark = " (waits for a person)"
-	}
-	fmt.Fprintf(p.out, "%6s  %-20s %s%s\n", p.elapsed(p.started), name, about, mark)
-}
-
-func (p *progress) tick() {
-	if p.tty && p.open {
-		fmt.Fprintf(p.out, "\r\033[K… %6s  \033[1m%-20s\033[0m %.110s", p.elapsed(p.since), p.name, p.about)
+	p.shown = len(entries)
+	if p.tty && p.open != nil {
+		fmt.Fprintf(p.out, "\r\033[K… %7s  \033[1m%-20s\033[0m %s", length(time.Since(p.open.At)), p.open.Phase, p.open.Phase.Explain())
 	}
 }
 
-// close ends the present line with how long the phase took.
-func (p *progress) close() {
-	if p.tty && p.open {
-		fmt.Fprintf(p.out, "\r\033[K✓ %6s  %-20s\n", p.elapsed(p.since), p.name)
-		p.open = false
+// close ends the present line on a terminal.
+func (p *progress) close(at time.Time) {
+	if p.tty && p.open != nil {
+		fmt.Fprintf(p.out, "\r\033[K✓ %7s  \033[1m%-20s\033[0m %s\n", length(at.Sub(p.open.At)), p.open.Phase, p.open.Phase.Explain())
 	}
+	p.open = nil
 }
 
-func (p *progress) done() {
-	if !p.quiet {
-		p.close()
-	}
-}
-
-func (p *progress) elapsed(since time.Time) string {
-	return time.Since(since).Truncate(100 * time.Millisecond).String()
+func length(d time.Duration) string {
+	return max(d, 0).Truncate(10 * time.Millisecond).String()
 }

@@ -117,23 +117,23 @@ func closedResult(ctx context.Context, c client.Client, key string) (rotation.Re
 
 // watch shows each phase until the rotation ends.
 func (a *app) watch(ctx context.Context, c client.Client, key string) error {
-	p := &progress{out: a.out, tty: isTerminal(a.out), quiet: a.json, started: time.Now()}
-	defer p.done()
+	p := &progress{out: a.out, tty: isTerminal(a.out), quiet: a.json}
 	for {
 		res, closed, err := closedResult(ctx, c, key)
 		if err != nil {
 			return fmt.Errorf("the rotation of %s cannot be watched: %w", key, err)
 		}
 		if closed {
-			p.done()
+			p.trail(res.Trail)
+			p.close(res.EndedAt)
 			return a.ended(res)
 		}
 		if s, err := queryStatus(ctx, c, key); err == nil {
-			p.phase(string(s.Phase), firstSentence(s.Details), s.Phase.Waiting())
+			p.trail(s.Trail)
 		}
 		select {
 		case <-ctx.Done():
-			p.done()
+			p.close(time.Now())
 			fmt.Fprintf(a.errOut, "Not watching any more; the rotation goes on. Look at it with: starter status %s\n", key)
 			return nil
 		case <-time.After(300 * time.Millisecond):

@@ -79,7 +79,11 @@ type State struct {
 	Left      []string            `json:"left,omitempty"`
 	Outcome   string              `json:"outcome,omitempty"`
 	NotDue    bool                `json:"notDue,omitempty"`
+	Trail     []rotation.Entry    `json:"trail,omitempty"`
 }
+
+// maxTrail bounds what a rotation that goes to and fro for months carries along.
+const maxTrail = 64
 
 // RotateKey replaces one key without downtime, and survives whatever happens half-way. docs/architecture.md has the
 // diagram. It has no timeout; it ends as completed or rolled-back, or waits for a person and says so.
@@ -107,7 +111,8 @@ func newRotator(root workflow.Context, in Input) *rotator {
 	if in.Resume != nil {
 		r.State = *in.Resume
 	} else {
-		r.State = State{Step: rotation.Prepare, StartedAt: workflow.Now(ctx)}
+		now := workflow.Now(ctx)
+		r.State = State{Step: rotation.Prepare, StartedAt: now, Trail: []rotation.Entry{{Phase: rotation.Prepare, At: now}}}
 	}
 	r.steps = map[rotation.Phase]func() rotation.Phase{
 		rotation.Prepare: r.prepare, rotation.Create: r.create, rotation.AwaitingKey: r.awaitingKey, rotation.Store: r.store,
@@ -155,6 +160,8 @@ func (r *rotator) enter(next rotation.Phase) {
 		r.Deadline, r.Reminders = time.Time{}, 0
 	}
 	if r.phase() != before {
+		r.Trail = append(r.Trail, rotation.Entry{Phase: r.phase(), At: r.now()})
+		r.Trail = r.Trail[max(0, len(r.Trail)-maxTrail):]
 		r.upsert(PhaseAttribute.ValueSet(string(r.phase())))
 	}
 	r.show()
@@ -274,7 +281,7 @@ func (r *rotator) finish() (rotation.Result, error) {
 	res := rotation.Result{
 		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.Step, Outcome: r.Outcome, NotDue: r.NotDue,
 		Revoked: r.Revoked, Left: r.Left, Decisions: r.Decisions, StartedAt: r.StartedAt, EndedAt: r.now(),
-		PublishedAt: r.PublishedAt, RevokedAt: r.RevokedAt,
+		PublishedAt: r.PublishedAt, RevokedAt: r.RevokedAt, Trail: r.Trail,
 	}
 	if r.Step == rotation.Completed && r.New != nil {
 		res.New = r.New.Fingerprint
@@ -306,7 +313,7 @@ func (r *rotator) status() rotation.Status {
 	s := rotation.Status{
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
 		Phase: r.phase(), Details: r.details(), Deadline: r.Deadline, GraceUntil: r.GraceUntil,
-		Overdue: !r.Deadline.IsZero() && r.now().After(r.Deadline), Accepts: r.situation().Accepts(),
+		Overdue: !r.Deadline.IsZero() && r.now().After(r.Deadline), Accepts: r.situation().Accepts(), Trail: r.Trail,
 	}
 	if r.New != nil {
 		s.New = r.New.Fingerprint

@@ -11,6 +11,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 )
 
 var attributes = map[string]enumspb.IndexedValueType{"RekeyKey": enumspb.INDEXED_VALUE_TYPE_KEYWORD}
@@ -39,7 +40,8 @@ func startWorkflow(t *testing.T, s *Server, id string) {
 	}
 	defer c.Close()
 	_, err = c.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
-		ID: id, TaskQueue: "q", SearchAttributes: map[string]any{"RekeyKey": "k"},
+		ID: id, TaskQueue: "q",
+		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword("RekeyKey").ValueSet("k")),
 	}, "AnyWorkflow")
 	if err != nil {
 		t.Fatal(err)

@@ -174,7 +174,8 @@ func TestNamesLagAndNumbersDoNot(t *testing.T) {
 	p.wants(p.add("v2"), codes.OK)
 	p.wants(p.alias("current", 2), codes.OK)
 	list := func() (n int) {
-		for range p.c.ListSecretVersions(context.Background(), &secretmanagerpb.ListSecretVersionsRequest{Parent: smParent, Filter: "state:ENABLED", PageSize: 1}).All() {
+		for _, err := range p.c.ListSecretVersions(context.Background(), &secretmanagerpb.ListSecretVersionsRequest{Parent: smParent, Filter: "state:ENABLED", PageSize: 1}).All() {
+			p.wants(err, codes.OK)
 			n++
 		}
 		return n

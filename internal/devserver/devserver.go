@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/cluster"
@@ -28,6 +29,7 @@ import (
 	"go.temporal.io/server/schema/sqlite"
 	"go.temporal.io/server/temporal"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // retention is how long a closed workflow stays visible. Shorter than a rotation period on purpose: nothing
@@ -90,7 +92,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("the embedded Temporal server does not start: %w", err)
 	}
 	s := &Server{inner: inner, hostPort: cfg.PublicClient.HostPort, namespace: o.Namespace}
-	if err := s.ready(ctx, o.SearchAttributes); err != nil {
+	if err := s.ready(ctx, o.Namespace, o.SearchAttributes); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	if o.UI {
@@ -99,6 +101,21 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// AddNamespace creates another namespace with the given search attributes, and returns when it can be used.
+func (s *Server) AddNamespace(ctx context.Context, name string, attributes map[string]enumspb.IndexedValueType) error {
+	c, err := client.NewNamespaceClient(client.Options{HostPort: s.hostPort, Logger: quiet{}})
+	if err != nil {
+		return fmt.Errorf("namespace %s: %w", name, err)
+	}
+	defer c.Close()
+	if err := c.Register(ctx, &workflowservice.RegisterNamespaceRequest{
+		Namespace: name, WorkflowExecutionRetentionPeriod: durationpb.New(retention),
+	}); err != nil {
+		return fmt.Errorf("namespace %s: %w", name, err)
+	}
+	return s.ready(ctx, name, attributes)
 }
 
 // HostPort is the address of the gRPC frontend.
@@ -125,16 +142,16 @@ func (s *Server) Stop() error {
 
 // ready waits until the frontend answers, the namespace exists and the search attributes are registered.
 // A database file from an older rekey may lack some: those are added here.
-func (s *Server) ready(ctx context.Context, want map[string]enumspb.IndexedValueType) error {
+func (s *Server) ready(ctx context.Context, namespace string, want map[string]enumspb.IndexedValueType) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.hostPort, Namespace: s.namespace, Logger: quiet{}})
+	c, err := client.DialContext(ctx, client.Options{HostPort: s.hostPort, Namespace: namespace, Logger: quiet{}})
 	if err != nil {
 		return fmt.Errorf("the embedded Temporal server does not answer on %s: %w", s.hostPort, err)
 	}
 	defer c.Close()
 	for asked := false; ; {
-		have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: s.namespace})
+		have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 		if err == nil {
 			missing := maps.Clone(want)
 			maps.DeleteFunc(missing, func(name string, kind enumspb.IndexedValueType) bool {
@@ -145,7 +162,7 @@ func (s *Server) ready(ctx context.Context, want map[string]enumspb.IndexedValue
 			}
 			if !asked {
 				_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
-					Namespace: s.namespace, SearchAttributes: missing,
+					Namespace: namespace, SearchAttributes: missing,
 				})
 				asked = err == nil
 			}

@@ -2,6 +2,7 @@ package simcloud
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,7 @@ type SecretManager struct {
 
 	mu      sync.Mutex
 	secrets map[string]*smSecret
+	seen    []secret.Value
 	denied  map[string]bool
 	etags   int
 	damage  bool
@@ -159,6 +161,13 @@ func (m *SecretManager) SetAlias(id, alias string, version int64) error {
 	return nil
 }
 
+// Seen gives every value that was ever stored here, destroyed ones too: what a search for leaks looks for.
+func (m *SecretManager) Seen() []secret.Value {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.seen)
+}
+
 // Deny takes a permission ("secretmanager.secrets.update") away from rekey's identity; Allow gives it back.
 func (m *SecretManager) Deny(permission string) { m.setDenied(permission, true) }
 
@@ -197,6 +206,7 @@ func (m *SecretManager) add(s *smSecret, value secret.Value, checked bool, lag T
 		state: secretmanagerpb.SecretVersion_ENABLED, etag: m.nextEtag(), created: now, listed: now.Add(lag.ListLag),
 	}
 	s.versions = append(s.versions, v)
+	m.seen = append(m.seen, value)
 	s.move(ReadLatest, v.number, now.Add(lag.AliasLag))
 	m.cloud.Record(Event{
 		Kind: VersionAdded, Service: SecretManagerService, Target: m.pathOf(s),

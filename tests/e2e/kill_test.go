@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// automatic are the activities of a rotation that needs no person.
+var automatic = []string{"Prepare", "Create", "Store", "Verify", "Promote", "Guard", "Revoke", "Confirm", "Retire"}
+
+func TestAWorkerKilledAroundAnyActivityLosesNothing(t *testing.T) {
+	for _, activity := range automatic {
+		for _, when := range []string{"before", "after"} {
+			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
+				t.Parallel()
+				w := newTown(t, scene.Options{}, envKill+"="+activity+"/"+when)
+				w.replaced(w.end(w.start(rotation.Manual)))
+				if _, err := os.Stat(filepath.Join(w.dir, "killed")); err != nil {
+					t.Error("nobody was killed: the test proves nothing")
+				}
+				w.noSecrets()
+			})
+		}
+	}
+}
+
+func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		t.Run("killed just "+when+" Discard", func(t *testing.T) {
+			t.Parallel()
+			w := newTown(t, scene.Options{}, envKill+"=Discard/"+when)
+			// The new key is never accepted.
+			w.Cloud.Inject(simcloud.Fault{Service: "google-token", Except: w.oldID, Kind: simcloud.Refuse, Code: 400})
+			run := w.start(rotation.Manual)
+			w.waitFor(rotation.Verify)
+			w.decide(rotation.RollBack)
+			if res := w.end(run); res.Phase != rotation.RolledBack {
+				t.Errorf("phase %s", res.Phase)
+			}
+			if live := w.Cloud.LiveKeys(); len(live) != 1 {
+				t.Errorf("keys %v", live)
+			}
+			w.noSecrets()
+		})
+	}
+}
+
+func (w *town) decide(kind rotation.Kind) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	h, err := w.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: workflows.ID("ci"), UpdateName: string(kind), WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{rotation.Message{By: "e2e", Why: "the test says so"}},
+	})
+	if err == nil {
+		err = h.Get(ctx, nil)
+	}
+	if err != nil {
+		w.Fatalf("%s: %v", kind, err)
+	}
+}
+
+func TestAMintWhoseReplyDiesWithTheWorkerLeavesOneKey(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{})
+	reached, release := make(chan struct{}), make(chan struct{})
+	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Times: 1, Kind: simcloud.CommitLate, Reached: reached, Release: release})
+	run := w.start(rotation.Manual)
+	<-reached
+	w.kill()
+	// The key is made after the process that asked for it has died.
+	close(release)
+	w.replaced(w.end(run))
+	w.noSecrets()
+}
+
+func TestAMintThatTakesEffectAfterItsRetryIsSwept(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{})
+	release, done := make(chan struct{}), make(chan struct{})
+	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Times: 1, Kind: simcloud.CommitLate, Release: release, Done: done})
+	run := w.start(rotation.Manual)
+	w.waitFor(rotation.Grace)
+	close(release)
+	<-done
+	w.replaced(w.end(run))
+}
+
+func TestATerminatedRotationsDutyIsInherited(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.start(rotation.Manual)
+	w.waitFor(rotation.Grace)
+	if err := w.client.TerminateWorkflow(context.Background(), workflows.ID("ci"), "", "somebody clicked the wrong button"); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.Cloud.LiveKeys()) != 2 {
+		t.Fatal("the old key is gone already: the test proves nothing")
+	}
+	// The next beat finds a fresh key and an old one that nobody revoked.
+	run := w.start(rotation.Scheduled)
+	w.waitFor(rotation.Grace)
+	w.decide(rotation.FinishGrace)
+	res := w.end(run)
+	w.replaced(res)
+	if w.Cloud.Calls("google-iam", "UploadServiceAccountKey") != 1 {
+		t.Error("a second key was minted for a duty")
+	}
+}
+
+func TestAWorkflowResetToBeforePromoteMintsNothingNew(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	run := w.start(rotation.Manual)
+	w.waitFor(rotation.Grace)
+	w.resetTo(run.GetRunID(), "Create")
+	w.waitFor(rotation.Grace)
+	w.decide(rotation.FinishGrace)
+	w.replaced(w.end(w.client.GetWorkflow(context.Background(), workflows.ID("ci"), "")))
+	if w.Cloud.Calls("google-iam", "UploadServiceAccountKey") != 1 {
+		t.Error("the reset minted another key")
+	}
+}
+
+func TestOneKeyRotatesOnceAtATime(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	first := w.start(rotation.Manual)
+	for range 5 {
+		if again := w.start(rotation.Scheduled); again.GetRunID() != first.GetRunID() {
+			t.Error("a second rotation of the same key runs")
+		}
+	}
+	w.waitFor(rotation.Grace)
+	w.decide(rotation.FinishGrace)
+	w.replaced(w.end(first))
+}

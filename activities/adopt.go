@@ -66,7 +66,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	}
 	if _, err := j.edit(ctx, 0, func(s *store.Snapshot) (bool, error) {
 		s.Install, s.Pending = j.Install, &v
-		s.Claim = &store.Claim{Install: j.Install, Rotation: j.Rotation, Attempt: 1, At: j.now()}
+		s.Claim = &store.Claim{Install: j.Install, Rotation: j.Rotation, Attempt: 1, At: j.now(), Settled: true}
 		return true, nil
 	}); err != nil {
 		return Adopted{}, err

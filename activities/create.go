@@ -103,7 +103,7 @@ func (m *mint) alreadyStaged() *Ref {
 // stillOpen is how long the attempt that holds the claim may still take effect.
 func (m *mint) stillOpen() time.Duration {
 	c := m.records[0].Claim
-	if c == nil || c.At.IsZero() {
+	if c == nil || c.Settled {
 		return 0
 	}
 	return c.At.Add(m.horizon()).Sub(m.now())
@@ -143,7 +143,7 @@ func (m *mint) clearTheWay(ctx context.Context) (Created, error) {
 // no stamps.
 func (m *mint) unproven() []string {
 	c := m.records[0].Claim
-	if m.caps.Stamps || !m.caps.List || c == nil || c.At.IsZero() || c.Install != m.Install {
+	if m.caps.Stamps || !m.caps.List || c == nil || c.Settled || c.Install != m.Install {
 		return nil
 	}
 	var ids []string
@@ -239,7 +239,7 @@ func (m *mint) settle(ctx context.Context, err error) error {
 	}
 	s := m.snap
 	claim := *s.Claim
-	claim.At = time.Time{}
+	claim.Settled = true
 	s.Claim = &claim
 	// If this fails the horizon is waited out for nothing.
 	_, _ = m.stores[0].Save(ctx, m.path(0), s)
@@ -260,6 +260,10 @@ func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) 
 	for try := 0; ; try++ {
 		s := m.snap
 		s.Pending = &v
+		// What a first attempt asked for was answered. After a second one the first may still haunt us.
+		claim := *s.Claim
+		claim.Settled = claim.Attempt == 1
+		s.Claim = &claim
 		if m.snap, err = m.stores[0].Save(ctx, m.path(0), s); err == nil {
 			break
 		}

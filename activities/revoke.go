@@ -275,7 +275,7 @@ func (j *job) sweep(ctx context.Context) (Retired, error) {
 	claim := records[0].Claim
 	mine := claim != nil && claim.Install == j.Install && claim.Rotation == j.Rotation
 	if j.caps.List && j.caps.Delete {
-		if mine && !claim.At.IsZero() {
+		if mine && !claim.Settled {
 			if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
 				return Retired{SweepIn: waitFor(rest)}, nil
 			}

@@ -11,9 +11,9 @@ import (
 // progress shows the phases of a rotation, one line each; on a terminal the present one shows how long it has
 // lasted.
 type progress struct {
-	out     io.Writer
-	tty     bool
-	quiet   bool
+	out   io.Writer
+	tty   bool
+	quiet bool
 
 	shown int // entries of the trail
 	open  *rotation.Entry

@@ -36,6 +36,9 @@ type Claim struct {
 	Rotation string    `json:"rotation"`
 	Attempt  int       `json:"attempt"`
 	At       time.Time `json:"at"`
+	// Settled: every request of the rotation's attempts so far was answered, so nothing of theirs can take effect
+	// later.
+	Settled bool `json:"settled,omitempty"`
 	// Before are the ids of the provider's keys just before the attempt's mint; the only evidence of what is
 	// ours where the provider keeps no stamps.
 	Before []string `json:"before,omitempty"`

@@ -63,8 +63,9 @@ func (r *rotator) create() rotation.Phase {
 			r.stalled(f.text)
 			wait = time.Duration(r.Prepared.Horizon)
 		case f != nil && f.waitable():
+			// Nothing was minted, so nothing has to be waited out.
 			r.stalled(f.text)
-			wait = stallInterval(n)
+			wait = pollInterval(n)
 		case f != nil:
 			r.wish("No new key could be made: " + f.text)
 			return rotation.Create
@@ -78,7 +79,7 @@ func (r *rotator) create() rotation.Phase {
 			r.New, r.Minted = out.New, true
 			return r.afterStaging()
 		}
-		if r.sleep("wait until an abandoned mint can no longer take effect", wait) {
+		if r.sleep("wait before the next attempt to mint", wait) {
 			return rotation.Create
 		}
 	}

@@ -178,7 +178,7 @@ func (w *town) start(reason rotation.Reason) client.WorkflowRun {
 // end waits for the rotation to end and checks the invariants.
 func (w *town) end(run client.WorkflowRun) rotation.Result {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	var res rotation.Result
 	if err := run.Get(ctx, &res); err != nil {

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The scripts in testdata read like a manual: each runs the real command line.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"starter": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			// Nobody listens there; nothing of the developer's own Temporal settings gets in.
+			e.Setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+			e.Setenv("TEMPORAL_CONFIG_FILE", e.WorkDir+"/none.toml")
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+	})
+}
+
+func TestTheDemoRotatesThreeKeysWithoutOneFailedRequest(t *testing.T) {
+	var out, errOut strings.Builder
+	code := run(t.Context(), []string{"demo", "--json"}, strings.NewReader(""), &out, &errOut)
+	var got struct {
+		Outcome        *string
+		Rotations      *int
+		RequestsSent   *int64 `json:"requests_sent"`
+		RequestsFailed *int64 `json:"requests_failed"`
+		OldKeysRefused *int   `json:"old_keys_refused"`
+		Orphans        *int
+	}
+	d := json.NewDecoder(strings.NewReader(out.String()))
+	if err := d.Decode(&got); err != nil || d.More() {
+		t.Fatalf("exit code %d; standard output is not one JSON object: %v\n%s%s", code, err, out.String(), errOut.String())
+	}
+	if code != exitOK || *got.Outcome != "ok" || *got.Rotations != 3 || *got.RequestsSent < 100 || *got.RequestsFailed != 0 || *got.OldKeysRefused != 2 || *got.Orphans != 0 {
+		t.Errorf("exit code %d\n%s%s", code, out.String(), errOut.String())
+	}
+}

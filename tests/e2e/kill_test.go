@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -145,4 +146,29 @@ func TestOneKeyRotatesOnceAtATime(t *testing.T) {
 	w.waitFor(rotation.Grace)
 	w.decide(rotation.FinishGrace)
 	w.replaced(w.end(first))
+}
+
+func TestARollBackAfterPromoteGoesThroughReverse(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	run := w.start(rotation.Manual)
+	w.waitFor(rotation.Grace)
+	w.decide(rotation.RollBack)
+	w.waitFor(rotation.RollingBack)
+	// Those who read the new value need it until they have read the old one again.
+	for !w.accepts(rotation.FinishGrace) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.decide(rotation.FinishGrace)
+	res := w.end(run)
+	if live := w.Cloud.LiveKeys(); res.Phase != rotation.RolledBack || len(live) != 1 || w.Cloud.PublishedKeys()[scene.Path(scene.Latest, "ci")] != w.oldID {
+		t.Errorf("ended as %s with keys %v", res.Phase, live)
+	}
+	w.noSecrets()
+}
+
+// accepts tells whether the rotation would take a decision now.
+func (w *town) accepts(k rotation.Kind) bool {
+	s, err := w.status()
+	return err == nil && slices.Contains(s.Accepts, k)
 }

@@ -94,7 +94,7 @@ func workerProcess() error {
 	if err != nil {
 		return err
 	}
-	c, err := client.DialContext(ctx, client.Options{HostPort: os.Getenv(envAddress), Namespace: os.Getenv(envNamespace), Logger: sdklog.NewStructuredLogger(logs)})
+	c, err := client.DialContext(ctx, client.Options{HostPort: os.Getenv(envAddress), Namespace: os.Getenv(envNamespace), Identity: "e2e worker", Logger: sdklog.NewStructuredLogger(logs)})
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -85,7 +84,7 @@ func newTownOn(t *testing.T, server *devserver.Server, o scene.Options, env ...s
 	if err := server.AddNamespace(ctx, w.namespace, workflows.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
-	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Namespace: w.namespace, Logger: silent{}}); err != nil {
+	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Namespace: w.namespace, Identity: "e2e", Logger: silent{}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.client.Close)
@@ -185,6 +184,7 @@ func (w *town) end(run client.WorkflowRun) rotation.Result {
 		w.Fatalf("the rotation did not end well: %v\n%s", err, w.details())
 	}
 	w.invariants()
+	w.replayed(run)
 	return res
 }
 
@@ -237,22 +237,6 @@ func (w *town) waitFor(p rotation.Phase) {
 		}
 	}
 	w.Fatalf("the rotation does not come to %s: %s", p, w.details())
-}
-
-// history is everything that Temporal keeps of the rotations, as text.
-func (w *town) history(runID string) string {
-	w.Helper()
-	var b strings.Builder
-	iter := w.client.GetWorkflowHistory(context.Background(), workflows.ID("ci"), runID, false, 0)
-	for iter.HasNext() {
-		e, err := iter.Next()
-		if err != nil {
-			w.Fatal(err)
-		}
-		b.WriteString(e.String())
-		b.WriteByte('\n')
-	}
-	return b.String()
 }
 
 type silent struct{}

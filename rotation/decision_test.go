@@ -1,0 +1,221 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func complete() Message {
+	return Message{By: "ops@example.com", Why: "because", For: Duration(time.Hour)}
+}
+
+func inPhase(p Phase) Situation {
+	return Situation{Phase: p, Step: p, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(7 * day)}
+}
+
+// refusal gives the text of the *Refusal that err must be.
+func refusal(t *testing.T, err error) string {
+	t.Helper()
+	var r *Refusal
+	if !errors.As(err, &r) || r.Message == "" {
+		t.Fatalf("want a refusal, got %v", err)
+	}
+	return r.Message
+}
+
+func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
+	var open []Phase
+	for _, p := range Phases() {
+		if p != Completed && p != RolledBack {
+			open = append(open, p)
+		}
+	}
+	fits := map[Kind][]Phase{
+		Approve:     {AwaitingApproval},
+		Reject:      {AwaitingApproval},
+		KeySupplied: {AwaitingKey},
+		KeyRevoked:  {AwaitingRevocation},
+		ExtendGrace: {Grace, Guard, AwaitingApproval},
+		FinishGrace: {Grace},
+		RollBack:    open,
+	}
+	for _, p := range Phases() {
+		s := inPhase(p)
+		var want []Kind
+		for _, k := range Kinds() {
+			t.Run(fmt.Sprintf("%s in %s", k, p), func(t *testing.T) {
+				err := s.Check(k, complete())
+				if slices.Contains(fits[k], p) {
+					if err != nil {
+						t.Errorf("refused: %v", err)
+					}
+					return
+				}
+				if text := refusal(t, err); !p.Closed() && !strings.Contains(text, string(p)) {
+					t.Errorf("the refusal does not say where the rotation is: %q", text)
+				}
+			})
+			if slices.Contains(fits[k], p) {
+				want = append(want, k)
+			}
+		}
+		if got := s.Accepts(); !slices.Equal(got, want) {
+			t.Errorf("in %s it offers %v, want %v", p, got, want)
+		}
+	}
+	text := refusal(t, inPhase(Grace).Check("shutdown", complete()))
+	if !strings.Contains(text, "shutdown") {
+		t.Errorf("an unknown decision is refused with %q", text)
+	}
+}
+
+func TestARotationInReverseIsJudgedByItsStep(t *testing.T) {
+	s := Situation{Phase: RollingBack, Step: Grace, Reverse: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(day)}
+	if got, want := s.Accepts(), []Kind{ExtendGrace, FinishGrace}; !slices.Equal(got, want) {
+		t.Errorf("it offers %v, want %v", got, want)
+	}
+	if text := refusal(t, s.Check(RollBack, complete())); !strings.Contains(text, "rolling back already") {
+		t.Errorf("roll-back is refused with %q", text)
+	}
+	text := refusal(t, s.Check(Approve, complete()))
+	if !strings.Contains(text, string(RollingBack)) || !strings.Contains(text, string(Grace)) {
+		t.Errorf("the refusal does not say where the rotation is: %q", text)
+	}
+}
+
+func TestAfterAStepThatCannotBeUndoneThereIsNoRollBack(t *testing.T) {
+	for _, p := range []Phase{Revoke, AwaitingRevocation, Confirm, Retire} {
+		s := inPhase(p)
+		s.Irreversible = true
+		refusal(t, s.Check(RollBack, complete()))
+		if slices.Contains(s.Accepts(), RollBack) {
+			t.Errorf("in %s a roll-back is offered that would be refused", p)
+		}
+	}
+}
+
+func TestADecisionSaysWhoAndSomeSayWhy(t *testing.T) {
+	at := map[Kind]Phase{
+		Approve: AwaitingApproval, Reject: AwaitingApproval, KeySupplied: AwaitingKey, KeyRevoked: AwaitingRevocation,
+		ExtendGrace: Grace, FinishGrace: Grace, RollBack: Grace,
+	}
+	needsWhy := []Kind{Reject, RollBack, ExtendGrace, FinishGrace}
+	for _, k := range Kinds() {
+		nobody := complete()
+		nobody.By = ""
+		if text := refusal(t, inPhase(at[k]).Check(k, nobody)); !strings.Contains(text, `"by"`) {
+			t.Errorf("%s by nobody: %q does not show what to send", k, text)
+		}
+		silent := complete()
+		silent.Why = ""
+		err := inPhase(at[k]).Check(k, silent)
+		if slices.Contains(needsWhy, k) {
+			if text := refusal(t, err); !strings.Contains(text, `"why"`) {
+				t.Errorf("%s without a reason: %q does not show what to send", k, text)
+			}
+		} else if err != nil {
+			t.Errorf("%s needs no reason: %v", k, err)
+		}
+	}
+}
+
+func TestGraceIsExtendedUpToItsCap(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		until, limit time.Duration // from now; a limit of 0 is none
+		by           time.Duration
+		want         time.Duration
+		refused      bool
+	}{
+		"from its end":                           {until: time.Hour, limit: 24 * time.Hour, by: 2 * time.Hour, want: 3 * time.Hour},
+		"from now, if its end has passed":        {until: -time.Hour, limit: 24 * time.Hour, by: 2 * time.Hour, want: 2 * time.Hour},
+		"not past the cap":                       {until: time.Hour, limit: 2 * time.Hour, by: 12 * time.Hour, want: 2 * time.Hour},
+		"freely, where there is no cap":          {until: time.Hour, by: 1000 * time.Hour, want: 1001 * time.Hour},
+		"not at all, if its end is the cap":      {until: 2 * time.Hour, limit: 2 * time.Hour, by: time.Hour, want: 2 * time.Hour, refused: true},
+		"not at all, if its end is past the cap": {until: 3 * time.Hour, limit: 2 * time.Hour, by: time.Hour, want: 2 * time.Hour, refused: true},
+		"not by nothing":                         {until: time.Hour, limit: 24 * time.Hour, want: time.Hour, refused: true},
+		"not backwards":                          {until: 3 * time.Hour, limit: 24 * time.Hour, by: -time.Hour, want: 2 * time.Hour, refused: true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s := Situation{Phase: Grace, Step: Grace, Now: clock, GraceUntil: clock.Add(c.until)}
+			if c.limit != 0 {
+				s.GraceCap = clock.Add(c.limit)
+			}
+			m := complete()
+			m.For = Duration(c.by)
+			if err := s.Check(ExtendGrace, m); (err != nil) != c.refused {
+				t.Errorf("Check: %v", err)
+			}
+			if got := s.Extended(m.For); !got.Equal(clock.Add(c.want)) {
+				t.Errorf("extended to now%+v, want now%+v", got.Sub(clock), c.want)
+			}
+		})
+	}
+}
+
+func TestAMessageThatHoldsAKeyIsRefusedWhereverItStands(t *testing.T) {
+	for what, text := range map[string]string{
+		"an OpenAI key":                 "sk-proj-abcdefghijklmnop1234",
+		"an AWS access key id":          "AKIAIOSFODNN7EXAMPLE",
+		"a Google API key":              "AIzaSyA-1234567890abcdefghijklmnop",
+		"a PEM file":                    "-----BEGIN PRIVATE KEY-----",
+		"a service account's file":      `{"private_key": "x"}`,
+		"forty-eight base64 characters": strings.Repeat("aB3/", 12),
+	} {
+		for field, m := range map[string]Message{
+			"id":      {ID: text, By: "me", Why: "because"},
+			"by":      {By: "it is " + text, Why: "because"},
+			"why":     {By: "me", Why: "the new key is " + text + ", enjoy"},
+			"version": {By: "me", Why: "because", Version: text},
+		} {
+			t.Run(what+" in "+field, func(t *testing.T) {
+				// Also where the decision would be refused anyway: the key is in the history by then.
+				for _, p := range []Phase{AwaitingKey, Completed} {
+					said := refusal(t, inPhase(p).Check(KeySupplied, m))
+					if strings.Contains(said, text) {
+						t.Error("the refusal repeats the key")
+					}
+					if !strings.Contains(said, fmt.Sprintf("%q", field)) || !strings.Contains(said, "leaked") {
+						t.Errorf("in %s the refusal does not say what happened: %q", p, said)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestOrdinaryTextIsNotTakenForAKey(t *testing.T) {
+	for _, text := range []string{
+		"ops@example.com", "I have looked at the dashboards; nobody uses it any more.", "p12", "42",
+		"0193f6a0-7c5e-7d3a-9a57-0c4d1f2e3b4a", "task-force meeting", "rotate/openai-prod", "3fa1b2c3d4e5",
+		// The id of a Google key names a key without showing it.
+		"5d41402abc4b2a76b9719d911017c592aaaabbbb",
+	} {
+		m := Message{ID: text, By: text, Why: text, Version: text}
+		if err := inPhase(AwaitingKey).Check(KeySupplied, m); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func FuzzNoMessageMakesTheCheckPanicOrRepeatAKey(f *testing.F) {
+	f.Add("approve", "1", "me", "because", "7", int64(time.Hour))
+	f.Add("key-supplied", "", "sk-proj-abcdefghijklmnop1234", "", "", int64(0))
+	f.Add("extend-grace", "", "me", "%s%!d", "", int64(-1))
+	f.Fuzz(func(t *testing.T, kind, id, by, why, version string, length int64) {
+		m := Message{ID: id, By: by, Why: why, Version: version, For: Duration(length)}
+		for _, p := range Phases() {
+			s := inPhase(p)
+			err := s.Check(Kind(kind), m)
+			s.Extended(m.For)
+			for _, text := range []string{id, by, why, version} {
+				if key := keyLike.FindString(text); key != "" && (err == nil || strings.Contains(err.Error(), key)) {
+					t.Errorf("%q looks like a key, and the answer is: %v", key, err)
+				}
+			}
+		}
+	})
+}

@@ -127,16 +127,16 @@ func (j *job) judge(ctx context.Context, raw secret.Value, old []Ref) (provider.
 }
 
 // StageSupplied puts a key that a person typed into the first store of k as a version that no application reads,
-// and gives its number. It is for the command line: the value never passes through Temporal. rotationID is the
-// rotation that waits for it.
-func (a *Activities) StageSupplied(ctx context.Context, k rotation.Key, rotationID string, v secret.Value) (number string, err error) {
+// and gives its number, and the fingerprint of what was stored. It is for the command line: the value never passes
+// through Temporal. rotationID is the rotation that waits for it.
+func (a *Activities) StageSupplied(ctx context.Context, k rotation.Key, rotationID string, v secret.Value) (number, fingerprint string, err error) {
 	j, err := a.job(Target{Key: k, Rotation: rotationID})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	snap, err := j.load(ctx, 0)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	var old []Ref
 	if snap.Current != nil {
@@ -144,10 +144,11 @@ func (a *Activities) StageSupplied(ctx context.Context, k rotation.Key, rotation
 	}
 	parsed, unusable, err := j.judge(ctx, v, old)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if unusable != "" {
-		return "", fault.New(fault.Rejected, "unusable", "supply the new key of "+k.Name).WithAdvice("%s", unusable)
+		return "", "", fault.New(fault.Rejected, "unusable", "supply the new key of "+k.Name).WithAdvice("%s", unusable)
 	}
-	return j.stores[0].Add(ctx, j.path(0), parsed.Value)
+	number, err = j.stores[0].Add(ctx, j.path(0), parsed.Value)
+	return number, parsed.Value.Fingerprint(), err
 }

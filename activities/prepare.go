@@ -59,7 +59,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	}
 	if step := time.Duration(in.Key.Policy.StepTimeout); j.caps.RequestTimeout >= step {
 		return Prepared{}, fault.New(fault.Rejected, "timeouts", "rotate "+in.Key.Name).WithAdvice(
-			"A request to the provider may take %s, a step only %s: a step must outlive its requests. Raise stepTimeout of the policy.", j.caps.RequestTimeout, step)
+			"A request to the provider may take %s, a step only %s: a step must outlive its requests. Raise step_timeout of the policy.", j.caps.RequestTimeout, step)
 	}
 	out := Prepared{
 		SupplyByHand: !j.caps.Mint, RevokeByHand: !j.caps.Delete, CanDisable: j.caps.Disable && j.caps.Delete,

@@ -69,7 +69,8 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
 const StillStaged = "still_staged"
 
 // mayGo reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
-// read, and every key while stores disagree.
+// read, every key while stores disagree, and every key that no rotation wrote down as its duty before it promoted
+// (I4): the ids in a workflow's input alone are no order to delete.
 func (j *job) mayGo(ctx context.Context, r Ref) error {
 	records, err := j.loadAll(ctx)
 	if err != nil {
@@ -78,6 +79,12 @@ func (j *job) mayGo(ctx context.Context, r Ref) error {
 	first, err := j.notRead(ctx, r, records)
 	if err != nil {
 		return err
+	}
+	owed := slices.ContainsFunc(records, func(s store.Snapshot) bool {
+		return slices.ContainsFunc(s.Duties, func(d store.Duty) bool { return r.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) })
+	})
+	if !owed {
+		return j.refuse(r, "No store names it as a key that a rotation promised to revoke.")
 	}
 	for i, s := range records {
 		if staged(r, s.Pending) {
@@ -352,7 +359,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 	for _, r := range news {
 		switch {
 		case !in.Minted && r.Stamp == "":
-			out.Left = append(out.Left, fmt.Sprintf("The supplied key %s is not used. It is still live at %s: delete it there: %s", r.Name(), j.Key.Provider, j.provider.Console(j.Key.Account)))
+			out.Left = append(out.Left, fmt.Sprintf("The supplied key %s is not used, and rekey deletes no key that it did not make. Delete it at %s, if it is live: %s", r.Name(), j.Key.Provider, j.provider.Console(j.Key.Account)))
 		case r.KeyID != "":
 			if _, err := j.notRead(ctx, r, records); err != nil {
 				return out, err

@@ -146,7 +146,7 @@ func (s Situation) Check(k Kind, m Message) error {
 			return &Refusal{`say how much longer: {"by": "…", "why": "…", "for": "12h"}`}
 		}
 		if !s.GraceCap.IsZero() && !s.GraceUntil.Before(s.GraceCap) {
-			return &Refusal{"the grace period cannot be extended past " + s.GraceCap.Format(time.RFC3339) + " (maxGrace of the policy)"}
+			return &Refusal{"the grace period cannot be extended past " + s.GraceCap.Format(time.RFC3339) + " (max_grace of the policy)"}
 		}
 	}
 	return nil

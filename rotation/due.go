@@ -61,7 +61,7 @@ func Due(f Facts, p Policy) Verdict {
 	}
 	return Verdict{
 		Work: Nothing, Rule: "fresh", DueAt: dueAt(f, p),
-		Message: fmt.Sprintf("The key is %s old and due at %s.", Duration(f.Now.Sub(f.BornAt).Truncate(time.Minute)), dueAt(f, p).Format(time.RFC3339)),
+		Message: fmt.Sprintf("The key was made at %s and is due at %s.", f.BornAt.Format(time.RFC3339), dueAt(f, p).Format(time.RFC3339)),
 	}
 }
 

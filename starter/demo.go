@@ -70,7 +70,7 @@ Needs nothing but Go, changes nothing outside a temporary folder, and takes less
 				return err
 			}
 			if keep {
-				d.say("\nEverything keeps running. UI: %s\nThe demo's rekey.yaml: %s\nAsk it:  go run ./starter status --config %s --address %s\nEnd with Ctrl-C.", d.uiURL(), d.file, d.file, d.server.HostPort())
+				d.say("\nEverything keeps running.%s\nThe demo's rekey.yaml: %s\nAsk it:  go run ./starter status --config %s --address %s\nEnd with Ctrl-C.", d.uiHint(), d.file, d.file, d.server.HostPort())
 				<-cmd.Context().Done()
 			}
 			if s.Outcome != "ok" {
@@ -124,6 +124,13 @@ func (d *demo) stop() {
 
 func (d *demo) uiURL() string {
 	return fmt.Sprintf("%s/namespaces/%s/workflows", d.server.UIURL(), d.server.Namespace())
+}
+
+func (d *demo) uiHint() string {
+	if d.server.UIURL() == "" {
+		return ""
+	}
+	return " UI: " + d.uiURL()
 }
 
 // setUp starts the cloud, Temporal and the workers.
@@ -293,7 +300,7 @@ func (d *demo) play(k rotation.Key, s rotation.Status) error {
 	case rotation.AwaitingKey:
 		d.say("        (the demo, as operator: creates a key in the OpenAI console and runs `starter supply %s`)", k.Name)
 		_, value := d.scene.OpenAI.CreateKey(k.Account, "made by hand, again")
-		version, err := d.acts.StageSupplied(d.ctx, k, s.Rotation, value)
+		version, _, err := d.acts.StageSupplied(d.ctx, k, s.Rotation, value)
 		if err != nil {
 			return err
 		}

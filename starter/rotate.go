@@ -20,11 +20,12 @@ import (
 
 func (a *app) rotate() *cobra.Command {
 	var grace, why, by string
-	var watch bool
+	var watch, ifDue bool
 	cmd := &cobra.Command{
 		Use:   "rotate KEY",
 		Short: "Rotate one key now",
 		Example: `  starter rotate openai-prod --watch
+  starter rotate ci --if-due             for a cron job: does nothing while the key is fresh
   starter rotate ci --grace 30m --reason "laptop of a contractor was stolen"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +46,11 @@ func (a *app) rotate() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			run, err := start(cmd.Context(), c, workflows.Input{Key: k, Reason: rotation.Manual, By: by, Why: why})
+			reason := rotation.Manual
+			if ifDue {
+				reason = rotation.Scheduled
+			}
+			run, err := start(cmd.Context(), c, workflows.Input{Key: k, Reason: reason, By: by, Why: why})
 			if err != nil {
 				return err
 			}
@@ -59,6 +64,7 @@ func (a *app) rotate() *cobra.Command {
 	cmd.Flags().StringVar(&grace, "grace", "", "grace period of this rotation, like 30m or 48h (default from the policy)")
 	cmd.Flags().StringVar(&why, "reason", "", "why, for those who read the history")
 	cmd.Flags().StringVar(&by, "by", who(), "who asks for it")
+	cmd.Flags().BoolVar(&ifDue, "if-due", false, "do only what is due: rotate an old key, or finish what an earlier rotation left")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "stay and show each phase until it ends")
 	return cmd
 }

@@ -55,7 +55,7 @@ never goes to Temporal.`,
 			if err != nil {
 				return err
 			}
-			version, err := acts.StageSupplied(cmd.Context(), k, s.Rotation, value)
+			version, fingerprint, err := acts.StageSupplied(cmd.Context(), k, s.Rotation, value)
 			if err != nil {
 				if fault.Is(err, fault.Rejected) {
 					return &exit{exitBadInput, err}
@@ -64,10 +64,10 @@ never goes to Temporal.`,
 			}
 			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.Message{ID: uuid.NewString(), By: by, Why: why, Version: version})
 			if err != nil {
-				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told: %w", value.Fingerprint(), k.Stores[0], version, err)
+				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told: %w", fingerprint, k.Stores[0], version, err)
 			}
-			return a.print(map[string]any{"fingerprint": value.Fingerprint(), "version": version, "status": st},
-				fmt.Sprintf("The key %s stands in %s as version %s; the rotation checks it now.", value.Fingerprint(), k.Stores[0], version))
+			return a.print(map[string]any{"fingerprint": fingerprint, "version": version, "status": st},
+				fmt.Sprintf("The key %s stands in %s as version %s; the rotation checks it now.", fingerprint, k.Stores[0], version))
 		},
 	}
 	cmd.Flags().StringVar(&by, "by", who(), "who supplies it; recorded as a claim")

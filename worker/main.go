@@ -87,9 +87,12 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	clientOptions, err := envconfig.LoadDefaultClientOptions()
-	if err != nil {
-		return fmt.Errorf("the Temporal settings of the environment cannot be read: %w", err)
+	var clientOptions client.Options
+	if !o.embedded {
+		// TLS and credentials of the environment are for another Temporal than the one we bring.
+		if clientOptions, err = envconfig.LoadDefaultClientOptions(); err != nil {
+			return fmt.Errorf("the Temporal settings of the environment cannot be read: %w", err)
+		}
 	}
 	if o.address != "" {
 		clientOptions.HostPort = o.address

@@ -62,13 +62,10 @@ const quick = "soak: 0s"
 
 func newRig(t *testing.T, s setup) *rig {
 	t.Helper()
-	suite := &testsuite.WorkflowTestSuite{}
-	suite.SetLogger(quiet{})
-	r := &rig{T: t, env: suite.NewTestWorkflowEnvironment(), on: map[string][]func(){}}
-	r.env.SetTestTimeout(time.Minute)
+	r := &rig{T: t, on: map[string][]func(){}}
 	// Certificates are dated by the real clock; Google refuses those from the future.
-	r.env.SetStartTime(time.Now().UTC().Truncate(time.Second))
-	s.opts.Now = r.env.Now
+	r.newEnv(time.Now().UTC().Truncate(time.Second))
+	s.opts.Now = r.now
 	var err error
 	if r.Scene, err = scene.Start(s.opts); err != nil {
 		t.Fatal(err)
@@ -93,8 +90,26 @@ func newRig(t *testing.T, s setup) *rig {
 	if r.acts, err = cfg.Open(context.Background(), nil); err != nil {
 		t.Fatal(err)
 	}
-	r.acts.Now = r.env.Now
+	r.acts.Now = r.now
 	r.in = workflows.Input{Key: r.key, Reason: rotation.Manual, By: "test"}
+	r.register()
+	return r
+}
+
+// now is the clock of the present run.
+func (r *rig) now() time.Time { return r.env.Now() }
+
+// newEnv makes the environment of a run that begins at a moment.
+func (r *rig) newEnv(begin time.Time) {
+	suite := &testsuite.WorkflowTestSuite{}
+	suite.SetLogger(quiet{})
+	r.env = suite.NewTestWorkflowEnvironment()
+	r.env.SetTestTimeout(time.Minute)
+	r.env.SetStartTime(begin)
+}
+
+// register makes workflow and activities known to the environment.
+func (r *rig) register() {
 	r.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
 	r.env.RegisterWorkflow(workflows.RotateKey)
 	a := r.acts
@@ -114,7 +129,6 @@ func newRig(t *testing.T, s setup) *rig {
 			now()
 		}
 	})
-	return r
 }
 
 // whenStarted does something while an activity of that name runs for the first time (next call: the second, …).
@@ -228,7 +242,7 @@ func (r *rig) unchanged(res rotation.Result) {
 func (r *rig) supply() string {
 	id, value := r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "new")
 	s := r.status()
-	version, err := r.acts.StageSupplied(context.Background(), r.key, s.Rotation, value)
+	version, _, err := r.acts.StageSupplied(context.Background(), r.key, s.Rotation, value)
 	if err != nil {
 		r.Errorf("the key could not be staged: %v", err)
 	}

@@ -40,12 +40,16 @@ func (r *rotator) awaitingApproval() rotation.Phase {
 	case r.Question == "":
 		return r.After
 	}
-	// UnknownNever keeps the old key for ever rather than decide by itself.
-	never := r.After == rotation.Guard && r.in.Key.Policy.UnknownUse == rotation.UnknownNever
-	if !r.now().Before(r.Deadline) && !never && !r.Reverse && !r.Irreversible {
+	if !r.now().Before(r.Deadline) && r.rollsBackAtDeadline() {
 		r.wish("Nobody approved until " + r.Deadline.Format(time.RFC3339) + ": " + r.Question)
 	}
 	return rotation.AwaitingApproval
+}
+
+// rollsBackAtDeadline: UnknownNever keeps the old key for ever rather than decide by itself.
+func (r *rotator) rollsBackAtDeadline() bool {
+	never := r.After == rotation.Guard && r.in.Key.Policy.UnknownUse == rotation.UnknownNever
+	return !never && !r.Reverse && !r.Irreversible
 }
 
 // waitForPerson waits until the condition holds, the deadline passes, or it is time for a reminder. The deadline is

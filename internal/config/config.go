@@ -109,23 +109,33 @@ func (c *Config) Key(name string) (rotation.Key, bool) {
 	return c.Keys[i], true
 }
 
-// Allow refuses a key spec whose account or paths this file names nowhere (AccessDenied): whoever can start a
-// workflow must not be able to point the worker's credentials at something else.
+// Allow refuses a key spec that this file does not have (AccessDenied): whoever can start a workflow must not be able
+// to point the worker's credentials at something else. A key that the file names must be the same, but for its policy;
+// another one needs an account and paths that the lists of allowed accounts and paths have.
 func (c *Config) Allow(k rotation.Key) error {
 	deny := func(what, name, where string) error {
 		return fault.New(fault.AccessDenied, "not_allowed", fmt.Sprintf("use %s %q of %s for key %s", what, name, where, k.Name)).
-			WithAdvice("This worker's rekey.yaml does not name it: neither a key nor a list of allowed %ss there has it.", what)
+			WithAdvice("This worker's rekey.yaml does not name it so: neither the key nor a list of allowed %ss has it.", what)
 	}
 	if !rotation.ValidKeyName(k.Name) {
 		return deny("key name", k.Name, k.Provider)
 	}
-	used := func(match func(rotation.Key) bool) bool { return slices.ContainsFunc(c.Keys, match) }
-	if !used(func(o rotation.Key) bool { return o.Provider == k.Provider && o.Account == k.Account }) &&
-		!matches(c.Providers[k.Provider].accounts, k.Account) {
+	// A key of the file is that key and no other: with the account of one and the path of another, applications of
+	// the other would get a key that is not theirs.
+	if own, ok := c.Key(k.Name); ok {
+		switch {
+		case own.Provider != k.Provider || own.Account != k.Account:
+			return deny("account", k.Account, k.Provider)
+		case !slices.Equal(own.Stores, k.Stores):
+			return deny("path", fmt.Sprint(k.Stores), "its stores")
+		}
+		return nil
+	}
+	if !matches(c.Providers[k.Provider].accounts, k.Account) {
 		return deny("account", k.Account, k.Provider)
 	}
 	for _, l := range k.Stores {
-		if !used(func(o rotation.Key) bool { return slices.Contains(o.Stores, l) }) && !matches(c.Stores[l.Store].paths, l.Path) {
+		if !matches(c.Stores[l.Store].paths, l.Path) || slices.ContainsFunc(c.Keys, func(o rotation.Key) bool { return slices.Contains(o.Stores, l) }) {
 			return deny("path", l.Path, l.Store)
 		}
 	}

@@ -96,7 +96,11 @@ func googleCredentials(endpoint string) ([]option.ClientOption, error) {
 	if endpoint != "" {
 		return nil, nil
 	}
-	creds, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: []string{"https://www.googleapis.com/auth/cloud-platform"}})
+	creds, err := credentials.DetectDefault(&credentials.DetectOptions{
+		Scopes: []string{"https://www.googleapis.com/auth/cloud-platform"},
+		// Without one, GOOGLE_SDK_GO_LOGGING_LEVEL=debug would print the exchange of tokens.
+		Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		// The library's text can quote the credentials file.
 		return nil, errors.New("this machine has no Google credentials (application default credentials). Run the worker as a service account, or set GOOGLE_APPLICATION_CREDENTIALS")

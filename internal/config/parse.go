@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -126,10 +127,15 @@ func (c *check) provider(name string) {
 	c.choice(where.field("type"), f.Type, true, OpenAI, GoogleServiceAccount)
 	c.only(where, "mode", f.Mode, f.Type, GoogleServiceAccount)
 	c.only(where, "token_url", f.TokenURL, f.Type, GoogleServiceAccount)
+	c.only(where, "list_lag", f.ListLag, f.Type, GoogleServiceAccount)
 	c.only(where, "organization", f.Organization, f.Type, OpenAI)
 	c.choice(where.field("mode"), f.Mode, false, "upload", "create")
 	if f.Type == GoogleServiceAccount {
-		p.Endpoint = f.Endpoint // host:port of gRPC
+		p.Endpoint = f.Endpoint
+		c.loopback(where.field("endpoint"), f.Endpoint)
+		if f.Endpoint != "" && f.TokenURL == "" {
+			c.problem(where.field("token_url"), "missing; an endpoint of your own needs a token endpoint of your own")
+		}
 	} else {
 		p.Endpoint = c.url(where.field("endpoint"), f.Endpoint)
 	}
@@ -149,6 +155,10 @@ func (c *check) store(name string) {
 	for _, o := range []struct{ field, value string }{{"project", f.Project}, {"readers", f.Readers}, {"endpoint", f.Endpoint}} {
 		c.only(where, o.field, o.value, f.Type, GoogleSecretManager)
 	}
+	for _, o := range []struct{ field, value string }{{"request_timeout", f.RequestTimeout}, {"read_lag", f.ReadLag}} {
+		c.only(where, o.field, o.value, f.Type, GoogleSecretManager)
+	}
+	c.loopback(where.field("endpoint"), f.Endpoint)
 	c.only(where, "dir", f.Dir, f.Type, Local)
 	c.only(where, "identity", f.Identity, f.Type, Local)
 	c.choice(where.field("readers"), f.Readers, false, "alias", "latest")
@@ -297,6 +307,17 @@ func (c *check) url(where at, value string) string {
 		c.problem(where, "%q would send keys unencrypted; expected https://…", value)
 	}
 	return value
+}
+
+// loopback checks host:port of a gRPC service, which is reached without TLS.
+func (c *check) loopback(where at, value string) {
+	if value == "" {
+		return
+	}
+	host, _, err := net.SplitHostPort(value)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		c.problem(where, "%q is not host:port on loopback; leave it out to reach Google", value)
+	}
 }
 
 func (c *check) optional(where at, value string) *time.Duration {

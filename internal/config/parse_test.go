@@ -24,6 +24,7 @@ stores:
   gsm:
     type: google-secret-manager
     project: acme-prod
+    paths: ["team-*", "openai-*"]
   vault.local:
     type: local
     dir: secrets
@@ -82,14 +83,14 @@ func TestABadFileIsRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 		replace, with string
 		want          []string
 	}{
-		"an unknown field":            {"    account: proj_1", "    acount: proj_1", []string{"rekey.yaml:22:5: there is no field \"acount\" here"}},
+		"an unknown field":            {"    account: proj_1", "    acount: proj_1", []string{"rekey.yaml:23:5: there is no field \"acount\" here"}},
 		"an unknown field at the top": {"install: abc123", "instal: abc123", []string{"rekey.yaml:1:1: there is no field \"instal\" here"}},
-		"a bad duration":              {"period: 45d", "period: 45 days", []string{`rekey.yaml:27:15: keys[0].policy.period: "45 days" is no duration; expected one like 30d`}},
+		"a bad duration":              {"period: 45d", "period: 45 days", []string{`rekey.yaml:28:15: keys[0].policy.period: "45 days" is no duration; expected one like 30d`}},
 		"a negative duration":         {"period: 45d", "period: -45d", []string{`"-45d" is no duration`}},
-		"a duration in a tier":        {"grace: 3d", "grace: soon", []string{`rekey.yaml:18:12: tiers.staging.grace: "soon" is no duration`}},
-		"a duplicate name":            {"name: ci", "name: openai-prod", []string{`rekey.yaml:29:11: keys[1].name: another key is called "openai-prod" already`}},
+		"a duration in a tier":        {"grace: 3d", "grace: soon", []string{`rekey.yaml:19:12: tiers.staging.grace: "soon" is no duration`}},
+		"a duplicate name":            {"name: ci", "name: openai-prod", []string{`rekey.yaml:30:11: keys[1].name: another key is called "openai-prod" already`}},
 		"a missing provider":          {"    provider: openai\n", "", []string{"keys[0].provider: missing; expected the name of a provider"}},
-		"a provider nobody defined":   {"    provider: openai\n", "    provider: opnai\n", []string{`rekey.yaml:21:15: keys[0].provider: there is no provider "opnai"; expected google or openai`}},
+		"a provider nobody defined":   {"    provider: openai\n", "    provider: opnai\n", []string{`rekey.yaml:22:15: keys[0].provider: there is no provider "opnai"; expected google or openai`}},
 		"a store nobody defined":      {"store: gsm, path", "store: gcm, path", []string{`there is no store "gcm"; expected gsm or vault.local`}},
 		"a tier nobody knows":         {"tier: staging", "tier: prod", []string{`keys[1].tier: "prod" is not known; expected production-1, production, staging or development`}},
 		"a provider type":             {"type: openai", "type: open-ai", []string{`providers.openai.type: "open-ai" is not known; expected openai or google-service-account`}},
@@ -143,11 +144,24 @@ func TestAWorkerTouchesOnlyWhatItsOwnFileNames(t *testing.T) {
 		change func(*rotation.Key)
 		denied bool
 	}{
-		"a key of the file is allowed":              {func(*rotation.Key) {}, false},
-		"an account that a pattern names is, too":   {func(k *rotation.Key) { k.Account = "other@acme.iam.gserviceaccount.com" }, false},
-		"another project's account is denied":       {func(k *rotation.Key) { k.Account = "ci@evil.iam.gserviceaccount.com" }, true},
-		"an account of another provider is denied":  {func(k *rotation.Key) { k.Account = "proj_1" }, true},
-		"a path that no key has is denied":          {func(k *rotation.Key) { k.Stores = []rotation.Location{{Store: "gsm", Path: "root-password"}} }, true},
+		"a key of the file is allowed":                     {func(*rotation.Key) {}, false},
+		"its policy may differ":                            {func(k *rotation.Key) { k.Policy.Grace = 0 }, false},
+		"a key of the file with another account is denied": {func(k *rotation.Key) { k.Account = "other@acme.iam.gserviceaccount.com" }, true},
+		"a key of the file with the path of another key is denied": {func(k *rotation.Key) {
+			k.Stores = []rotation.Location{{Store: "gsm", Path: "openai-prod"}}
+		}, true},
+		"another key needs account and paths of the lists": {func(k *rotation.Key) {
+			k.Name, k.Account, k.Stores = "other", "other@acme.iam.gserviceaccount.com", []rotation.Location{{Store: "gsm", Path: "team-a"}}
+		}, false},
+		"another key cannot take a path of a key of the file": {func(k *rotation.Key) {
+			k.Name, k.Stores = "other", []rotation.Location{{Store: "gsm", Path: "openai-prod"}}
+		}, true},
+		"another project's account is denied": {func(k *rotation.Key) {
+			k.Name, k.Account, k.Stores = "other", "ci@evil.iam.gserviceaccount.com", []rotation.Location{{Store: "gsm", Path: "team-a"}}
+		}, true},
+		"a path that no list has is denied": {func(k *rotation.Key) {
+			k.Name, k.Stores = "other", []rotation.Location{{Store: "gsm", Path: "root-password"}}
+		}, true},
 		"the same path in another store is denied":  {func(k *rotation.Key) { k.Stores = []rotation.Location{{Store: "vault.local", Path: "ci"}} }, true},
 		"a name that would break a stamp is denied": {func(k *rotation.Key) { k.Name = "a b" }, true},
 	}

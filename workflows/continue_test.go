@@ -1,0 +1,94 @@
+package workflows_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// goOn takes up the rotation in a new run, as Temporal does after continue-as-new.
+func (r *rig) goOn() {
+	r.Helper()
+	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
+	var again *workflow.ContinueAsNewError
+	if err := r.env.GetWorkflowError(); !errors.As(err, &again) {
+		r.Fatalf("the run ended with %v, want continue-as-new", err)
+	}
+	var in workflows.Input
+	if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &in); err != nil {
+		r.Fatal(err)
+	}
+	r.in = in
+	r.newEnv(r.env.Now())
+	r.register()
+	r.env.SetContinuedExecutionRunID("the run before")
+}
+
+func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
+	t.Run("in grace", func(t *testing.T) {
+		r := newRig(t, bothStores())
+		begin := r.now()
+		r.after(day, func() { r.env.SetContinueAsNewSuggested(true) })
+		r.goOn()
+		if got := r.now().Sub(begin); got < day || got > 2*day {
+			t.Fatalf("continued after %s, want within grace", got)
+		}
+		res := r.run()
+		r.replaced(res)
+		if took := res.EndedAt.Sub(begin); took < 2*day || took > 2*day+2*time.Hour {
+			t.Errorf("it took %s: the grace period began again, or was cut short", took)
+		}
+		if len(res.Trail) < 8 || res.Trail[0].Phase != rotation.Prepare {
+			t.Errorf("the trail lost its beginning: %v", res.Trail)
+		}
+	})
+	t.Run("while it waits for a person, with a decision before and one after", func(t *testing.T) {
+		r := newRig(t, manualKey())
+		r.after(time.Hour, func() { r.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: "99"}) })
+		r.after(2*time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
+		r.goOn()
+		r.after(time.Hour, func() {
+			if s := r.status(); s.Phase != rotation.AwaitingKey || !strings.Contains(s.Details, "no readable version 99") {
+				t.Errorf("phase %s\n%s", s.Phase, s.Details)
+			}
+			r.supply()
+		})
+		r.after(4*day, func() {
+			_ = r.OpenAI.DeleteKey(r.oldID)
+			r.signal(rotation.KeyRevoked, rotation.Message{})
+		})
+		res := r.run()
+		r.replaced(res)
+		if len(res.Decisions) != 3 {
+			t.Errorf("decisions %v, want three", res.Decisions)
+		}
+	})
+	t.Run("while it goes in reverse", func(t *testing.T) {
+		r := newRig(t, bothStores().policy(quick))
+		r.after(day, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+		r.after(day+time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
+		r.goOn()
+		r.unchanged(r.run())
+	})
+}
+
+func TestARotationCannotBeStartedInTheMiddle(t *testing.T) {
+	r := newRig(t, bothStores())
+	r.in.Resume = &workflows.State{Step: rotation.Revoke}
+	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
+	var refused *temporal.ApplicationError
+	if err := r.env.GetWorkflowError(); !errors.As(err, &refused) || !refused.NonRetryable() {
+		t.Fatalf("got %v", err)
+	}
+	if len(r.started) != 0 || !r.live(r.oldID) {
+		t.Errorf("activities %v ran", r.started)
+	}
+}

@@ -32,7 +32,7 @@ type traffic struct {
 const cached = time.Second
 
 func startTraffic(ctx context.Context, cfg *config.Config, acts *activities.Activities, openAIURL string) *traffic {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx) //nolint:gosec // stop calls it
 	t := &traffic{cancel: cancel}
 	for _, k := range cfg.Keys {
 		for _, l := range k.Stores {

@@ -33,7 +33,6 @@ func (w *town) resetTo(runID, activity string) {
 	if _, err := w.client.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: w.namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: workflows.ID("ci"), RunId: runID},
 		Reason: "the test says so", WorkflowTaskFinishEventId: at, RequestId: uuid.NewString(),
-		ResetReapplyType: enumspb.RESET_REAPPLY_TYPE_NONE,
 	}); err != nil {
 		w.Fatal(err)
 	}

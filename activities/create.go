@@ -59,10 +59,14 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 	if wait := m.stillOpen(); wait > 0 {
 		return Created{Wait: waitFor(wait)}, nil
 	}
-	if answer, err := m.clearTheWay(ctx); err != nil || answer.Question != "" {
+	if answer, err := m.look(ctx); err != nil || answer.Question != "" {
 		return answer, err
 	}
 	if err := m.claim(ctx); err != nil {
+		return Created{}, err
+	}
+	if err := m.clearTheWay(ctx); err != nil {
+		m.settle(ctx)
 		return Created{}, err
 	}
 	ref, err := m.mintAndStage(ctx)
@@ -75,6 +79,8 @@ type mint struct {
 	in      CreateInput
 	records []store.Snapshot
 	keys    []provider.Key
+	// left is what stood as pending before this attempt took the claim.
+	left *store.Version
 	// snap is the first store's record as this attempt saved it.
 	snap  store.Snapshot
 	stamp rotation.Stamp
@@ -114,8 +120,9 @@ func waitFor(d time.Duration) rotation.Duration {
 	return rotation.Duration((d + time.Second - 1).Truncate(time.Second))
 }
 
-// clearTheWay deals with what earlier attempts and rotations left. Nothing of theirs can take effect any more.
-func (m *mint) clearTheWay(ctx context.Context) (Created, error) {
+// look asks a person about what earlier attempts and rotations left and nobody can prove to be ours. Nothing of
+// theirs can take effect any more.
+func (m *mint) look(ctx context.Context) (Created, error) {
 	if m.caps.List {
 		var err error
 		if m.keys, err = m.provider.List(ctx, m.Key.Account); err != nil {
@@ -130,13 +137,23 @@ func (m *mint) clearTheWay(ctx context.Context) (Created, error) {
 	if p := m.records[0].Pending; p != nil && p.Rotation == "" && !m.in.TakeOver {
 		return Created{Question: fmt.Sprintf("Version %s is pending in %s and no rotation put it there. Approve to leave it aside and mint a new key.", p.Number, m.Key.Stores[0])}, nil
 	}
+	return Created{}, nil
+}
+
+// clearTheWay deletes what earlier attempts and rotations left. It runs under the claim: without it, an attempt that
+// comes late could stage a key after it was deleted here.
+func (m *mint) clearTheWay(ctx context.Context) error {
 	for _, k := range m.leftovers(m.keys, m.records) {
 		if err := m.provider.Delete(ctx, m.Key.Account, k.ID); err != nil {
-			return Created{}, err
+			return err
 		}
 		m.audit(ctx, "leftover key deleted", "key_id", k.ID, "stamp", k.Stamp)
 	}
-	return Created{}, nil
+	// What a closed rotation left pending is the value of one of them. Another install's is not ours to destroy.
+	if m.left != nil && m.ours(m.left.Stamp) {
+		return m.stores[0].Destroy(ctx, m.path(0), m.left.Number)
+	}
+	return nil
 }
 
 // unproven are the keys that appeared while an attempt without an answer was under way, where the provider keeps
@@ -155,32 +172,50 @@ func (m *mint) unproven() []string {
 	return ids
 }
 
-// leftovers are keys with a stamp of this install and key that stand under no stage in any store, whose attempt
-// is over: a lower attempt of this rotation, or a rotation that is closed (only one runs at a time) and past the
-// horizon.
+// ours tells whether a stamp is one of this install and key.
+func (j *job) ours(stamp string) bool {
+	s, ok := rotation.ParseStamp(stamp)
+	return ok && s.Install == j.Install && s.Key == j.Key.Name
+}
+
+// leftovers are our keys that stand in no store, or only as what another rotation left pending: one rotation runs at
+// a time, so nobody will ever promote that. Only who holds the claim may delete them; keys and records must be from
+// before it was taken.
 func (j *job) leftovers(keys []provider.Key, records []store.Snapshot) []provider.Key {
-	var left []provider.Key
-	for _, k := range keys {
-		s, ok := rotation.ParseStamp(k.Stamp)
-		if !ok || s.Install != j.Install || s.Key != j.Key.Name || j.standsAnywhere(Ref{KeyID: k.ID}, records) {
-			continue
-		}
-		if s.Rotation == j.Rotation || k.CreatedAt.Add(j.horizon()).Before(j.now()) {
-			left = append(left, k)
+	// What a record names as pending and stamped is ours also where the provider keeps no stamps, and exists also
+	// where its list lags.
+	keys = slices.Clone(keys)
+	for _, s := range records {
+		if p := s.Pending; p != nil && p.KeyID != "" && p.Stamp != "" {
+			keys = slices.DeleteFunc(keys, func(k provider.Key) bool { return k.ID == p.KeyID })
+			keys = append(keys, provider.Key{ID: p.KeyID, Stamp: p.Stamp})
 		}
 	}
-	return left
+	return slices.DeleteFunc(keys, func(k provider.Key) bool {
+		return !j.ours(k.Stamp) || j.standsAnywhere(Ref{KeyID: k.ID}, records)
+	})
+}
+
+func hasKey(keys []provider.Key, id string) bool {
+	return slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == id })
 }
 
 // standsAnywhere tells whether any record names the key, under a stage or as a duty. What a closed rotation left
 // pending does not count: nobody will ever promote it.
 func (j *job) standsAnywhere(r Ref, records []store.Snapshot) bool {
-	for _, s := range records {
-		pending := s.Pending
-		if pending != nil && pending.Stamp != "" && pending.Rotation != j.Rotation {
-			pending = nil
+	records = slices.Clone(records)
+	for i, s := range records {
+		if p := s.Pending; p != nil && p.Stamp != "" && p.Rotation != j.Rotation {
+			records[i].Pending = nil
 		}
-		if staged(r, pending, s.Current, s.Previous) {
+	}
+	return named(r, records)
+}
+
+// named tells whether any record names the key, under a stage or as a duty.
+func named(r Ref, records []store.Snapshot) bool {
+	for _, s := range records {
+		if staged(r, s.Pending, s.Current, s.Previous) {
 			return true
 		}
 		for _, d := range s.Duties {
@@ -206,44 +241,40 @@ func (m *mint) claim(ctx context.Context) error {
 	s.Install = m.Install
 	s.Claim = &store.Claim{Install: m.Install, Rotation: m.Rotation, Attempt: attempt, At: m.now()}
 	if !m.caps.Stamps {
+		// What is about to be deleted is not among them: cut off before that, a person is asked about it.
+		left := m.leftovers(m.keys, m.records)
 		for _, k := range m.keys {
-			s.Claim.Before = append(s.Claim.Before, k.ID)
+			if !hasKey(left, k.ID) {
+				s.Claim.Before = append(s.Claim.Before, k.ID)
+			}
 		}
 	}
-	left := s.Pending
-	s.Pending = nil
+	m.left, s.Pending = s.Pending, nil
 	var err error
-	if m.snap, err = m.stores[0].Save(ctx, m.path(0), s); err != nil {
-		return err
-	}
-	// What a rotation that is closed left pending is the value of a leftover key, which is deleted by now.
-	if left != nil && left.Stamp != "" {
-		return m.stores[0].Destroy(ctx, m.path(0), left.Number)
-	}
-	return nil
+	m.snap, err = m.stores[0].Save(ctx, m.path(0), s)
+	return err
 }
 
 func (m *mint) mintAndStage(ctx context.Context) (*Ref, error) {
 	minted, err := m.provider.Mint(ctx, m.Key.Account, m.stamp.String())
 	if err != nil {
-		return nil, m.settle(ctx, err)
+		if !fault.Of(err).Unsettled {
+			m.settle(ctx)
+		}
+		return nil, err
 	}
 	m.audit(ctx, "key minted", "key_id", minted.ID, "stamp", m.stamp.String(), "fingerprint", minted.Value.Fingerprint())
 	return m.stage(ctx, minted)
 }
 
 // settle notes in the claim that a failed attempt made nothing, so that nobody has to wait out the horizon.
-func (m *mint) settle(ctx context.Context, err error) error {
-	if fault.Of(err).Unsettled {
-		return err
-	}
+func (m *mint) settle(ctx context.Context) {
 	s := m.snap
 	claim := *s.Claim
 	claim.Settled = true
 	s.Claim = &claim
 	// If this fails the horizon is waited out for nothing.
 	_, _ = m.stores[0].Save(ctx, m.path(0), s)
-	return err
 }
 
 // stage commits the minted key on the claim. If the claim is lost, or the store takes no value, the key that only
@@ -288,8 +319,13 @@ func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) 
 func (m *mint) disown(ctx context.Context, minted provider.Minted, number string, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*m.caps.RequestTimeout+5*time.Second)
 	defer cancel()
-	// A Save without an answer may have taken effect: then the key is staged and stays.
-	if s, err := m.load(ctx, 0); err != nil || staged(Ref{KeyID: minted.ID, Fingerprint: minted.Value.Fingerprint()}, s.Pending, s.Current) {
+	// A Save without an answer may have taken effect: then the key is staged and stays. It may also take effect
+	// after this look; writing the record once more makes it too late for that.
+	unanswered, isStaged := number != "" && fault.Of(why).Unsettled, false
+	if _, err := m.edit(ctx, 0, func(s *store.Snapshot) (bool, error) {
+		isStaged = staged(Ref{KeyID: minted.ID, Fingerprint: minted.Value.Fingerprint()}, s.Pending, s.Current)
+		return unanswered && !isStaged, nil
+	}); err != nil || isStaged {
 		return unsettled(why)
 	}
 	if err := m.provider.Delete(ctx, m.Key.Account, minted.ID); err != nil {

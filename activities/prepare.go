@@ -169,10 +169,11 @@ func (j *job) lookAtProvider(ctx context.Context, records []store.Snapshot, f *r
 			f.ExpiresAt = k.ExpiresAt
 		}
 	}
-	leftovers := len(j.leftovers(keys, records))
 	if j.caps.Mint {
 		// What is left over is deleted before the mint.
-		if j.caps.Limit > 0 && len(keys)-leftovers >= j.caps.Limit {
+		left := j.leftovers(keys, records)
+		stay := slices.DeleteFunc(slices.Clone(keys), func(k providerKey) bool { return hasKey(left, k.ID) })
+		if j.caps.Limit > 0 && len(stay) >= j.caps.Limit {
 			return fault.New(fault.Rejected, "limit_reached", "find room for a new key of "+j.Key.Account).WithAdvice(
 				"The account holds %d keys, the most that %s allows: %s. Delete one that nobody uses.", len(keys), j.Key.Provider, strings.Join(ids, ", "))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -275,32 +276,35 @@ func (j *job) retire(ctx context.Context, i int, gone []Ref) error {
 // attempt it only says how long to wait.
 func (j *job) sweep(ctx context.Context) (Retired, error) {
 	var out Retired
+	var keys []providerKey
+	sweeps, listedAt := j.caps.List && j.caps.Delete, j.now()
+	if sweeps {
+		// Before the records are read: a key in this list whose attempt is over is in them, if it was staged.
+		var err error
+		if keys, err = j.provider.List(ctx, j.Key.Account); err != nil {
+			return out, err
+		}
+	}
 	records, err := j.loadAll(ctx)
 	if err != nil {
 		return out, err
 	}
 	claim := records[0].Claim
 	mine := claim != nil && claim.Install == j.Install && claim.Rotation == j.Rotation
-	if j.caps.List && j.caps.Delete {
-		if mine && !claim.Settled {
-			if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
-				return Retired{SweepIn: waitFor(rest)}, nil
-			}
+	if sweeps && mine && !claim.Settled {
+		if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
+			return Retired{SweepIn: waitFor(rest)}, nil
 		}
-		keys, err := j.provider.List(ctx, j.Key.Account)
-		if err != nil {
+	}
+	for _, k := range j.orphans(keys, records, listedAt) {
+		if _, err := j.notRead(ctx, Ref{KeyID: k.ID}, records); err != nil {
 			return out, err
 		}
-		for _, k := range j.leftovers(keys, records) {
-			if _, err := j.notRead(ctx, Ref{KeyID: k.ID}, records); err != nil {
-				return out, err
-			}
-			if err := j.provider.Delete(ctx, j.Key.Account, k.ID); err != nil {
-				return out, err
-			}
-			j.audit(ctx, "orphan deleted", "key_id", k.ID, "stamp", k.Stamp)
-			out.Swept = append(out.Swept, k.ID)
+		if err := j.provider.Delete(ctx, j.Key.Account, k.ID); err != nil {
+			return out, err
 		}
+		j.audit(ctx, "orphan deleted", "key_id", k.ID, "stamp", k.Stamp)
+		out.Swept = append(out.Swept, k.ID)
 	}
 	if mine {
 		_, err = j.edit(ctx, 0, func(s *store.Snapshot) (bool, error) {
@@ -312,6 +316,21 @@ func (j *job) sweep(ctx context.Context) (Retired, error) {
 		})
 	}
 	return out, err
+}
+
+// orphans are our keys that no record names, and whose attempt is over. This rotation's are; another's only past the
+// horizon and the time that an attempt has from mint to stage, because a rotation that was terminated may come here
+// late, while the next one is at work.
+func (j *job) orphans(keys []providerKey, records []store.Snapshot, listedAt time.Time) []providerKey {
+	var orphans []providerKey
+	for _, k := range keys {
+		s, _ := rotation.ParseStamp(k.Stamp)
+		over := k.CreatedAt.Add(j.horizon() + time.Duration(j.Key.Policy.StepTimeout))
+		if j.ours(k.Stamp) && !named(Ref{KeyID: k.ID}, records) && (s.Rotation == j.Rotation || over.Before(listedAt)) {
+			orphans = append(orphans, k)
+		}
+	}
+	return orphans
 }
 
 // DiscardInput asks to undo what was done before promote.

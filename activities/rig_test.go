@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -140,10 +141,12 @@ func (r *rig) note(out any, err error) {
 	}
 }
 
+var keyLike = regexp.MustCompile(`PRIVATE KEY|sk-[A-Za-z0-9_-]{8,}`)
+
 // checkNothingLeaked looks for any part of any value in what left the activities (I5).
 func (r *rig) checkNothingLeaked() {
 	said := r.said.String()
-	if strings.Contains(said, "PRIVATE KEY") || strings.Contains(said, "sk-") {
+	if keyLike.MatchString(said) {
 		r.Error("something that looks like a key left an activity")
 	}
 	for _, v := range append(r.SM.Seen(), r.First(r.key.Name)) {

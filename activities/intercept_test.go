@@ -106,14 +106,14 @@ type outOfTime struct {
 	interceptor.ActivityInboundInterceptorBase
 }
 
-func (outOfTime) ExecuteActivity(ctx context.Context, _ *interceptor.ExecuteActivityInput) (any, error) {
+func (*outOfTime) ExecuteActivity(ctx context.Context, _ *interceptor.ExecuteActivityInput) (any, error) {
 	return leak, fmt.Errorf("%s: %w", leak, ctx.Err())
 }
 
 func TestAnActivityWhoseTimeIsUpMayHaveTakenEffect(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	out, got := (&activities.Interceptor{}).InterceptActivity(ctx, outOfTime{}).ExecuteActivity(ctx, nil)
+	out, got := (&activities.Interceptor{}).InterceptActivity(ctx, &outOfTime{}).ExecuteActivity(ctx, nil)
 	var app *temporal.ApplicationError
 	var details activities.Failure
 	if out != nil || !errors.As(got, &app) || app.Details(&details) != nil {

@@ -1,0 +1,156 @@
+package activities_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+)
+
+func TestDiscardUndoesWhateverCreateAndStoreDid(t *testing.T) {
+	for sentence, begin := range map[string]func(*rig) *activities.Ref{
+		"nothing": func(*rig) *activities.Ref { return nil },
+		"a key in the first store": func(r *rig) *activities.Ref {
+			n := r.create(r1)
+			return &n
+		},
+		"a key in both stores": func(r *rig) *activities.Ref {
+			n := r.store(r1, r.create(r1))
+			return &n
+		},
+		"a key whose create was never answered": func(r *rig) *activities.Ref {
+			r.store(r1, r.create(r1))
+			return nil
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias, scene.Latest))
+			n := begin(r)
+			for range 2 {
+				if out := r.discard(r1, n, n != nil); out.Published || len(out.Left) > 0 {
+					t.Errorf("%+v", out)
+				}
+				r.keys(r.oldID)
+				for i := range r.key.Stores {
+					if s := r.record(i); s.Claim != nil || s.Pending != nil || s.Previous != nil {
+						t.Errorf("record %d: %+v", i, s.Record)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
+	for sentence, cut := range map[string]simcloud.Fault{
+		"the delete at the provider": {Service: simcloud.GoogleIAMService, Method: "DeleteServiceAccountKey"},
+		"the record":                 {Service: simcloud.SecretManagerService, Method: "UpdateSecret"},
+		"the version":                {Service: simcloud.SecretManagerService, Method: "DestroySecretVersion"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			n := r.create(r1)
+			cut.Kind, cut.Times = simcloud.LoseReply, 1
+			r.Cloud.Inject(cut)
+			_, err := r.tryDiscard(r1, &n, true)
+			r.fails(err, fault.Unavailable, "")
+			if out := r.discard(r1, &n, true); out.Published {
+				t.Errorf("%+v", out)
+			}
+			r.keys(r.oldID)
+			if s := r.record(0); s.Pending != nil || s.Claim != nil {
+				t.Errorf("the record: %+v", s.Record)
+			}
+			left, err := r.acts.Stores[scene.Alias].Versions(context.Background(), "ci")
+			if err != nil || !slices.Equal(left, []string{"1"}) {
+				t.Errorf("readable versions: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
+	r := newRig(t, google(scene.Alias, scene.Latest))
+	n := r.store(r1, r.create(r1))
+	// It came as far as the first store.
+	cut := simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AddSecretVersion", Target: "secrets/ci-latest", Except: "pending", Times: 1, Kind: simcloud.Refuse, Code: 503}
+	r.Cloud.Inject(cut)
+	if _, err := r.tryPromote(r1, n); err == nil {
+		t.Fatal("promote finished")
+	}
+	before := []string{r.record(0).Revision, r.record(1).Revision}
+	for _, known := range []*activities.Ref{&n, nil} {
+		if out, err := r.tryDiscard(r1, known, known != nil); err != nil || !out.Published {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+	if after := []string{r.record(0).Revision, r.record(1).Revision}; !slices.Equal(before, after) {
+		t.Error("Discard changed a record")
+	}
+	r.keys(r.oldID, n.KeyID)
+}
+
+// supplied makes a key by hand and stages it as `starter supply` does.
+func (r *rig) supplied(id string) (keyID string, n activities.Ref) {
+	r.Helper()
+	keyID, value := r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "by hand")
+	number, _, err := r.acts.StageSupplied(context.Background(), r.key, id, value)
+	if err != nil {
+		r.Fatal(err)
+	}
+	out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(id), Version: number})
+	if r.note(out, err); err != nil || out.New == nil {
+		r.Fatalf("Adopt: %+v, %v", out, err)
+	}
+	return keyID, *out.New
+}
+
+func TestDiscardOfASuppliedKeyLeavesItToThePersonAndSaysSo(t *testing.T) {
+	for sentence, tell := range map[string]bool{"its adopt was answered": true, "its adopt was never answered": false} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
+			keyID, n := r.supplied(r1)
+			var known *activities.Ref
+			if tell {
+				known = &n
+			}
+			out := r.discard(r1, known, false)
+			if len(out.Left) != 1 || !strings.Contains(out.Left[0], n.Fingerprint) || !strings.Contains(out.Left[0], "https://") {
+				t.Errorf("what is left: %q", out.Left)
+			}
+			r.keys(r.oldID, keyID)
+			if s := r.record(0); s.Pending != nil || s.Claim != nil {
+				t.Errorf("the record: %+v", s.Record)
+			}
+		})
+	}
+}
+
+func TestASuppliedValueThatCannotBeTheNewKeyIsNotAdopted(t *testing.T) {
+	r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
+	_, elsewhere := r.OpenAI.CreateKey("proj_other", "of another project")
+	for sentence, v := range map[string]secret.Value{
+		"the old key":              r.First("gpt"),
+		"no key at all":            secret.FromString("hello"),
+		"a key of another project": elsewhere,
+	} {
+		_, _, err := r.acts.StageSupplied(context.Background(), r.key, r1, v)
+		r.note(nil, err)
+		f := r.fails(err, fault.Rejected, "unusable")
+		if f.Advice == "" || strings.Contains(f.Error(), v.Reveal()) {
+			t.Errorf("%s: %q", sentence, f.Error())
+		}
+	}
+	if out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(r1)}); err != nil || out.Unusable == "" || out.New != nil {
+		t.Errorf("nothing was supplied: %+v, %v", out, err)
+	}
+	if out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(r1), Version: "1"}); err != nil || out.Unusable == "" {
+		t.Errorf("the current version: %+v, %v", out, err)
+	}
+}

@@ -29,7 +29,7 @@ type Adopted struct {
 }
 
 // Adopt checks a version that a person supplied and makes it this rotation's pending version. A value that cannot
-// be used is destroyed where rekey's own command staged it, and the person is told.
+// be used stays where it is, and the person is told.
 func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
 	j, err := a.job(in.Target)
 	if err != nil {
@@ -44,7 +44,11 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 		return Adopted{Unusable: unusable}, err
 	}
 	raw, err := j.stores[0].Read(ctx, j.path(0), number)
-	if fault.Is(err, fault.NotFound) {
+	if fault.Is(err, fault.NotFound) && snap.Pending != nil && snap.Pending.Rotation == j.Rotation {
+		// An earlier try of this activity stored a clean copy and destroyed what it was made from.
+		ref := j.refOf(*snap.Pending, 0)
+		return Adopted{New: &ref}, nil
+	} else if fault.Is(err, fault.NotFound) {
 		return Adopted{Unusable: fmt.Sprintf("%s has no readable version %s.", j.Key.Stores[0], number)}, nil
 	} else if err != nil {
 		return Adopted{}, err
@@ -90,7 +94,7 @@ func (j *job) supplied(ctx context.Context, s store.Snapshot, named string) (num
 		}
 		return named, "", nil
 	}
-	if s.Pending != nil {
+	if s.Pending != nil && s.Pending.Rotation == j.Rotation {
 		return s.Pending.Number, "", nil
 	}
 	all, err := j.stores[0].Versions(ctx, j.path(0))

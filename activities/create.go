@@ -19,10 +19,9 @@ type providerKey = provider.Key
 type CreateInput struct {
 	Target
 	StartedAt time.Time `json:"startedAt"`
-	// TakeOver: a person has decided that foreign claims and pending versions may be overwritten.
-	TakeOver bool `json:"takeOver,omitempty"`
-	// NotOurs are ids of keys that a person has seen to after a lost mint.
-	NotOurs []string `json:"notOurs,omitempty"`
+	// Granted are the questions that a person has approved, word by word: an approval reaches no further than what it
+	// was asked about.
+	Granted []string `json:"granted,omitempty"`
 }
 
 // Created is either the staged key, or what has to happen before another attempt.
@@ -30,9 +29,8 @@ type Created struct {
 	New *Ref `json:"new,omitempty"`
 	// Wait, if set: an earlier attempt may still take effect; ask again after this long.
 	Wait rotation.Duration `json:"wait,omitempty"`
-	// Question, if set, must be approved by a person. IDs are what it is about.
-	Question string   `json:"question,omitempty"`
-	IDs      []string `json:"ids,omitempty"`
+	// Question, if set, must be approved by a person; ask again with it among Granted.
+	Question string `json:"question,omitempty"`
 }
 
 // Create mints and stages inside one activity, so that the plaintext never leaves this worker's memory except
@@ -53,7 +51,7 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 	if done := m.alreadyStaged(); done != nil {
 		return Created{New: done}, nil
 	}
-	if q := j.foreign(m.records, in.StartedAt); q != "" && !in.TakeOver {
+	if q := j.foreign(m.records, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
 		return Created{Question: q}, nil
 	}
 	if wait := m.stillOpen(); wait > 0 {
@@ -129,13 +127,24 @@ func (m *mint) look(ctx context.Context) (Created, error) {
 			return Created{}, err
 		}
 	}
-	if ids := m.unproven(); len(ids) > 0 {
-		return Created{IDs: ids, Question: fmt.Sprintf(
+	var questions []string
+	if ids := m.unproven(m.records[0].Claim, m.keys, m.records); len(ids) > 0 {
+		questions = append(questions, fmt.Sprintf(
 			"A mint of this rotation was not answered, and since then %s appeared at %s. Whether rekey made it cannot be proven, so rekey leaves it alone. Look who made it, delete it if nobody did, then approve.",
-			strings.Join(ids, ", "), m.Key.Account)}, nil
+			strings.Join(ids, ", "), m.Key.Account))
 	}
-	if p := m.records[0].Pending; p != nil && p.Rotation == "" && !m.in.TakeOver {
-		return Created{Question: fmt.Sprintf("Version %s is pending in %s and no rotation put it there. Approve to leave it aside and mint a new key.", p.Number, m.Key.Stores[0])}, nil
+	if p := m.records[0].Pending; p != nil && p.Rotation == "" {
+		questions = append(questions, fmt.Sprintf("Version %s is pending in %s and no rotation put it there. Approve to leave it aside and mint a new key.", p.Number, m.Key.Stores[0]))
+	}
+	if ids := m.unknown(m.keys, m.records); len(ids) > 0 {
+		questions = append(questions, fmt.Sprintf(
+			"%s of %s carry this key's stamp, but no store knows of them. That is so after a restored backup, or when the key's path has changed: applications may still read them there, so rekey leaves them alone. Delete what nobody uses, then approve.",
+			strings.Join(ids, ", "), m.Key.Account))
+	}
+	for _, q := range questions {
+		if !slices.Contains(m.in.Granted, q) {
+			return Created{Question: q}, nil
+		}
 	}
 	return Created{}, nil
 }
@@ -158,18 +167,38 @@ func (m *mint) clearTheWay(ctx context.Context) error {
 
 // unproven are the keys that appeared while an attempt without an answer was under way, where the provider keeps
 // no stamps.
-func (m *mint) unproven() []string {
-	c := m.records[0].Claim
-	if m.caps.Stamps || !m.caps.List || c == nil || c.Settled || c.Install != m.Install {
+func (j *job) unproven(c *store.Claim, keys []provider.Key, records []store.Snapshot) []string {
+	if j.caps.Stamps || !j.caps.List || c == nil || c.Settled || c.Install != j.Install {
 		return nil
 	}
 	var ids []string
-	for _, k := range m.keys {
-		if !slices.Contains(c.Before, k.ID) && !slices.Contains(m.in.NotOurs, k.ID) && !m.standsAnywhere(Ref{KeyID: k.ID}, m.records) {
+	for _, k := range keys {
+		if !slices.Contains(c.Before, k.ID) && !j.standsAnywhere(Ref{KeyID: k.ID}, records) {
 			ids = append(ids, k.ID)
 		}
 	}
 	return ids
+}
+
+// unknown are keys with our stamp that stand nowhere, of rotations that no record names: whoever reads them now, it
+// is not through these records.
+func (j *job) unknown(keys []provider.Key, records []store.Snapshot) []string {
+	var ids []string
+	for _, k := range keys {
+		if j.ours(k.Stamp) && !j.standsAnywhere(Ref{KeyID: k.ID}, records) && !j.knows(k.Stamp, records) {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
+}
+
+// knows tells whether a stamp is of this rotation, or of one that a record still names: by its claim, which only its
+// end gives back, or by what it left pending.
+func (j *job) knows(stamp string, records []store.Snapshot) bool {
+	s, _ := rotation.ParseStamp(stamp)
+	return s.Rotation == j.Rotation || slices.ContainsFunc(records, func(r store.Snapshot) bool {
+		return r.Claim != nil && r.Claim.Install == j.Install && r.Claim.Rotation == s.Rotation || r.Pending != nil && r.Pending.Rotation == s.Rotation
+	})
 }
 
 // ours tells whether a stamp is one of this install and key.
@@ -192,7 +221,7 @@ func (j *job) leftovers(keys []provider.Key, records []store.Snapshot) []provide
 		}
 	}
 	return slices.DeleteFunc(keys, func(k provider.Key) bool {
-		return !j.ours(k.Stamp) || j.standsAnywhere(Ref{KeyID: k.ID}, records)
+		return !j.ours(k.Stamp) || !j.knows(k.Stamp, records) || j.standsAnywhere(Ref{KeyID: k.ID}, records)
 	})
 }
 

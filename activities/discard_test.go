@@ -33,7 +33,7 @@ func TestDiscardUndoesWhateverCreateAndStoreDid(t *testing.T) {
 			r := newRig(t, google(scene.Alias, scene.Latest))
 			n := begin(r)
 			for range 2 {
-				if out := r.discard(r1, n, n != nil); out.Published || len(out.Left) > 0 {
+				if out := r.discard(r1, n, n != nil); out.Published != nil || len(out.Left) > 0 {
 					t.Errorf("%+v", out)
 				}
 				r.keys(r.oldID)
@@ -60,7 +60,7 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 			r.Cloud.Inject(cut)
 			_, err := r.tryDiscard(r1, &n, true)
 			r.fails(err, fault.Unavailable, "")
-			if out := r.discard(r1, &n, true); out.Published {
+			if out := r.discard(r1, &n, true); out.Published != nil {
 				t.Errorf("%+v", out)
 			}
 			r.keys(r.oldID)
@@ -86,7 +86,7 @@ func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
 	}
 	before := []string{r.record(0).Revision, r.record(1).Revision}
 	for _, known := range []*activities.Ref{&n, nil} {
-		if out, err := r.tryDiscard(r1, known, known != nil); err != nil || !out.Published {
+		if out, err := r.tryDiscard(r1, known, known != nil); err != nil || out.Published == nil {
 			t.Errorf("%+v, %v", out, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
@@ -16,6 +17,8 @@ type Failure struct {
 	Code      string `json:"code,omitempty"`
 	Advice    string `json:"advice,omitempty"`
 	Unsettled bool   `json:"unsettled,omitempty"`
+	// RetryAfter is how long the other side asked us to wait.
+	RetryAfter rotation.Duration `json:"retryAfter,omitempty"`
 }
 
 // Interceptor turns every error that leaves an activity into an ApplicationError whose type is the fault class,
@@ -57,6 +60,6 @@ func applicationError(f *fault.Error) error {
 	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Class), temporal.ApplicationErrorOptions{
 		NonRetryable:   !f.Class.Retryable(),
 		NextRetryDelay: f.RetryAfter,
-		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled}},
+		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, RetryAfter: rotation.Duration(f.RetryAfter)}},
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
@@ -56,7 +57,7 @@ func TestEveryClassOfFailureCrossesAsItsTypeAndSaysWhetherToRetry(t *testing.T) 
 					t.Errorf("%s: type %s, not retryable: %v, next in %s", sentence, app.Type(), app.NonRetryable(), app.NextRetryDelay())
 				}
 				var details activities.Failure
-				if err := app.Details(&details); err != nil || details != (activities.Failure{Code: "503", Advice: "Do this.", Unsettled: true}) {
+				if err := app.Details(&details); err != nil || details != (activities.Failure{Code: "503", Advice: "Do this.", Unsettled: true, RetryAfter: rotation.Duration(42 * time.Second)}) {
 					t.Errorf("%s: details %+v, %v", sentence, details, err)
 				}
 				if !strings.Contains(got.Error(), "list keys of ci") || strings.Contains(got.Error(), "sk-") {

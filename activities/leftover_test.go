@@ -132,6 +132,7 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 	bNew = b.create(r2)
 	a.keys(a.oldID, stray.ID, bNew.KeyID)
 	a.rules.Foreign = nil
+	a.claimed(r3)
 	aNew := a.create(r1)
 	a.advance(24 * time.Hour)
 	a.discard(r1, &aNew, true)
@@ -156,7 +157,7 @@ func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T
 		t.Error("a question changed the record")
 	}
 	a.keys(a.oldID, aNew.KeyID)
-	out, err = b.acts.Create(context.Background(), activities.CreateInput{Target: b.target(r2), StartedAt: b.begin, TakeOver: true})
+	out, err = b.acts.Create(context.Background(), activities.CreateInput{Target: b.target(r2), StartedAt: b.begin, Granted: []string{out.Question}})
 	if b.note(out, err); err != nil || out.New == nil {
 		t.Fatalf("taken over: %+v, %v", out, err)
 	}
@@ -263,6 +264,36 @@ func TestAFullAccountIsSaidBeforeAnythingIsDone(t *testing.T) {
 	r.keys(ids...)
 }
 
+// claimed writes the claim of a rotation that was terminated into the record.
+func (r *rig) claimed(id string) {
+	r.write(0, func(s *store.Snapshot) {
+		s.Install = "scene1"
+		s.Claim = &store.Claim{Install: "scene1", Rotation: id, Attempt: 1, At: r.begin.Add(-time.Second)}
+	})
+}
+
+func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) {
+	// So it is after the restore of a backup, and when the key's path has changed.
+	r := newRig(t, google(scene.Alias))
+	stamp := rotation.Stamp{Install: "scene1", Key: "ci", Rotation: r3, Attempt: 1}
+	elsewhere, err := r.acts.Providers["google"].Mint(context.Background(), scene.Account("ci"), stamp.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.rules.Foreign = []string{elsewhere.ID}
+	r.advance(24 * time.Hour)
+	out, err := r.tryCreate(r1)
+	if err != nil || !strings.Contains(out.Question, elsewhere.ID) {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	again, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Granted: []string{out.Question}})
+	if r.note(again, err); err != nil || again.New == nil {
+		t.Fatalf("approved: %+v, %v", again, err)
+	}
+	r.discard(r1, again.New, true)
+	r.keys(r.oldID, elsewhere.ID)
+}
+
 func TestOrphansDoNotCountTowardsTheLimitAndAreRemovedByCreate(t *testing.T) {
 	r := newRig(t, google(scene.Alias))
 	var foreign []string
@@ -278,6 +309,7 @@ func TestOrphansDoNotCountTowardsTheLimitAndAreRemovedByCreate(t *testing.T) {
 	if _, err := r.acts.Providers["google"].Mint(context.Background(), scene.Account("ci"), stamp.String()); err != nil {
 		t.Fatal(err)
 	}
+	r.claimed(r3)
 	r.advance(time.Hour)
 	if _, err := r.prepare(r1, rotation.Manual); err != nil {
 		t.Fatalf("nine keys and an orphan: %v", err)

@@ -18,8 +18,8 @@ type PrepareInput struct {
 	Reason rotation.Reason `json:"reason"`
 	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
 	StartedAt time.Time `json:"startedAt"`
-	// TakeOver: a person has decided that foreign claims may be overwritten.
-	TakeOver bool `json:"takeOver,omitempty"`
+	// Granted are the questions that a person has approved, word by word.
+	Granted []string `json:"granted,omitempty"`
 }
 
 // Prepared is what a rotation knows before it changes anything.
@@ -76,7 +76,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	if err != nil {
 		return out, err
 	}
-	if q := j.foreign(records, in.StartedAt); q != "" && !in.TakeOver {
+	if q := j.foreign(records, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
 		out.Question = q
 	}
 	facts := rotation.Facts{Now: j.now(), Reason: in.Reason}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -27,7 +26,9 @@ const (
 // RevokeInput asks to revoke keys.
 type RevokeInput struct {
 	Target
-	Keys []Ref      `json:"keys"`
+	Keys []Ref `json:"keys"`
+	// Keep is the value that applications must read in every store before anything is taken away.
+	Keep Ref        `json:"keep"`
 	Mode RevokeMode `json:"mode"`
 }
 
@@ -48,11 +49,11 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
 		case EnableKey:
 			err = j.provider.Enable(ctx, j.Key.Account, r.KeyID)
 		case DisableKey:
-			if err = j.mayGo(ctx, r); err == nil {
+			if err = j.mayGo(ctx, r, in.Keep); err == nil {
 				err = j.provider.Disable(ctx, j.Key.Account, r.KeyID)
 			}
 		case DeleteKey:
-			if err = j.mayGo(ctx, r); err == nil {
+			if err = j.mayGo(ctx, r, in.Keep); err == nil {
 				err = j.provider.Delete(ctx, j.Key.Account, r.KeyID)
 			}
 		default:
@@ -70,14 +71,14 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
 const StillStaged = "still_staged"
 
 // mayGo reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
-// read, every key while stores disagree, and every key that no rotation wrote down as its duty before it promoted
+// read, every key while a store does not give them keep, and every key that no rotation wrote down as its duty before it promoted
 // (I4): the ids in a workflow's input alone are no order to delete.
-func (j *job) mayGo(ctx context.Context, r Ref) error {
+func (j *job) mayGo(ctx context.Context, r, keep Ref) error {
 	records, err := j.loadAll(ctx)
 	if err != nil {
 		return err
 	}
-	first, err := j.notRead(ctx, r, records)
+	published, err := j.notRead(ctx, r, records)
 	if err != nil {
 		return err
 	}
@@ -91,38 +92,36 @@ func (j *job) mayGo(ctx context.Context, r Ref) error {
 		if staged(r, s.Pending) {
 			return j.refuse(r, "%s names it as pending.", j.Key.Stores[i])
 		}
-		if c := s.Current; c == nil || !first.is(Ref{KeyID: c.KeyID, Fingerprint: c.Fingerprint}) {
-			return j.refuse(r, "%s and %s do not agree on the current value. Nothing is revoked while stores disagree.", j.Key.Stores[0], j.Key.Stores[i])
+		if !staged(keep, s.Current) || !keep.is(published[i]) {
+			return j.refuse(r, "Applications do not read %s in %s, which was proven and is to stay.", keep.Name(), j.Key.Stores[i])
 		}
 	}
 	return nil
 }
 
 // notRead refuses a key that is current in a record, or that applications read. It gives what applications read in
-// the first store.
-func (j *job) notRead(ctx context.Context, r Ref, records []store.Snapshot) (first Ref, err error) {
+// each store.
+func (j *job) notRead(ctx context.Context, r Ref, records []store.Snapshot) ([]Ref, error) {
+	published := make([]Ref, len(records))
 	for i, s := range records {
 		if staged(r, s.Current) {
-			return first, j.refuse(r, "%s names it as current.", j.Key.Stores[i])
+			return nil, j.refuse(r, "%s names it as current.", j.Key.Stores[i])
 		}
 		v, err := j.stores[i].Published(ctx, j.path(i))
 		if fault.Is(err, fault.NotFound) {
 			continue
 		} else if err != nil {
-			return first, err
+			return nil, err
 		}
-		published := Ref{Fingerprint: v.Fingerprint()}
+		published[i] = Ref{Fingerprint: v.Fingerprint()}
 		if p, err := j.provider.Parse(v); err == nil {
-			published.KeyID = p.KeyID
+			published[i].KeyID = p.KeyID
 		}
-		if r.is(published) {
-			return first, j.refuse(r, "Applications still read it in %s.", j.Key.Stores[i])
-		}
-		if i == 0 {
-			first = published
+		if r.is(published[i]) {
+			return nil, j.refuse(r, "Applications still read it in %s.", j.Key.Stores[i])
 		}
 	}
-	return first, nil
+	return published, nil
 }
 
 func (j *job) refuse(r Ref, format string, args ...any) error {
@@ -234,7 +233,7 @@ func (a *Activities) Retire(ctx context.Context, in RetireInput) (Retired, error
 			return out, err
 		}
 	}
-	return j.sweep(ctx)
+	return j.sweep(ctx, in.Keep)
 }
 
 func (j *job) retire(ctx context.Context, i int, gone []Ref) error {
@@ -274,10 +273,10 @@ func (j *job) retire(ctx context.Context, i int, gone []Ref) error {
 
 // sweep deletes the orphans of this key and gives the claim back. Before the horizon has passed since the last
 // attempt it only says how long to wait.
-func (j *job) sweep(ctx context.Context) (Retired, error) {
+func (j *job) sweep(ctx context.Context, keep *Ref) (Retired, error) {
 	var out Retired
 	var keys []providerKey
-	sweeps, listedAt := j.caps.List && j.caps.Delete, j.now()
+	sweeps := j.caps.List && j.caps.Delete
 	if sweeps {
 		// Before the records are read: a key in this list whose attempt is over is in them, if it was staged.
 		var err error
@@ -296,7 +295,15 @@ func (j *job) sweep(ctx context.Context) (Retired, error) {
 			return Retired{SweepIn: waitFor(rest)}, nil
 		}
 	}
-	for _, k := range j.orphans(keys, records, listedAt) {
+	if mine {
+		for _, id := range j.unproven(claim, keys, records) {
+			out.Left = append(out.Left, fmt.Sprintf("A mint was not answered, and %s appeared at %s meanwhile. Whether rekey made it cannot be proven: look who did, and delete it if nobody uses it.", id, j.Key.Account))
+		}
+	}
+	for _, k := range j.orphans(keys, records) {
+		if keep != nil && keep.KeyID == k.ID {
+			continue
+		}
 		if _, err := j.notRead(ctx, Ref{KeyID: k.ID}, records); err != nil {
 			return out, err
 		}
@@ -318,15 +325,13 @@ func (j *job) sweep(ctx context.Context) (Retired, error) {
 	return out, err
 }
 
-// orphans are our keys that no record names, and whose attempt is over. This rotation's are; another's only past the
-// horizon and the time that an attempt has from mint to stage, because a rotation that was terminated may come here
-// late, while the next one is at work.
-func (j *job) orphans(keys []providerKey, records []store.Snapshot, listedAt time.Time) []providerKey {
+// orphans are keys of this rotation that no record names. What other rotations left is for the next Create, which
+// holds the claim and can ask.
+func (j *job) orphans(keys []providerKey, records []store.Snapshot) []providerKey {
 	var orphans []providerKey
 	for _, k := range keys {
 		s, _ := rotation.ParseStamp(k.Stamp)
-		over := k.CreatedAt.Add(j.horizon() + time.Duration(j.Key.Policy.StepTimeout))
-		if j.ours(k.Stamp) && !named(Ref{KeyID: k.ID}, records) && (s.Rotation == j.Rotation || over.Before(listedAt)) {
+		if j.ours(k.Stamp) && s.Rotation == j.Rotation && !named(Ref{KeyID: k.ID}, records) {
 			orphans = append(orphans, k)
 		}
 	}
@@ -345,9 +350,9 @@ type DiscardInput struct {
 // Discarded tells what was undone.
 type Discarded struct {
 	Retired
-	// Published: the new value is current in a store, so it cannot be discarded; the way back is a rotation in
-	// reverse. Nothing was changed.
-	Published bool `json:"published,omitempty"`
+	// Published is the new value if it is current in a store: it cannot be discarded, and the way back is a rotation
+	// in reverse. Nothing was changed.
+	Published *Ref `json:"published,omitempty"`
 }
 
 // Discard deletes the new key at the provider, destroys its pending versions and gives the claim back. It does
@@ -367,7 +372,8 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 	}
 	for i, s := range records {
 		if s.Current != nil && (s.Current.Rotation == j.Rotation && j.Rotation != "" || in.New != nil && staged(*in.New, s.Current)) {
-			return Discarded{Published: true}, nil
+			out := j.refOf(*s.Current, i)
+			return Discarded{Published: &out}, nil
 		}
 		if s.Pending != nil && s.Pending.Rotation == j.Rotation {
 			news = merge(news, j.refOf(*s.Pending, i))
@@ -395,7 +401,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 		}
 	}
 	left := out.Left
-	out.Retired, err = j.sweep(ctx)
+	out.Retired, err = j.sweep(ctx, nil)
 	out.Left = append(left, out.Left...)
 	return out, err
 }

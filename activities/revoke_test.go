@@ -78,7 +78,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 					r.Fatal(err)
 				}
 			},
-			advice: "do not agree",
+			advice: "which was proven and is to stay",
 		},
 		"a key that no rotation promised to revoke": {
 			prepare: func(r *rig, _, _ activities.Ref) {
@@ -199,5 +199,31 @@ func TestRetireGoesOnWhereverItWasCutOff(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestNothingIsTakenAwayWhileApplicationsReadAValueThatWasNeverProven(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	to, old := r.published(r1)
+	// Somebody points current at a value of their own.
+	_, foreign, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := r.SM.AddVersion("ci", foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SM.SetAlias("ci", "current", number); err != nil {
+		t.Fatal(err)
+	}
+	r.fails(r.revokeKeeping(r1, activities.DeleteKey, to, old...), fault.Rejected, activities.StillStaged)
+	if _, err := r.acts.Retire(context.Background(), activities.RetireInput{Target: r.target(r1), Keep: &to}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{to.KeyID, r.oldID} {
+		if _, ok := r.Cloud.LiveKeys()[id]; !ok {
+			t.Errorf("the key %s is gone", id)
+		}
 	}
 }

@@ -230,7 +230,16 @@ func (r *rig) published(id string) (n activities.Ref, old []activities.Ref) {
 }
 
 func (r *rig) revoke(id string, mode activities.RevokeMode, keys ...activities.Ref) error {
-	err := r.acts.Revoke(context.Background(), activities.RevokeInput{Target: r.target(id), Keys: keys, Mode: mode})
+	// What a rotation keeps is what it promoted: here, what stands as current.
+	var keep activities.Ref
+	if c := r.record(0).Current; c != nil {
+		keep = activities.Ref{KeyID: c.KeyID, Fingerprint: c.Fingerprint}
+	}
+	return r.revokeKeeping(id, mode, keep, keys...)
+}
+
+func (r *rig) revokeKeeping(id string, mode activities.RevokeMode, keep activities.Ref, keys ...activities.Ref) error {
+	err := r.acts.Revoke(context.Background(), activities.RevokeInput{Target: r.target(id), Keys: keys, Keep: keep, Mode: mode})
 	r.note(nil, err)
 	return err
 }

@@ -66,6 +66,8 @@ type Situation struct {
 	// Irreversible: a step was taken that cannot be undone.
 	Irreversible bool
 	Now          time.Time
+	// Extendable: grace can begin again; a question that has nothing to do with it cannot be answered with more of it.
+	Extendable bool
 	// GraceUntil and GraceCap are the end of the grace period and the latest end that extensions can reach.
 	GraceUntil, GraceCap time.Time
 }
@@ -90,7 +92,12 @@ func (s Situation) fits(k Kind) string {
 		return fmt.Sprintf("%s is for the phase %s; this rotation is in %s", k, steps[0], s.describe())
 	}
 	switch k {
-	case Approve, Reject:
+	case Reject:
+		if s.Reverse || s.Irreversible {
+			return "there is no way back any more; approve when the way forward is clear"
+		}
+		return only(AwaitingApproval)
+	case Approve:
 		return only(AwaitingApproval)
 	case KeySupplied:
 		return only(AwaitingKey)
@@ -99,6 +106,9 @@ func (s Situation) fits(k Kind) string {
 	case FinishGrace:
 		return only(Grace)
 	case ExtendGrace:
+		if s.Step == AwaitingApproval && !s.Extendable {
+			return "this question is not about the grace period"
+		}
 		return only(Grace, Guard, AwaitingApproval)
 	case RollBack:
 		switch {
@@ -167,7 +177,10 @@ func (s Situation) Extended(d Duration) time.Time {
 
 // keyLike is what the keys of the providers we know look like, and long runs without a space that nothing
 // readable has.
-var keyLike = regexp.MustCompile(`sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{20,}|-----BEGIN|"private_key"|[A-Za-z0-9+/_=-]{48,}`)
+var keyLike = regexp.MustCompile(`sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{20,}|-----BEGIN|"private_key"|[A-Za-z0-9+_=]{48,}`)
+
+// LooksLikeKey tells whether a text holds what looks like a key.
+func LooksLikeKey(text string) bool { return keyLike.MatchString(text) }
 
 // keyLike names the first field that looks like a key.
 func (m Message) keyLike() string {

@@ -14,7 +14,7 @@ func complete() Message {
 }
 
 func inPhase(p Phase) Situation {
-	return Situation{Phase: p, Step: p, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(7 * day)}
+	return Situation{Phase: p, Step: p, Extendable: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(7 * day)}
 }
 
 // refusal gives the text of the *Refusal that err must be.
@@ -163,7 +163,7 @@ func TestAMessageThatHoldsAKeyIsRefusedWhereverItStands(t *testing.T) {
 		"a Google API key":              "AIzaSyA-1234567890abcdefghijklmnop",
 		"a PEM file":                    "-----BEGIN PRIVATE KEY-----",
 		"a service account's file":      `{"private_key": "x"}`,
-		"forty-eight base64 characters": strings.Repeat("aB3/", 12),
+		"forty-eight base64 characters": strings.Repeat("aB3x", 12),
 	} {
 		for field, m := range map[string]Message{
 			"id":      {ID: text, By: "me", Why: "because"},

@@ -116,7 +116,11 @@ func (r *rotator) recheck() rotation.Phase {
 		return rotation.Grace
 	default:
 		r.Refusals = 0
-		return r.ask(keysRefused, "Both keys are refused, so applications fail now. "+out.Why+" Make one of them work at the provider, or start an emergency rotation after this one. Approve to go on watching.", rotation.Grace)
+		old := "The old key is refused as well."
+		if out.Old {
+			old = "The old key works, but this rotation cannot go back to it any more."
+		}
+		return r.ask(keysRefused, "Applications fail now. "+out.Why+" "+old+" Make the key that they read work at the provider. Approve to go on watching.", rotation.Grace)
 	}
 }
 
@@ -125,10 +129,14 @@ func (r *rotator) guard() rotation.Phase {
 	if len(r.outgoing()) == 0 {
 		return rotation.Retire
 	}
-	if r.emergency() || r.Prepared.OldRefused && !r.Reverse {
+	if r.emergency() || r.Prepared.OldRefused && !r.Reverse && len(r.Old) == 1 {
 		return rotation.Revoke
 	}
 	signals, f, ok := do[[]rotation.Signal](r, asking(), "is the old key still in use?", acts.Guard, activities.GuardInput{Target: r.target(), Old: r.outgoing()})
+	r.drain()
+	if r.now().Before(r.GraceUntil) {
+		return rotation.Grace // extended meanwhile
+	}
 	if !ok {
 		if f != nil {
 			return r.unknownUse(f.text)
@@ -159,7 +167,7 @@ func (r *rotator) inUse(why string) rotation.Phase {
 	s := r.situation()
 	if s.GraceUntil.Before(s.GraceCap) && r.Approved != keyInUse {
 		r.GraceUntil = s.Extended(max(r.in.Key.Policy.Quiet, rotation.Duration(time.Minute)))
-		r.stalled("The old key is still in use, so grace is extended to " + stamp(r.GraceUntil) + ". " + why)
+		r.Note = "The old key is still in use, so grace is extended to " + stamp(r.GraceUntil) + ". " + why
 		return rotation.Grace
 	}
 	return r.approval(keyInUse, "The old key is still in use and grace cannot be extended any more. "+why)
@@ -197,17 +205,23 @@ func (r *rotator) revoke() rotation.Phase {
 	}
 	soak := time.Duration(r.in.Key.Policy.Soak)
 	if r.Prepared.CanDisable && soak > 0 && !r.emergency() {
-		if !r.Disabled {
+		if r.SoakUntil.IsZero() {
+			// Before it is asked for: its answer can be lost, and a roll-back must undo it all the same.
+			r.Disabled = true
 			if next, done := r.takeAway(activities.DisableKey); !done {
 				return next
 			}
-			r.Disabled, r.SoakUntil = true, r.now().Add(soak)
+			r.SoakUntil = r.now().Add(soak)
 			r.show()
 		}
 		r.until("the old key is disabled; it can still be enabled again", r.SoakUntil, func() bool { return false })
 		if r.wantsBack() {
 			return rotation.Revoke
 		}
+	}
+	r.drain()
+	if r.wantsBack() {
+		return rotation.Revoke
 	}
 	r.Irreversible = true
 	if next, done := r.takeAway(activities.DeleteKey); !done {
@@ -218,7 +232,7 @@ func (r *rotator) revoke() rotation.Phase {
 
 func (r *rotator) takeAway(mode activities.RevokeMode) (rotation.Phase, bool) {
 	_, f, ok := do[struct{}](r, changing(), string(mode)+" the old key at the provider", acts.Revoke, activities.RevokeInput{
-		Target: r.target(), Keys: r.outgoing(), Mode: mode,
+		Target: r.target(), Keys: r.outgoing(), Keep: *r.incoming(), Mode: mode,
 	})
 	if f != nil {
 		return r.ask(notRevoked, "The old key could not be revoked: "+f.text+" Put that right, then approve to try again.", rotation.Revoke), false
@@ -249,10 +263,11 @@ func (r *rotator) confirm() rotation.Phase {
 		return rotation.Confirm
 	case f != nil:
 		return r.ask(notRevoked, "Whether the old key is refused could not be tried: "+f.text+" Approve to try again.", rotation.Confirm)
-	case out.NewRefused && r.Approved != keysRefused:
-		return r.ask(keysRefused, "The provider refuses the key that applications read. See to it at once; approve to go on.", rotation.Confirm)
+	case out.NewRefused && r.Approved != newRefused:
+		return r.ask(newRefused, "The provider refuses the key that applications read. See to it at once; approve to go on.", rotation.Confirm)
 	}
 	if len(out.Accepted) == 0 {
+		r.Irreversible = true
 		for _, name := range out.Unproven {
 			r.Left = append(r.Left, fmt.Sprintf("That %s is refused could not be tried: its value is gone, and the provider has no list.", name))
 		}
@@ -273,7 +288,7 @@ func (r *rotator) confirm() rotation.Phase {
 	if r.Prepared.RevokeByHand {
 		return rotation.AwaitingRevocation
 	}
-	return r.ask(notRevoked, r.Note+" rekey deleted it, yet it works. Revoke it at the provider, then approve to check again.", rotation.Revoke)
+	return r.ask(notRevoked, r.Note+" Revoke it at the provider, then approve to check again.", rotation.Revoke)
 }
 
 // retire clears the stores and sweeps orphans.

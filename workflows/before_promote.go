@@ -12,14 +12,13 @@ import (
 // prepare looks before anything changes.
 func (r *rotator) prepare() rotation.Phase {
 	out, f, ok := do[activities.Prepared](r, asking(), "look at provider and stores", acts.Prepare, activities.PrepareInput{
-		Target: r.target(), Reason: r.in.Reason, StartedAt: r.StartedAt, TakeOver: r.TakeOver,
+		Target: r.target(), Reason: r.in.Reason, StartedAt: r.StartedAt, Granted: r.Granted,
 	})
 	if !ok {
 		return r.nothingDone(f)
 	}
 	r.Prepared, r.Old, r.New = out, out.Old, out.New
 	if out.Question != "" {
-		r.TakeOver = true // what the approval grants
 		return r.ask(foreignClaim, out.Question, rotation.Prepare)
 	}
 	switch out.Verdict.Work {
@@ -51,38 +50,35 @@ func (r *rotator) nothingDone(f *failure) rotation.Phase {
 
 // create mints and stages. Each attempt is its own activity, because only the answer tells how long to wait.
 func (r *rotator) create() rotation.Phase {
-	for n := 0; ; n++ {
-		var out activities.Created
-		f := r.once(minting(), "mint a key and stage it", acts.Create, activities.CreateInput{
-			Target: r.target(), StartedAt: r.StartedAt, TakeOver: r.TakeOver, NotOurs: r.NotOurs,
-		}, &out)
-		var wait time.Duration
-		switch {
-		case f != nil && f.Unsettled:
-			// The mint may have taken effect, or may yet. The next attempt would find the claim too young anyway.
-			r.stalled(f.text)
-			wait = time.Duration(r.Prepared.Horizon)
-		case f != nil && f.waitable():
-			// Nothing was minted, so nothing has to be waited out.
-			r.stalled(f.text)
-			wait = pollInterval(n)
-		case f != nil:
-			r.wish("No new key could be made: " + f.text)
-			return rotation.Create
-		case out.Question != "":
-			r.TakeOver, r.NotOurs = true, append(r.NotOurs, out.IDs...)
-			return r.ask(unprovenKeys, out.Question, rotation.Create)
-		case out.Wait > 0:
-			wait = time.Duration(out.Wait)
-		default:
-			r.stalled("")
-			r.New, r.Minted = out.New, true
-			return r.afterStaging()
-		}
-		if r.sleep("wait before the next attempt to mint", wait) {
-			return rotation.Create
-		}
+	var out activities.Created
+	f := r.once(minting(), "mint a key and stage it", acts.Create, activities.CreateInput{
+		Target: r.target(), StartedAt: r.StartedAt, Granted: r.Granted,
+	}, &out)
+	var wait time.Duration
+	switch {
+	case f != nil && f.Unsettled:
+		// The mint may have taken effect, or may yet. The next attempt would find the claim too young anyway.
+		wait = time.Duration(r.Prepared.Horizon)
+	case f != nil && f.waitable():
+		// Nothing was minted, so nothing has to be waited out; but a long outage must not fill the history.
+		wait = max(pollInterval(r.Polls), stallInterval(r.Polls-6), time.Duration(f.RetryAfter))
+	case f != nil:
+		r.wish("No new key could be made: " + f.text)
+		return rotation.Create
+	case out.Question != "":
+		return r.ask(unprovenKeys, out.Question, rotation.Create)
+	case out.New != nil:
+		r.New, r.Minted = out.New, true
+		return r.afterStaging()
+	default:
+		wait = time.Duration(out.Wait)
 	}
+	if f != nil {
+		r.stalled(f.text)
+	}
+	r.Polls++
+	r.sleep("wait before the next attempt to mint", wait)
+	return rotation.Create
 }
 
 // afterStaging leaves out the step that a single store does not need.
@@ -126,14 +122,17 @@ func (r *rotator) awaitingKey() rotation.Phase {
 
 // store brings the pending value to every other store.
 func (r *rotator) store() rotation.Phase {
-	out, f, ok := do[activities.Ref](r, changing(), "bring the pending value to every store", acts.Store, activities.StoreInput{Target: r.target(), New: *r.New})
+	out, f, ok := do[activities.Ref](r, changing(), "bring the pending value to every store", acts.Store, activities.StoreInput{Target: r.target(), New: *r.incoming()})
 	if !ok {
+		if f != nil && r.Reverse {
+			return r.cannotReverse(f.text)
+		}
 		if f != nil {
 			r.wish("The new value cannot be stored everywhere: " + f.text)
 		}
 		return rotation.Store
 	}
-	r.New = &out
+	*r.incoming() = out
 	return rotation.Verify
 }
 
@@ -167,12 +166,11 @@ func (r *rotator) verify() rotation.Phase {
 	}
 }
 
-// cannotReverse goes forward again: the old key, to which a roll-back would return, does not work.
+// cannotReverse stops a roll-back whose old key cannot be proven, and asks: applications keep the new key meanwhile.
 func (r *rotator) cannotReverse(why string) rotation.Phase {
-	r.Reverse, r.Irreversible, r.Outcome = false, true, ""
-	r.Left = append(r.Left, "A roll-back was wanted but the old key does not work: "+why)
-	return r.ask(noWayBack, "The old key does not work, so rekey does not roll back ("+why+"). Applications keep the new key. "+
-		"See to it that one of them works, then approve: rekey goes on forward and revokes the old key.", rotation.Promote)
+	r.Reverse, r.Outcome, r.Approved = false, "", ""
+	return r.ask(noWayBack, "The roll-back cannot go on, and applications keep the new key: "+why+
+		" To try the roll-back again, put that right and send `roll-back`. Approve only to give the old key up: rekey then goes forward and revokes it.", rotation.Promote)
 }
 
 // discard undoes what was done before promote.
@@ -188,9 +186,9 @@ func (r *rotator) discard() rotation.Phase {
 		r.sleep("try to discard again", stallInterval(r.Polls))
 		r.Polls++
 		return rotation.RollingBack
-	case out.Published:
+	case out.Published != nil:
 		// A reset workflow can come here although the key is out.
-		r.Promoting = true
+		r.Promoting, r.New = true, out.Published
 		return r.reverse(rotation.Promote)
 	}
 	r.swept(out.Retired)

@@ -24,7 +24,7 @@ var descriptions = map[rotation.Kind]string{
 
 // listen registers every handler before the first wait. Updates and signals reach the same take; a cancel is a
 // wish to roll back.
-func (r *rotator) listen(root workflow.Context) {
+func (r *rotator) listen() {
 	for _, kind := range rotation.Kinds() {
 		// Registration fails only for a handler of the wrong shape.
 		_ = workflow.SetUpdateHandlerWithOptions(r.ctx, string(kind),
@@ -38,24 +38,32 @@ func (r *rotator) listen(root workflow.Context) {
 			})
 		signals := r.signals(kind)
 		workflow.Go(r.ctx, func(ctx workflow.Context) {
-			for {
-				var raw converter.RawValue
-				signals.Receive(ctx, &raw)
-				r.hear(kind, raw.Payload())
+			// Not a blocked Receive: it would hold a signal where drain cannot see it.
+			for workflow.Await(ctx, func() bool { return signals.Len() > 0 }) == nil {
+				r.drain()
 			}
 		})
 	}
 	_ = workflow.SetQueryHandlerWithOptions(r.ctx, StatusQuery, func() (rotation.Status, error) { return r.status(), nil },
 		workflow.QueryHandlerOptions{Description: "Where the rotation stands, what it waits for, and which decisions it would take."})
-	workflow.Go(root, func(ctx workflow.Context) {
+	workflow.Go(r.root, func(ctx workflow.Context) {
 		ctx.Done().Receive(ctx, nil)
-		if r.Irreversible || r.Reverse {
-			r.Note = "Somebody cancelled the workflow; there is no way back any more, so it goes on to its end."
-			r.show()
-			return
-		}
-		r.take(rotation.RollBack, rotation.Message{By: "cancel request", Why: "The workflow was cancelled."})
+		r.hearCancel()
 	})
+}
+
+// hearCancel takes a cancel as a wish to roll back, once.
+func (r *rotator) hearCancel() {
+	if r.root.Err() == nil || r.cancelled {
+		return
+	}
+	r.cancelled = true
+	if r.Irreversible || r.Reverse {
+		r.Note = "Somebody cancelled the workflow; there is no way back any more, so it goes on to its end."
+		r.show()
+		return
+	}
+	r.take(rotation.RollBack, rotation.Message{By: "cancel request", Why: "The workflow was cancelled."})
 }
 
 func (r *rotator) signals(kind rotation.Kind) workflow.ReceiveChannel {
@@ -77,6 +85,11 @@ func (r *rotator) repeated(kind rotation.Kind, m rotation.Message) bool {
 // hear takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
 func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
 	var m rotation.Message
+	if rotation.LooksLikeKey(string(payload.GetData())) {
+		r.Note = fmt.Sprintf("A signal %q held what looks like a key, and the history keeps it for ever. Treat that key as leaked: revoke it, supply another with `starter supply %s`, and delete this workflow when it has ended (temporal workflow delete).", kind, r.in.Key.Name)
+		r.show()
+		return
+	}
 	if payload != nil {
 		// An empty signal is no message; a text is taken as the name of the sender.
 		if err := converter.GetDefaultDataConverter().FromPayload(payload, &m); err != nil {
@@ -114,7 +127,9 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 	r.Note = ""
 	switch kind {
 	case rotation.Approve:
-		r.Approved, r.Question = r.About, ""
+		r.Approved = r.About
+		r.Granted = append(r.Granted, r.Question)
+		r.Question = ""
 	case rotation.Reject, rotation.RollBack:
 		d.Why = fmt.Sprintf("%s (%s)", d.Why, d.By)
 		r.Wish = &d
@@ -126,13 +141,19 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 			r.After, r.Question = rotation.Grace, ""
 		}
 	case rotation.FinishGrace:
+		// Not before the last reader can see the new value.
 		r.GraceUntil = r.now()
+		if r.GraceUntil.Before(r.PublishedAt) {
+			r.GraceUntil = r.PublishedAt
+		}
 	}
 	r.show()
 }
 
-// drain takes the signals that have come but were not handled yet.
+// drain takes the signals, and the cancel, that have come but were not handled yet. A timer that fires together with
+// a signal wakes the rotation first; the signal was sent before.
 func (r *rotator) drain() {
+	r.hearCancel()
 	for _, kind := range rotation.Kinds() {
 		for {
 			var raw converter.RawValue

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +41,11 @@ func (r *rotator) details() string {
 			fmt.Fprintf(&b, "\n%s\n", r.otherwise())
 		}
 	} else if !r.Step.Closed() {
-		b.WriteString("\nYou need to do nothing.")
+		if r.Stall != "" {
+			b.WriteString("\nrekey tries again by itself; see to what stands above if it lasts.")
+		} else {
+			b.WriteString("\nYou need to do nothing.")
+		}
 		if !r.Irreversible && r.phase() != rotation.RollingBack {
 			b.WriteString(" To return to the old key, send the update `roll-back`.")
 		}
@@ -83,7 +88,7 @@ func (r *rotator) happening() string {
 	case rotation.AwaitingApproval:
 		return "A person decides: " + escape(r.Question)
 	case rotation.Revoke:
-		if r.Disabled {
+		if !r.SoakUntil.IsZero() {
 			return fmt.Sprintf("The old key is disabled and will be deleted at %s. Until then it can be enabled again.", stamp(r.SoakUntil))
 		}
 		return "Revoking the key that is no longer needed."
@@ -110,6 +115,13 @@ func (r *rotator) direction() string {
 	return "new"
 }
 
+func (r *rotator) otherDirection() string {
+	if r.Reverse {
+		return "new"
+	}
+	return "old"
+}
+
 func (r *rotator) names() string {
 	var names []string
 	for _, o := range r.outgoing() {
@@ -129,13 +141,15 @@ func (r *rotator) todo() []string {
 			"If you put it into the store yourself, as a version that no application reads, send the update `key-supplied`: " + code(`{"by": "you@example.com", "version": "…"}`),
 		}
 	case rotation.AwaitingApproval:
-		return []string{
-			"To go on, send the update `approve`: " + code(`{"by": "you@example.com", "why": "…"}`),
-			"To return to the old key, send `reject` with the same input.",
+		steps := []string{"To go on, send the update `approve`: " + code(`{"by": "you@example.com", "why": "…"}`)}
+		if slices.Contains(r.situation().Accepts(), rotation.Reject) {
+			steps = append(steps, "To return to the old key, send `reject` with the same input.")
 		}
+		return steps
 	case rotation.AwaitingRevocation:
 		return []string{
-			fmt.Sprintf("Revoke the key with the fingerprint %s of `%s`: [%s console](%s). The new one has %s.", r.names(), escape(r.in.Key.Account), escape(r.in.Key.Provider), r.Prepared.ProviderConsole, r.incoming().Fingerprint),
+			fmt.Sprintf("Applications read the %s key (fingerprint `%s`): leave that one.", r.direction(), r.incoming().Fingerprint),
+			fmt.Sprintf("Revoke the %s key of `%s` (%s): [%s console](%s).", r.otherDirection(), escape(r.in.Key.Account), r.names(), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
 			"Send the update `key-revoked`: " + code(`{"by": "you@example.com"}`) + ". rekey checks that the key is refused.",
 		}
 	}

@@ -93,8 +93,11 @@ func changing() *temporal.RetryPolicy {
 // minting is for Create: each try is a decision of the workflow, because it may have to wait out the horizon.
 func minting() *temporal.RetryPolicy { return &temporal.RetryPolicy{MaximumAttempts: 1} }
 
-// stallInterval is how long to wait after the n-th time that the retries of a step were used up.
+// stallInterval is how long to wait after the n-th time that the retries of a step were used up; 0 before the first.
 func stallInterval(n int) time.Duration {
+	if n < 0 {
+		return 0
+	}
 	return min(15*time.Second<<min(n, 10), 30*time.Minute)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
 // Input starts a rotation: the key spec and why. It holds no secrets and no endpoints.
@@ -61,10 +62,9 @@ type State struct {
 	After     rotation.Phase `json:"after,omitempty"`
 	Deadline  time.Time      `json:"deadline,omitzero"`
 	Reminders int            `json:"reminders,omitempty"`
-	// Approved is what the last approval was about.
+	// Approved is what the last approval was about, Granted the questions of activities that were approved.
 	Approved subject  `json:"approved,omitempty"`
-	TakeOver bool     `json:"takeOver,omitempty"`
-	NotOurs  []string `json:"notOurs,omitempty"`
+	Granted  []string `json:"granted,omitempty"`
 	// Claim is a person's word that still has to be checked: a supplied version, a revocation.
 	Claim *rotation.Decision `json:"claim,omitempty"`
 
@@ -102,16 +102,19 @@ var acts *activities.Activities
 // rotator is one run of RotateKey.
 type rotator struct {
 	State
-	in Input
+	in   Input
+	root workflow.Context
 	// ctx is not cancelled with the workflow: a cancel is a wish to roll back, which takes activities and timers.
 	ctx   workflow.Context
 	id    string
 	steps map[rotation.Phase]func() rotation.Phase
+	// cancelled: the cancel of this run was heard.
+	cancelled bool
 }
 
 func newRotator(root workflow.Context, in Input) *rotator {
 	ctx, _ := workflow.NewDisconnectedContext(root)
-	r := &rotator{in: in, ctx: ctx, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
+	r := &rotator{in: in, root: root, ctx: ctx, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
 	if in.Resume != nil {
 		r.State = *in.Resume
 	} else {
@@ -124,7 +127,7 @@ func newRotator(root workflow.Context, in Input) *rotator {
 		rotation.AwaitingApproval: r.awaitingApproval, rotation.Revoke: r.revoke, rotation.AwaitingRevocation: r.awaitingRevocation,
 		rotation.Confirm: r.confirm, rotation.Retire: r.retire, rotation.RollingBack: r.discard,
 	}
-	r.listen(root)
+	r.listen()
 	return r
 }
 
@@ -135,6 +138,7 @@ func (r *rotator) run() (rotation.Result, error) {
 			return r.continueAsNew()
 		}
 		next := r.steps[r.Step]()
+		r.drain()
 		if r.Wish != nil && !next.Closed() {
 			next = r.turnBack(next)
 		}
@@ -163,6 +167,8 @@ func (r *rotator) enter(next rotation.Phase) {
 	if !next.Waiting() {
 		r.Deadline, r.Reminders = time.Time{}, 0
 	}
+	// A claim is about the wait that it ended.
+	r.Claim = nil
 	if r.phase() != before {
 		r.Trail = append(r.Trail, rotation.Entry{Phase: r.phase(), At: r.now()})
 		r.Trail = r.Trail[max(0, len(r.Trail)-maxTrail):]
@@ -203,17 +209,31 @@ func (r *rotator) reverse(next rotation.Phase) rotation.Phase {
 		r.Outcome = ""
 		return next
 	}
-	if r.Disabled {
-		if _, _, ok := do[struct{}](r, changing(), "enable the old key again", acts.Revoke,
-			activities.RevokeInput{Target: r.target(), Keys: r.Old, Mode: activities.EnableKey}); !ok {
-			r.Note = "The old key is disabled and cannot be enabled again."
-			return next
-		}
-		r.Disabled = false
+	r.enable()
+	r.Reverse, r.GraceUntil, r.PublishedAt, r.Question = true, time.Time{}, time.Time{}, ""
+	r.Recheck, r.Refusals, r.Approved = 0, 0, ""
+	if slices.Contains(r.Old[0].Numbers, "") {
+		// A store that never had the old value gets it first.
+		return rotation.Store
 	}
-	r.Reverse, r.GraceUntil, r.PublishedAt, r.Question, r.Claim = true, time.Time{}, time.Time{}, "", nil
-	r.Recheck, r.Refusals = 0, 0
 	return rotation.Verify
+}
+
+// enable undoes a disable, also one whose answer was lost. It does not give up: the old key is wanted back.
+func (r *rotator) enable() {
+	for n := 0; r.Disabled; n++ {
+		_, f, ok := do[struct{}](r, changing(), "enable the old key again", acts.Revoke,
+			activities.RevokeInput{Target: r.target(), Keys: r.Old, Mode: activities.EnableKey})
+		// A key that is gone cannot be enabled; verify will find that out.
+		if ok || f != nil && f.class == fault.NotFound {
+			r.Disabled, r.SoakUntil = false, time.Time{}
+			return
+		}
+		if f != nil {
+			r.stalled("The old key cannot be enabled again: " + f.text + " Enable it by hand: " + r.Prepared.ProviderConsole)
+		}
+		r.sleep("try again to enable the old key", stallInterval(n))
+	}
 }
 
 // incoming is the value that this direction makes current, outgoing what it revokes in the end.
@@ -256,7 +276,9 @@ func (r *rotator) sleep(summary string, d time.Duration) bool {
 }
 
 // until waits for a condition, a wish to roll back, or a moment, whichever comes first. A zero moment never comes.
+// A message that was sent before the moment counts, also when no worker was there to hear it in time.
 func (r *rotator) until(summary string, moment time.Time, condition func() bool) {
+	defer r.drain()
 	done := func() bool { return condition() || r.wantsBack() }
 	if moment.IsZero() {
 		_ = workflow.Await(r.ctx, done)
@@ -269,11 +291,11 @@ func (r *rotator) until(summary string, moment time.Time, condition func() bool)
 
 // shouldContinueAsNew: only between steps, and never while somebody's message is being handled.
 func (r *rotator) shouldContinueAsNew() bool {
+	r.drain()
 	return workflow.GetInfo(r.ctx).GetContinueAsNewSuggested() && workflow.AllHandlersFinished(r.ctx)
 }
 
 func (r *rotator) continueAsNew() (rotation.Result, error) {
-	r.drain()
 	in := r.in
 	state := r.State
 	in.Resume = &state
@@ -306,6 +328,7 @@ func (r *rotator) situation() rotation.Situation {
 		Phase: r.phase(), Step: r.Step, Reverse: r.Reverse || r.Step == rotation.RollingBack, Irreversible: r.Irreversible,
 		Now: r.now(), GraceUntil: r.GraceUntil,
 	}
+	s.Extendable = !r.PublishedAt.IsZero() && (r.After == rotation.Guard || r.After == rotation.Grace)
 	if !r.PublishedAt.IsZero() {
 		s.GraceCap = r.PublishedAt.Add(time.Duration(r.in.Key.Policy.MaxGrace))
 	}

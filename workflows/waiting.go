@@ -19,6 +19,7 @@ const (
 	useUnknown   subject = "use-unknown"
 	keyInUse     subject = "key-in-use"
 	keysRefused  subject = "keys-refused"
+	newRefused   subject = "new-refused"
 	noWayBack    subject = "no-way-back"
 	notRevoked   subject = "not-revoked"
 	notCleared   subject = "not-cleared"

@@ -117,7 +117,9 @@ func closedResult(ctx context.Context, c client.Client, key string) (rotation.Re
 	if p := info.GetMemo().GetFields()[workflows.ResultMemo]; p != nil {
 		return res, true, converter.GetDefaultDataConverter().FromPayload(p, &res)
 	}
-	res.Key, res.Outcome = key, "ended as "+strings.ToLower(info.GetStatus().String())+" without a result"
+	ended := strings.ToLower(info.GetStatus().String())
+	res.Key, res.Phase, res.EndedAt = key, rotation.Phase(ended), info.GetCloseTime().AsTime()
+	res.Outcome = "It was ended from outside (" + ended + "). What it left is finished by: starter rotate " + key + " --if-due"
 	return res, true, nil
 }
 
@@ -140,8 +142,7 @@ func (a *app) watch(ctx context.Context, c client.Client, key string) error {
 		select {
 		case <-ctx.Done():
 			p.close(time.Now())
-			fmt.Fprintf(a.errOut, "Not watching any more; the rotation goes on. Look at it with: starter status %s\n", key)
-			return nil
+			return fmt.Errorf("not watching any more, but the rotation goes on; look at it with: starter status %s", key)
 		case <-time.After(300 * time.Millisecond):
 		}
 	}

@@ -18,7 +18,7 @@ import (
 // keyState is what status knows about one key.
 type keyState struct {
 	Key string `json:"key"`
-	// State is the phase of the rotation under way, or how the last one ended, or "never rotated".
+	// State is the phase of the rotation under way, or how the last one ended, or "no rotation known": none yet, or none that Temporal still keeps.
 	State   string           `json:"state"`
 	Running bool             `json:"running"`
 	Status  *rotation.Status `json:"status,omitempty"`
@@ -71,7 +71,7 @@ func state(ctx context.Context, c client.Client, key string) keyState {
 	var gone *serviceerror.NotFound
 	switch {
 	case errors.As(err, &gone):
-		s.State = "never rotated"
+		s.State = "no rotation known"
 	case err != nil:
 		s.State, s.Problem = "unknown", "Temporal does not tell: "+err.Error()
 	case closed:

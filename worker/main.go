@@ -26,6 +26,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// The second Ctrl-C ends the process at once.
+	context.AfterFunc(ctx, stop)
 	cmd := command(os.Stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "worker: "+err.Error())
@@ -121,13 +123,24 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 		return fmt.Errorf("Temporal does not answer on %s: start it, or use --embedded: %w", clientOptions.HostPort, err)
 	}
 	defer c.Close()
-	w, err := workers.Start(ctx, c, clientOptions.Namespace, acts, workers.Options{})
+	fatal := make(chan error, 1)
+	w, err := workers.Start(ctx, c, clientOptions.Namespace, acts, workers.Options{OnFatalError: func(err error) {
+		select {
+		case fatal <- err:
+		default: // one is enough
+		}
+	}})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(logs, "Working on %d key(s) of install %s. Stop with Ctrl-C.\n", len(cfg.Keys), cfg.Install)
-	<-ctx.Done()
-	fmt.Fprintln(logs, "Stopping: finishing the steps that are under way.")
-	w.Stop()
-	return nil
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(logs, "Stopping: finishing the steps that are under way.")
+		w.Stop()
+		return nil
+	case err := <-fatal:
+		w.Stop()
+		return fmt.Errorf("a worker stopped for good: %w", err)
+	}
 }

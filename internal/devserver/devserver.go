@@ -296,15 +296,13 @@ func createDatabase(c config.SQL) error {
 	return os.Rename(c.DatabaseName, file)
 }
 
-// choosePort returns want, or a free port of loopback if want is 0. Another process could take a free port
+// choosePort returns want if it is free, or any free port of loopback if want is 0. Another process could take a free port
 // before we listen; then the start fails and says so.
 func choosePort(want int) (int, error) {
-	if want != 0 {
-		return want, nil
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// A wanted port, too: the Temporal server crashes when it cannot listen.
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", want))
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("port %d cannot be used; is another Temporal running? Choose another port: %w", want, err)
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/api/operatorservice/v1"
@@ -28,6 +29,8 @@ const drain = 45 * time.Second
 type Options struct {
 	// Interceptors come before rekey's own.
 	Interceptors []interceptor.WorkerInterceptor
+	// OnFatalError is told when a worker stops for good (the namespace is gone, the credentials are refused).
+	OnFatalError func(error)
 	// MaxActivities is how many activities of one provider run at once; 0 is 20.
 	MaxActivities int
 }
@@ -48,15 +51,14 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 	}
 	interceptors := append(slices.Clone(o.Interceptors), &activities.Interceptor{})
 	flows := worker.New(c, workflows.TaskQueue, worker.Options{
-		DisableRegistrationAliasing: true, LocalActivityWorkerOnly: false, DisableWorkflowWorker: false,
-		WorkerStopTimeout: drain, Interceptors: interceptors,
+		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 	})
 	flows.RegisterWorkflow(workflows.RotateKey)
 	w := &Workers{all: []worker.Worker{flows}}
 	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
 		one := worker.New(c, workflows.ProviderTaskQueue(name), worker.Options{
 			DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: o.MaxActivities,
-			WorkerStopTimeout: drain, Interceptors: interceptors,
+			WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		})
 		register(one, a)
 		w.all = append(w.all, one)
@@ -79,11 +81,13 @@ func register(r worker.Registry, a *activities.Activities) {
 	}
 }
 
-// Stop takes no new work and waits for what is under way.
+// Stop takes no new work and waits for what is under way, on all task queues at once.
 func (w *Workers) Stop() {
-	for _, one := range slices.Backward(w.all) {
-		one.Stop()
+	var all sync.WaitGroup
+	for _, one := range w.all {
+		all.Go(one.Stop)
 	}
+	all.Wait()
 }
 
 // MissingSearchAttributes names the search attributes that rotations need and the namespace does not have.

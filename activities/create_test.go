@@ -157,7 +157,7 @@ func TestOfTwoAttemptsAtTheSameTimeTheLoserDeletesItsOwnKey(t *testing.T) {
 	r.advance(r.horizon())
 	n := r.create(r1)
 	close(held.Release)
-	r.fails(<-abandoned, fault.Rejected, "claim_lost")
+	_ = r.fails(<-abandoned, fault.Rejected, "claim_lost")
 	r.keys(r.oldID, n.KeyID)
 	if s := r.record(0); s.Pending == nil || s.Pending.KeyID != n.KeyID || s.Claim == nil || s.Claim.Attempt != 2 {
 		t.Errorf("the loser touched the record: %+v %+v", s.Pending, s.Claim)
@@ -194,7 +194,7 @@ func TestAClaimThatIsTakenBetweenMintAndStageWins(t *testing.T) {
 	other := store.Claim{Install: "scene1", Rotation: r2, Attempt: 1, At: r.Now()}
 	r.write(0, func(s *store.Snapshot) { s.Claim = &other })
 	close(held.Release)
-	r.fails(<-loser, fault.Rejected, "claim_lost")
+	_ = r.fails(<-loser, fault.Rejected, "claim_lost")
 	r.keys(r.oldID)
 	s := r.record(0)
 	if s.Pending != nil || s.Claim == nil || s.Claim.Rotation != r2 || s.Claim.Attempt != 1 || s.Claim.Settled {
@@ -306,7 +306,7 @@ func TestAMintThatIsRefusedHasNotToBeWaitedOut(t *testing.T) {
 	r := newRig(t, google(scene.Alias))
 	r.IAM.ForbidKeyUpload(true)
 	_, err := r.tryCreate(r1)
-	r.fails(err, fault.Rejected, "org_policy")
+	_ = r.fails(err, fault.Rejected, "org_policy")
 	r.IAM.ForbidKeyUpload(false)
 	n := r.create(r1)
 	if s, _ := rotation.ParseStamp(n.Stamp); s.Attempt != 2 {

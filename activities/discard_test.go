@@ -59,7 +59,7 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 			cut.Kind, cut.Times = simcloud.LoseReply, 1
 			r.Cloud.Inject(cut)
 			_, err := r.tryDiscard(r1, &n, true)
-			r.fails(err, fault.Unavailable, "")
+			_ = r.fails(err, fault.Unavailable, "")
 			if out := r.discard(r1, &n, true); out.Published != nil {
 				t.Errorf("%+v", out)
 			}

@@ -32,7 +32,7 @@ func TestAPromoteThatWasCutOffConvergesAndTheDutiesComeFirst(t *testing.T) {
 			}
 			r.Cloud.Inject(cut)
 			_, err = r.tryPromote(r1, n, p.Old...)
-			r.fails(err, fault.Unavailable, "")
+			_ = r.fails(err, fault.Unavailable, "")
 			for i := range r.key.Stores {
 				if d := r.record(i).Duties; len(d) != 1 || d[0].KeyID != r.oldID || d[0].Rotation != r1 {
 					t.Errorf("the duties in store %d are not written: %+v", i, d)
@@ -68,7 +68,7 @@ func TestAPromoteSaysWhoseReadersLag(t *testing.T) {
 	if err != nil || !slices.Equal(out.Lagging, []string{"gsm:ci"}) {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	r.fails(r.revoke(r1, activities.DeleteKey, p.Old...), fault.Rejected, activities.StillStaged)
+	_ = r.fails(r.revoke(r1, activities.DeleteKey, p.Old...), fault.Rejected, activities.StillStaged)
 	r.advance(time.Hour)
 	if out, err = r.tryPromote(r1, n, p.Old...); err != nil || len(out.Lagging) > 0 {
 		t.Fatalf("an hour later: %+v, %v", out, err)

@@ -183,7 +183,7 @@ func TestRetireGoesOnWhereverItWasCutOff(t *testing.T) {
 			cut.Times = 1
 			r.Cloud.Inject(cut)
 			_, err := r.tryRetire(r1, old...)
-			r.fails(err, fault.Unavailable, "")
+			_ = r.fails(err, fault.Unavailable, "")
 			for range 2 {
 				r.retire(r1, old...)
 				r.keys(n.KeyID)
@@ -217,7 +217,7 @@ func TestNothingIsTakenAwayWhileApplicationsReadAValueThatWasNeverProven(t *test
 	if err := r.SM.SetAlias("ci", "current", number); err != nil {
 		t.Fatal(err)
 	}
-	r.fails(r.revokeKeeping(r1, activities.DeleteKey, to, old...), fault.Rejected, activities.StillStaged)
+	_ = r.fails(r.revokeKeeping(r1, activities.DeleteKey, to, old...), fault.Rejected, activities.StillStaged)
 	if _, err := r.acts.Retire(context.Background(), activities.RetireInput{Target: r.target(r1), Keep: &to}); err != nil {
 		t.Fatal(err)
 	}

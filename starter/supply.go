@@ -64,7 +64,7 @@ never goes to Temporal.`,
 			}
 			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.Message{ID: uuid.NewString(), By: by, Why: why, Version: version})
 			if err != nil {
-				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told (%v). If it still waits for a key, send it the update key-supplied with that version", fingerprint, k.Stores[0], version, err)
+				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told (%w). If it still waits for a key, send it the update key-supplied with that version", fingerprint, k.Stores[0], version, err)
 			}
 			return a.print(map[string]any{"fingerprint": fingerprint, "version": version, "status": st},
 				fmt.Sprintf("The key %s stands in %s as version %s; the rotation checks it now.", fingerprint, k.Stores[0], version))

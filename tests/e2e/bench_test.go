@@ -21,9 +21,14 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// noop is the floor: a workflow with as many activities as a rotation has, which do nothing.
-func noop(ctx workflow.Context, activities int) error {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+// noop is the floor: a workflow with as many activities as a rotation has, which do nothing. As in a rotation they go
+// to a task queue of their own; on the workflow's own queue (eager) Temporal hands them to the same worker at once.
+func noop(ctx workflow.Context, activities int, eager bool) error {
+	o := workflow.ActivityOptions{StartToCloseTimeout: time.Minute}
+	if !eager {
+		o.TaskQueue = "floor-activities"
+	}
+	ctx = workflow.WithActivityOptions(ctx, o)
 	for range activities {
 		if err := workflow.ExecuteActivity(ctx, nothing).Get(ctx, nil); err != nil {
 			return err
@@ -87,6 +92,12 @@ func newBench(b *testing.B) *bench {
 		b.Fatal(err)
 	}
 	b.Cleanup(floor.Stop)
+	floor2 := sdkworker.New(c, "floor-activities", sdkworker.Options{DisableWorkflowWorker: true})
+	floor2.RegisterActivity(nothing)
+	if err := floor2.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(floor2.Stop)
 	return &bench{client: c, keys: cfg.Keys}
 }
 
@@ -105,8 +116,8 @@ func (x *bench) rotate(b *testing.B, k rotation.Key) client.WorkflowRun {
 	return run
 }
 
-func (x *bench) floor(b *testing.B, activities int) {
-	run, err := x.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities)
+func (x *bench) floor(b *testing.B, activities int, eager bool) {
+	run, err := x.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities, eager)
 	if err == nil {
 		err = run.Get(context.Background(), nil)
 	}
@@ -139,9 +150,13 @@ func BenchmarkRotation(b *testing.B) {
 	}
 	x := newBench(b)
 	activities, events := x.count(b, x.rotate(b, x.keys[0]))
-	var latency, throughput [2]time.Duration
+	var latency, throughput [3]time.Duration
 	for b.Loop() {
-		for i, one := range []func(rotation.Key){func(k rotation.Key) { x.rotate(b, k) }, func(rotation.Key) { x.floor(b, activities) }} {
+		for i, one := range []func(rotation.Key){
+			func(k rotation.Key) { x.rotate(b, k) },
+			func(rotation.Key) { x.floor(b, activities, false) },
+			func(rotation.Key) { x.floor(b, activities, true) },
+		} {
 			begin := time.Now()
 			for _, k := range x.keys {
 				one(k)
@@ -162,8 +177,10 @@ func BenchmarkRotation(b *testing.B) {
 	b.ReportMetric(float64(events), "events")
 	b.ReportMetric(ms(latency[0]), "ms/rotation")
 	b.ReportMetric(ms(latency[1]), "ms/floor")
+	b.ReportMetric(ms(latency[2]), "ms/eager-floor")
 	b.ReportMetric(ms(latency[0])/ms(latency[1]), "latency-ratio")
 	b.ReportMetric(n/throughput[0].Seconds(), "rotations/s")
 	b.ReportMetric(n/throughput[1].Seconds(), "floors/s")
+	b.ReportMetric(n/throughput[2].Seconds(), "eager-floors/s")
 	b.ReportMetric(throughput[1].Seconds()/throughput[0].Seconds(), "throughput-ratio")
 }

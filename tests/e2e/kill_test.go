@@ -17,14 +17,18 @@ import (
 )
 
 // automatic are the activities of a rotation that needs no person.
-var automatic = []string{"Prepare", "Create", "Store", "Verify", "Promote", "Guard", "Revoke", "Confirm", "Retire"}
+var automatic = []string{"Prepare", "Create", "Store", "Verify", "Promote", "CheckHealth", "Guard", "Revoke", "Confirm", "Retire"}
 
 func TestAWorkerKilledAroundAnyActivityLosesNothing(t *testing.T) {
 	for _, activity := range automatic {
 		for _, when := range []string{"before", "after"} {
 			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
 				t.Parallel()
-				w := newTown(t, scene.Options{}, envKill+"="+activity+"/"+when)
+				policy := fast
+				if activity == "CheckHealth" {
+					policy = append([]string{"grace: 4s"}, fast[1:]...)
+				}
+				w := newTown(t, scene.Options{Policy: policy}, envKill+"="+activity+"/"+when)
 				w.replaced(w.end(w.start(rotation.Manual)))
 				if _, err := os.Stat(filepath.Join(w.dir, "killed")); err != nil {
 					t.Error("nobody was killed: the test proves nothing")

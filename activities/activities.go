@@ -33,6 +33,13 @@ type Activities struct {
 	Audit *slog.Logger
 }
 
+// All gives every activity, for registration: the struct's other methods are none.
+func (a *Activities) All() []any {
+	return []any{
+		a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
+	}
+}
+
 // Target says which rotation of which key an activity works for.
 type Target struct {
 	Key      rotation.Key `json:"key"`

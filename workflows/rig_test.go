@@ -112,8 +112,7 @@ func (r *rig) newEnv(begin time.Time) {
 func (r *rig) register() {
 	r.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
 	r.env.RegisterWorkflow(workflows.RotateKey)
-	a := r.acts
-	for _, one := range []any{a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard} {
+	for _, one := range r.acts.All() {
 		r.env.RegisterActivity(one)
 	}
 	r.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {

@@ -60,7 +60,9 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 			DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: o.MaxActivities,
 			WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		})
-		register(one, a)
+		for _, activity := range a.All() {
+			one.RegisterActivity(activity)
+		}
 		w.all = append(w.all, one)
 	}
 	for i, one := range w.all {
@@ -70,15 +72,6 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 		}
 	}
 	return w, nil
-}
-
-// register names the activities one by one: the struct's other methods are none.
-func register(r worker.Registry, a *activities.Activities) {
-	for _, activity := range []any{
-		a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
-	} {
-		r.RegisterActivity(activity)
-	}
 }
 
 // Stop takes no new work and waits for what is under way, on all task queues at once.

@@ -239,6 +239,9 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		// At 20, a poll every 50 ms sits between any two steps of a workflow.
 		dynamicconfig.TransferProcessorMaxPollRPS.Key(): 2000,
 		dynamicconfig.TimerProcessorMaxPollRPS.Key():    2000,
+		// One process needs no partitions; between them a task waits to be forwarded to where somebody polls.
+		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
+		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
 		// A search attribute is usable as soon as it is registered.
 		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
 		// An emergency over a large fleet comes from one client.

@@ -168,11 +168,16 @@ func (j *job) loadAll(ctx context.Context) ([]store.Snapshot, error) {
 // edit changes the record of the i-th store, reading it again when somebody else was faster. change tells
 // whether there is anything to save.
 func (j *job) edit(ctx context.Context, i int, change func(*store.Snapshot) (bool, error)) (store.Snapshot, error) {
+	s, err := j.load(ctx, i)
+	if err != nil {
+		return s, err
+	}
+	return j.editFrom(ctx, i, s, change)
+}
+
+// editFrom is edit for a record that was just read.
+func (j *job) editFrom(ctx context.Context, i int, s store.Snapshot, change func(*store.Snapshot) (bool, error)) (store.Snapshot, error) {
 	for try := 0; ; try++ {
-		s, err := j.load(ctx, i)
-		if err != nil {
-			return s, err
-		}
 		changed, err := change(&s)
 		if err != nil || !changed {
 			return s, err
@@ -180,6 +185,9 @@ func (j *job) edit(ctx context.Context, i int, change func(*store.Snapshot) (boo
 		saved, err := j.stores[i].Save(ctx, j.path(i), s)
 		if err == nil || !store.IsConflict(err) || try == 4 {
 			return saved, err
+		}
+		if s, err = j.load(ctx, i); err != nil {
+			return s, err
 		}
 	}
 }

@@ -155,13 +155,14 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 	if err != nil {
 		return Promoted{}, err
 	}
+	records := make([]store.Snapshot, len(j.stores))
 	for i := range j.stores {
-		if _, err := j.edit(ctx, i, func(s *store.Snapshot) (bool, error) { return j.owe(s, in, i), nil }); err != nil {
+		if records[i], err = j.edit(ctx, i, func(s *store.Snapshot) (bool, error) { return j.owe(s, in, i), nil }); err != nil {
 			return Promoted{To: in.To}, err
 		}
 	}
 	for i := range j.stores {
-		if err := j.promote(ctx, i, &in.To); err != nil {
+		if err := j.promote(ctx, i, records[i], &in.To); err != nil {
 			return Promoted{To: in.To}, err
 		}
 	}
@@ -208,13 +209,9 @@ func (j *job) owe(s *store.Snapshot, in PromoteInput, i int) bool {
 	return changed
 }
 
-// promote makes the value current in the i-th store.
-func (j *job) promote(ctx context.Context, i int, to *Ref) error {
+// promote makes the value current in the i-th store, whose record is s.
+func (j *job) promote(ctx context.Context, i int, s store.Snapshot, to *Ref) error {
 	for try := 0; ; try++ {
-		s, err := j.load(ctx, i)
-		if err != nil {
-			return err
-		}
 		if staged(*to, s.Current) {
 			to.Numbers[i] = s.Current.Number
 			return nil
@@ -228,6 +225,9 @@ func (j *job) promote(ctx context.Context, i int, to *Ref) error {
 			return nil
 		}
 		if !store.IsConflict(err) || try == 4 {
+			return err
+		}
+		if s, err = j.load(ctx, i); err != nil {
 			return err
 		}
 	}

@@ -227,21 +227,36 @@ func (a *Activities) Retire(ctx context.Context, in RetireInput) (Retired, error
 	if err != nil {
 		return Retired{}, err
 	}
-	var out Retired
-	for i := range j.stores {
-		if err := j.retire(ctx, i, in.Gone); err != nil {
-			return out, err
-		}
-	}
-	return j.sweep(ctx, in.Keep)
+	return j.retireAll(ctx, in.Gone, in.Keep)
 }
 
-func (j *job) retire(ctx context.Context, i int, gone []Ref) error {
+// retireAll takes gone keys out of every record, and sweeps.
+func (j *job) retireAll(ctx context.Context, gone []Ref, keep *Ref) (Retired, error) {
+	var keys []providerKey
+	if j.caps.List && j.caps.Delete {
+		// Before the records are read: a key in this list whose attempt is over is in them, if it was staged.
+		var err error
+		if keys, err = j.provider.List(ctx, j.Key.Account); err != nil {
+			return Retired{}, err
+		}
+	}
+	records := make([]store.Snapshot, len(j.stores))
+	for i := range j.stores {
+		var err error
+		if records[i], err = j.retire(ctx, i, gone); err != nil {
+			return Retired{}, err
+		}
+	}
+	return j.sweep(ctx, keys, records, keep)
+}
+
+// retire takes gone keys out of the record of the i-th store and destroys their versions.
+func (j *job) retire(ctx context.Context, i int, gone []Ref) (store.Snapshot, error) {
 	isGone := func(id, fingerprint string) bool {
 		return slices.ContainsFunc(gone, Ref{KeyID: id, Fingerprint: fingerprint}.is)
 	}
 	var numbers []string
-	if _, err := j.edit(ctx, i, func(s *store.Snapshot) (bool, error) {
+	snap, err := j.edit(ctx, i, func(s *store.Snapshot) (bool, error) {
 		numbers = nil
 		for _, r := range gone {
 			if r.Numbers[i] != "" {
@@ -258,39 +273,26 @@ func (j *job) retire(ctx context.Context, i int, gone []Ref) error {
 		changed = changed || len(duties) != len(s.Duties)
 		s.Duties = duties
 		return changed, nil
-	}); err != nil {
-		return err
+	})
+	if err != nil {
+		return snap, err
 	}
 	slices.Sort(numbers)
 	for _, n := range slices.Compact(numbers) {
 		if err := j.stores[i].Destroy(ctx, j.path(i), n); err != nil {
-			return err
+			return snap, err
 		}
 		j.audit(ctx, "version destroyed", "store", j.Key.Stores[i].String(), "version", n)
 	}
-	return nil
+	return snap, nil
 }
 
 // sweep deletes the orphans of this key and gives the claim back. Before the horizon has passed since the last
 // attempt it only says how long to wait.
-func (j *job) sweep(ctx context.Context, keep *Ref) (Retired, error) {
-	var out Retired
-	var keys []providerKey
-	sweeps := j.caps.List && j.caps.Delete
-	if sweeps {
-		// Before the records are read: a key in this list whose attempt is over is in them, if it was staged.
-		var err error
-		if keys, err = j.provider.List(ctx, j.Key.Account); err != nil {
-			return out, err
-		}
-	}
-	records, err := j.loadAll(ctx)
-	if err != nil {
-		return out, err
-	}
+func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Snapshot, keep *Ref) (out Retired, err error) {
 	claim := records[0].Claim
 	mine := claim != nil && claim.Install == j.Install && claim.Rotation == j.Rotation
-	if sweeps && mine && !claim.Settled {
+	if j.caps.List && j.caps.Delete && mine && !claim.Settled {
 		if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
 			return Retired{SweepIn: waitFor(rest)}, nil
 		}
@@ -314,7 +316,7 @@ func (j *job) sweep(ctx context.Context, keep *Ref) (Retired, error) {
 		out.Swept = append(out.Swept, k.ID)
 	}
 	if mine {
-		_, err = j.edit(ctx, 0, func(s *store.Snapshot) (bool, error) {
+		_, err = j.editFrom(ctx, 0, records[0], func(s *store.Snapshot) (bool, error) {
 			if s.Claim == nil || s.Claim.Rotation != j.Rotation {
 				return false, nil
 			}
@@ -395,13 +397,8 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 			j.audit(ctx, "new key discarded", "key_id", r.KeyID, "stamp", r.Stamp)
 		}
 	}
-	for i := range j.stores {
-		if err := j.retire(ctx, i, news); err != nil {
-			return out, err
-		}
-	}
 	left := out.Left
-	out.Retired, err = j.sweep(ctx, nil)
+	out.Retired, err = j.retireAll(ctx, news, nil)
 	out.Left = append(left, out.Left...)
 	return out, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/internal/workers"
@@ -259,7 +260,7 @@ func (d *demo) refused(key string, old secret.Value) (bool, error) {
 // rotate runs one rotation to its end, and shows and explains each phase.
 func (d *demo) rotate(key string) (rotation.Result, error) {
 	k, _ := d.cfg.Key(key)
-	run, err := start(d.ctx, d.client, workflows.Input{Key: k, Reason: rotation.Manual, By: "the demo", Why: "to show how it works"})
+	run, err := rotations.Start(d.ctx, d.client, workflows.Input{Key: k, Reason: rotation.Manual, By: "the demo", Why: "to show how it works"})
 	if err != nil {
 		return rotation.Result{}, err
 	}
@@ -273,7 +274,7 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 		runErr = run.Get(d.ctx, &res)
 	}()
 	for {
-		if s, err := queryStatus(d.ctx, d.client, key); err == nil && !s.Phase.Closed() {
+		if s, err := rotations.Status(d.ctx, d.client, key); err == nil && !s.Phase.Closed() {
 			p.trail(s.Trail)
 			if s.Phase.Waiting() && !played[s.Phase] {
 				played[s.Phase] = true

@@ -9,11 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -50,8 +48,10 @@ func (a *app) rotate() *cobra.Command {
 			if ifDue {
 				reason = rotation.Scheduled
 			}
-			run, err := start(cmd.Context(), c, workflows.Input{Key: k, Reason: reason, By: by, Why: why})
-			if err != nil {
+			run, err := rotations.Start(cmd.Context(), c, workflows.Input{Key: k, Reason: reason, By: by, Why: why})
+			if errors.Is(err, rotations.ErrUnderWay) {
+				return refused("a rotation of %s is under way; look at it with: starter status %s", k.Name, k.Name)
+			} else if err != nil {
 				return err
 			}
 			if !watch {
@@ -69,65 +69,11 @@ func (a *app) rotate() *cobra.Command {
 	return cmd
 }
 
-// start starts a rotation, unless one of the key is under way.
-func start(ctx context.Context, c client.Client, in workflows.Input) (client.WorkflowRun, error) {
-	summary := fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name)
-	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: workflows.ID(in.Key.Name), TaskQueue: workflows.TaskQueue,
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		TypedSearchAttributes:                    workflows.StartAttributes(in.Key, in.Reason),
-		Priority:                                 workflows.Priority(in.Reason),
-		StaticSummary:                            summary,
-		StaticDetails:                            workflows.StaticDetails(in),
-	}, workflows.RotateKey, in)
-	if already, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
-		_ = already
-		return nil, refused("a rotation of %s is under way; look at it with: starter status %s", in.Key.Name, in.Key.Name)
-	} else if err != nil {
-		return nil, fmt.Errorf("the rotation of %s could not be started: %w", in.Key.Name, err)
-	}
-	return run, nil
-}
-
-// queryStatus asks a rotation about itself. A worker must be running.
-func queryStatus(ctx context.Context, c client.Client, key string) (rotation.Status, error) {
-	var s rotation.Status
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	v, err := c.QueryWorkflow(ctx, workflows.ID(key), "", workflows.StatusQuery)
-	if err != nil {
-		return s, err
-	}
-	return s, v.Get(&s)
-}
-
-// closedResult reads how a closed rotation ended from its memo, which needs no worker.
-func closedResult(ctx context.Context, c client.Client, key string) (rotation.Result, bool, error) {
-	var res rotation.Result
-	d, err := c.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
-	if err != nil {
-		return res, false, err
-	}
-	info := d.GetWorkflowExecutionInfo()
-	if info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return res, false, nil
-	}
-	if p := info.GetMemo().GetFields()[workflows.ResultMemo]; p != nil {
-		return res, true, converter.GetDefaultDataConverter().FromPayload(p, &res)
-	}
-	ended := strings.ToLower(info.GetStatus().String())
-	res.Key, res.Phase, res.EndedAt = key, rotation.Phase(ended), info.GetCloseTime().AsTime()
-	res.Outcome = "It was ended from outside (" + ended + "). What it left is finished by: starter rotate " + key + " --if-due"
-	return res, true, nil
-}
-
 // watch shows each phase until the rotation ends.
 func (a *app) watch(ctx context.Context, c client.Client, key string) error {
 	p := &progress{out: a.out, tty: isTerminal(a.out), quiet: a.json}
 	for {
-		res, closed, err := closedResult(ctx, c, key)
+		res, closed, err := rotations.Closed(ctx, c, key)
 		if err != nil {
 			return fmt.Errorf("the rotation of %s cannot be watched: %w", key, err)
 		}
@@ -136,7 +82,7 @@ func (a *app) watch(ctx context.Context, c client.Client, key string) error {
 			p.close(res.EndedAt)
 			return a.ended(res)
 		}
-		if s, err := queryStatus(ctx, c, key); err == nil {
+		if s, err := rotations.Status(ctx, c, key); err == nil {
 			p.trail(s.Trail)
 		}
 		select {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -40,7 +41,7 @@ never goes to Temporal.`,
 				return err
 			}
 			defer c.Close()
-			s, err := queryStatus(cmd.Context(), c, k.Name)
+			s, err := rotations.Status(cmd.Context(), c, k.Name)
 			if err != nil {
 				return refused("no rotation of %s answers. Start one first: starter rotate %s", k.Name, k.Name)
 			}

@@ -178,6 +178,9 @@ var markup = strings.NewReplacer("<", "&lt;", ">", "&gt;", "[", "\\[", "]", "\\]
 
 func escape(text string) string { return markup.Replace(text) }
 
+// StaticSummary is the line that the Temporal UI shows in its list.
+func StaticSummary(in Input) string { return fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name) }
+
 // StaticDetails is what the Temporal UI shows about a rotation for as long as it is kept.
 func StaticDetails(in Input) string {
 	k := in.Key

@@ -15,11 +15,12 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// TaskQueue is where workflow tasks of all keys go.
+// TaskQueue is where the workflows go that belong to no provider: what starts rotations.
 const TaskQueue = "rekey"
 
-// ProviderTaskQueue is where the activities of one provider's keys go, so that its workers can be given its
-// credentials and its rate limit alone.
+// ProviderTaskQueue is where the rotations of one provider's keys go, workflow and activities, so that its workers can
+// be given its credentials and its rate limit alone. One queue for both lets Temporal hand a step's activity to the
+// worker that asked for it, without a turn through the queue.
 func ProviderTaskQueue(provider string) string { return TaskQueue + "-" + provider }
 
 const idPrefix = "rotate/"
@@ -152,8 +153,8 @@ func do[T any](r *rotator, retry *temporal.RetryPolicy, summary string, activity
 // once runs an activity with its own retries only.
 func (r *rotator) once(retry *temporal.RetryPolicy, summary string, activity, in, out any) *failure {
 	ctx := workflow.WithActivityOptions(r.ctx, workflow.ActivityOptions{
-		TaskQueue: ProviderTaskQueue(r.in.Key.Provider), StartToCloseTimeout: time.Duration(r.in.Key.Policy.StepTimeout),
-		RetryPolicy: retry, Summary: summary, Priority: Priority(r.in.Reason),
+		StartToCloseTimeout: time.Duration(r.in.Key.Policy.StepTimeout),
+		RetryPolicy:         retry, Summary: summary, Priority: Priority(r.in.Reason),
 	})
 	if err := workflow.ExecuteActivity(ctx, activity, in).Get(ctx, out); err != nil {
 		return failed(err)

@@ -35,6 +35,8 @@ type State struct {
 	// Irreversible: a key may be gone for good, or there is nothing to go back to.
 	Irreversible bool `json:"irreversible,omitempty"`
 
+	// Listed is the phase that the list of rotations shows.
+	Listed    rotation.Phase      `json:"listed,omitempty"`
 	StartedAt time.Time           `json:"startedAt"`
 	Prepared  activities.Prepared `json:"prepared"`
 	Old       []activities.Ref    `json:"old,omitempty"`
@@ -172,9 +174,17 @@ func (r *rotator) enter(next rotation.Phase) {
 	if r.phase() != before {
 		r.Trail = append(r.Trail, rotation.Entry{Phase: r.phase(), At: r.now()})
 		r.Trail = r.Trail[max(0, len(r.Trail)-maxTrail):]
-		r.upsert(PhaseAttribute.ValueSet(string(r.phase())))
 	}
 	r.show()
+}
+
+// list brings the phase into the list of rotations. Only where the rotation stays a while: a phase that is over in a
+// blink would cost an event and a write into the visibility store, and be out of date when somebody reads it.
+func (r *rotator) list() {
+	if r.Listed != r.phase() {
+		r.Listed = r.phase()
+		r.upsert(PhaseAttribute.ValueSet(string(r.Listed)))
+	}
 }
 
 func (r *rotator) upsert(updates ...temporal.SearchAttributeUpdate) {
@@ -280,6 +290,9 @@ func (r *rotator) sleep(summary string, d time.Duration) bool {
 func (r *rotator) until(summary string, moment time.Time, condition func() bool) {
 	defer r.drain()
 	done := func() bool { return condition() || r.wantsBack() }
+	if !done() && (moment.IsZero() || moment.After(r.now())) {
+		r.list()
+	}
 	if moment.IsZero() {
 		_ = workflow.Await(r.ctx, done)
 		return
@@ -315,6 +328,7 @@ func (r *rotator) finish() (rotation.Result, error) {
 	if res.Outcome == "" {
 		res.Outcome = fmt.Sprintf("Applications read the new key %s; revoked: %d.", res.New, len(res.Revoked))
 	}
+	r.list()
 	_ = workflow.UpsertMemo(r.ctx, map[string]any{ResultMemo: res})
 	// Messages that came too late for anything are answered by the rotation's end.
 	r.drain()

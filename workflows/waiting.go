@@ -78,5 +78,8 @@ func (r *rotator) stalled(why string) {
 		return
 	}
 	r.Stall = why
+	if why != "" {
+		r.list()
+	}
 	r.show()
 }

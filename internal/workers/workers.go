@@ -1,5 +1,5 @@
-// Package workers starts Temporal workers for rekey: one for the workflows, and one for the activities of each
-// provider, each on its own task queue. `worker` runs them, the demo does in its own process, and the tests do in
+// Package workers starts Temporal workers for rekey: one for the rotations of each provider, each on its own task
+// queue. `worker` runs them, the demo does in its own process, and the tests do in
 // processes that they kill.
 package workers
 
@@ -50,16 +50,13 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 		o.MaxActivities = 20
 	}
 	interceptors := append(slices.Clone(o.Interceptors), &activities.Interceptor{})
-	flows := worker.New(c, workflows.TaskQueue, worker.Options{
-		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
-	})
-	flows.RegisterWorkflow(workflows.RotateKey)
-	w := &Workers{all: []worker.Worker{flows}}
+	w := &Workers{}
 	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
 		one := worker.New(c, workflows.ProviderTaskQueue(name), worker.Options{
-			DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: o.MaxActivities,
+			DisableRegistrationAliasing: true, MaxConcurrentActivityExecutionSize: o.MaxActivities,
 			WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		})
+		one.RegisterWorkflow(workflows.RotateKey)
 		for _, activity := range a.All() {
 			one.RegisterActivity(activity)
 		}

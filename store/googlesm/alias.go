@@ -107,7 +107,7 @@ func (a *aliasReaders) newestEnabled(ctx context.Context, path string) (int64, e
 
 // Save writes the record with the aliases that follow from it.
 func (a *aliasReaders) Save(ctx context.Context, path string, s store.Snapshot) (store.Snapshot, error) {
-	now, err := a.unchanged(ctx, path, s.Revision)
+	now, err := a.atRevision(ctx, path, s.Revision)
 	if err != nil {
 		return store.Snapshot{}, err
 	}
@@ -115,18 +115,6 @@ func (a *aliasReaders) Save(ctx context.Context, path string, s store.Snapshot) 
 		return store.Snapshot{}, fault.New(fault.Internal, "not_loaded", a.doing("save the record of secret "+path+" with another current version than applications read"))
 	}
 	return a.write(ctx, path, now, s.Record)
-}
-
-// unchanged reads the secret and refuses if it is not at revision.
-func (a *aliasReaders) unchanged(ctx context.Context, path, revision string) (*secretmanagerpb.Secret, error) {
-	s, err := a.get(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	if s.GetEtag() != revision {
-		return nil, store.ErrConflict(path)
-	}
-	return s, nil
 }
 
 // write changes record and aliases in one request, or nothing.
@@ -214,7 +202,7 @@ func (a *aliasReaders) Versions(ctx context.Context, path string) ([]string, err
 // Promote points `current` at v, after reading it: an alias of a version that cannot be read takes the key from
 // every application.
 func (a *aliasReaders) Promote(ctx context.Context, path string, s store.Snapshot, v store.Version) (store.Snapshot, error) {
-	now, err := a.unchanged(ctx, path, s.Revision)
+	now, err := a.atRevision(ctx, path, s.Revision)
 	if err != nil {
 		return store.Snapshot{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
@@ -47,6 +48,21 @@ var (
 type client struct {
 	opts Options
 	sm   *secretmanager.Client
+	// seen holds each secret (its metadata, not a value) as it was last read or written, by id. It saves reading it
+	// again just to write the rest of its annotations back: whether it is still so, the etag decides.
+	seen sync.Map
+}
+
+// atRevision gives the secret whose etag is revision, or a conflict if it has another one by now.
+func (c *client) atRevision(ctx context.Context, id, revision string) (*secretmanagerpb.Secret, error) {
+	if s, ok := c.seen.Load(id); ok && s.(*secretmanagerpb.Secret).GetEtag() == revision {
+		return s.(*secretmanagerpb.Secret), nil
+	}
+	s, err := c.get(ctx, id)
+	if err == nil && s.GetEtag() != revision {
+		err = store.ErrConflict(id)
+	}
+	return s, err
 }
 
 func (c *client) secretName(id string) string {
@@ -83,6 +99,7 @@ func (c *client) get(ctx context.Context, id string) (*secretmanagerpb.Secret, e
 	if err != nil {
 		return nil, c.fault(err, call{what: "read secret " + id, id: id, permission: secretsGet})
 	}
+	c.seen.Store(id, s)
 	return s, nil
 }
 
@@ -98,6 +115,7 @@ func (c *client) update(ctx context.Context, id string, etag string, annotations
 	s, err := c.sm.UpdateSecret(limited, &secretmanagerpb.UpdateSecretRequest{Secret: want, UpdateMask: mask})
 	switch status.Code(err) {
 	case codes.OK:
+		c.seen.Store(id, s)
 		return s, nil
 	case codes.Aborted:
 		return nil, store.ErrConflict(id)
@@ -240,28 +258,22 @@ func (c *client) list(ctx context.Context, id string) ([]listed, error) {
 
 // destroy makes a version unreadable for good; one that is gone already is success.
 func (c *client) destroy(ctx context.Context, id string, number int64) error {
-	v, err := c.version(ctx, id, number)
-	if fault.Is(err, fault.NotFound) || err == nil && gone(v) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	text := strconv.FormatInt(number, 10)
 	limited, cancel := c.bounded(ctx)
 	defer cancel()
-	_, destroyError := c.sm.DestroySecretVersion(limited, &secretmanagerpb.DestroySecretVersionRequest{Name: c.versionName(id, text), Etag: v.GetEtag()})
-	switch status.Code(destroyError) {
+	_, err := c.sm.DestroySecretVersion(limited, &secretmanagerpb.DestroySecretVersionRequest{Name: c.versionName(id, text)})
+	switch status.Code(err) {
 	case codes.OK, codes.NotFound:
 		return nil
 	case codes.FailedPrecondition, codes.Aborted:
-		// Somebody else changed its state just now, perhaps to what we want.
-		if v, err = c.version(ctx, id, number); err == nil && gone(v) {
+		// Its state forbids it, perhaps because it is what we want already.
+		v, err := c.version(ctx, id, number)
+		if fault.Is(err, fault.NotFound) || err == nil && gone(v) {
 			return nil
 		}
 		return fault.New(fault.Unavailable, store.Conflict, c.doing("destroy version "+text+" of secret "+id))
 	}
-	return c.fault(destroyError, call{what: "destroy version " + text + " of secret " + id, id: id, permission: versionsDestroy, changes: true})
+	return c.fault(err, call{what: "destroy version " + text + " of secret " + id, id: id, permission: versionsDestroy, changes: true})
 }
 
 // checkPermissions tells which of the permissions are missing, without using them.

@@ -60,6 +60,16 @@ func (l *latestReaders) keeper(ctx context.Context, path string) (*secretmanager
 	return s, r, err
 }
 
+// keeperAt is keeper at a revision, or a conflict.
+func (l *latestReaders) keeperAt(ctx context.Context, path, revision string) (*secretmanagerpb.Secret, stored, error) {
+	s, err := l.atRevision(ctx, path+pendingSuffix, revision)
+	if err != nil {
+		return nil, stored{}, l.createAdvice(err, path+pendingSuffix)
+	}
+	r, err := l.decode(path+pendingSuffix, s.GetAnnotations())
+	return s, r, err
+}
+
 // shown is what applications' secret holds.
 type shown struct {
 	// newest is the version that was created last, whatever its state: what `latest` means. 0 if there is none.
@@ -163,12 +173,9 @@ func (l *latestReaders) reconcile(ctx context.Context, path string, r *stored, n
 
 // Save writes the record.
 func (l *latestReaders) Save(ctx context.Context, path string, s store.Snapshot) (store.Snapshot, error) {
-	now, r, err := l.keeper(ctx, path)
+	now, r, err := l.keeperAt(ctx, path, s.Revision)
 	if err != nil {
 		return store.Snapshot{}, err
-	}
-	if now.GetEtag() != s.Revision {
-		return store.Snapshot{}, store.ErrConflict(path)
 	}
 	// While what applications read is as it was before a promote that was cut off, its version may still come.
 	if p := r.Promoting; p != nil && s.Current != nil && numberOf(s.Current.Number) > p.After {
@@ -253,12 +260,9 @@ func (l *latestReaders) Versions(ctx context.Context, path string) ([]string, er
 // is refused before it has added anything, and after a crash the added version is known for ours. A rollback adds
 // the old value once more: an older version cannot become the newest.
 func (l *latestReaders) Promote(ctx context.Context, path string, s store.Snapshot, v store.Version) (store.Snapshot, error) {
-	keeper, r, err := l.keeper(ctx, path)
+	keeper, r, err := l.keeperAt(ctx, path, s.Revision)
 	if err != nil {
 		return store.Snapshot{}, err
-	}
-	if keeper.GetEtag() != s.Revision {
-		return store.Snapshot{}, store.ErrConflict(path)
 	}
 	now, err := l.look(ctx, path, r)
 	if err != nil {

@@ -103,7 +103,7 @@ func newBench(b *testing.B) *bench {
 
 func (x *bench) rotate(b *testing.B, k rotation.Key) client.WorkflowRun {
 	run, err := x.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
-		ID: workflows.ID(k.Name), TaskQueue: workflows.TaskQueue, TypedSearchAttributes: workflows.StartAttributes(k, rotation.Manual),
+		ID: workflows.ID(k.Name), TaskQueue: workflows.ProviderTaskQueue(k.Provider), TypedSearchAttributes: workflows.StartAttributes(k, rotation.Manual),
 	}, workflows.RotateKey, workflows.Input{Key: k, Reason: rotation.Manual})
 	if err != nil {
 		b.Error(err)

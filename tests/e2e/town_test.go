@@ -166,7 +166,7 @@ func (w *town) key() rotation.Key { k, _ := w.cfg.Key("ci"); return k }
 func (w *town) start(reason rotation.Reason) client.WorkflowRun {
 	w.Helper()
 	run, err := w.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
-		ID: workflows.ID("ci"), TaskQueue: workflows.TaskQueue, TypedSearchAttributes: workflows.StartAttributes(w.key(), reason),
+		ID: workflows.ID("ci"), TaskQueue: workflows.ProviderTaskQueue(w.key().Provider), TypedSearchAttributes: workflows.StartAttributes(w.key(), reason),
 	}, workflows.RotateKey, workflows.Input{Key: w.key(), Reason: reason, By: "e2e"})
 	if err != nil {
 		w.Fatal(err)

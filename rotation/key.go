@@ -28,6 +28,8 @@ type Key struct {
 	Stores []Location `json:"stores"`
 	Tier   Tier       `json:"tier,omitempty"`
 	Policy Policy     `json:"policy"`
+	// ApartFrom names keys that must not be rotated while this one is. An emergency does not ask.
+	ApartFrom []string `json:"apartFrom,omitempty"`
 }
 
 // Location is a path in a store of the worker's configuration.
@@ -95,6 +97,8 @@ type Policy struct {
 	Recheck Duration `json:"recheck"`
 	// StepTimeout is the longest one try of one step may take. It is longer than the deadline of a request.
 	StepTimeout Duration `json:"stepTimeout"`
+	// Window is when the key's schedule may rotate it.
+	Window Window `json:"window,omitzero"`
 }
 
 const day = 24 * time.Hour

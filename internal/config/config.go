@@ -25,6 +25,8 @@ type Config struct {
 	Providers map[string]Provider
 	Stores    map[string]Store
 	Keys      []rotation.Key
+	// Paused names the keys whose schedules the file pauses.
+	Paused map[string]bool
 }
 
 // Provider is how the worker reaches a provider. Durations that are 0 are the adapter's own default.

@@ -55,6 +55,16 @@ type filePolicy struct {
 	Patience    string `yaml:"patience"`
 	Recheck     string `yaml:"recheck"`
 	StepTimeout string `yaml:"step_timeout"`
+
+	Window   *fileWindow `yaml:"window"`
+	Blackout []string    `yaml:"blackout"`
+}
+
+type fileWindow struct {
+	Days []string `yaml:"days"`
+	From string   `yaml:"from"`
+	To   string   `yaml:"to"`
+	Zone string   `yaml:"zone"`
 }
 
 type fileKey struct {
@@ -64,6 +74,9 @@ type fileKey struct {
 	Stores   []fileLocation `yaml:"stores"`
 	Tier     string         `yaml:"tier"`
 	Policy   filePolicy     `yaml:"policy"`
+
+	Paused    bool     `yaml:"paused"`
+	ApartFrom []string `yaml:"apart_from"`
 }
 
 type fileLocation struct {

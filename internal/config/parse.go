@@ -31,7 +31,7 @@ func Parse(name string, text []byte) (*Config, error) {
 	if err != nil {
 		return nil, Problems{yamlProblem(name, err)}
 	}
-	c := &check{name: name, tree: tree, file: f, out: &Config{Providers: map[string]Provider{}, Stores: map[string]Store{}}}
+	c := &check{name: name, tree: tree, file: f, out: &Config{Providers: map[string]Provider{}, Stores: map[string]Store{}, Paused: map[string]bool{}}}
 	c.run()
 	if len(c.problems) > 0 {
 		slices.SortStableFunc(c.problems, func(a, b Problem) int { return a.Line - b.Line })
@@ -119,6 +119,7 @@ func (c *check) run() {
 	for i := range c.file.Keys {
 		c.key(i, names)
 	}
+	c.apart()
 }
 
 func (c *check) provider(name string) {
@@ -228,6 +229,9 @@ func (c *check) key(i int, names map[string]bool) {
 	c.policy(where.field("policy"), f.Policy, &k.Policy)
 	c.consistent(where, k.Policy)
 	c.out.Keys = append(c.out.Keys, k)
+	if f.Paused {
+		c.out.Paused[f.Name] = true
+	}
 }
 
 // policy lays what a file says over p.
@@ -258,6 +262,7 @@ func (c *check) policy(where at, f filePolicy, p *rotation.Policy) {
 	if f.Approve != nil {
 		p.Approve = *f.Approve
 	}
+	c.window(where, f, &p.Window)
 }
 
 func (c *check) consistent(where at, p rotation.Policy) {

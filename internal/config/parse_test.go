@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,22 @@ func TestABadFileIsRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 		"grace longer than its cap":   {"period: 45d", "period: 45d\n      grace: 20d\n      max_grace: 10d", []string{"10d is shorter than the grace period of 20d"}},
 		"no room in the period":       {"period: 45d", "period: 1d", []string{"does not leave room for a grace period of 2d"}},
 		"two mistakes at once":        {"abc123", "x", []string{"install", "install"}},
+		"a window's day":              {"period: 45d", "window: {days: [mon, Tuesday]}", []string{`rekey.yaml:28:28: keys[0].policy.window.days[1]: "Tuesday" is not known; expected mon, tue, wed, thu, fri, sat or sun`}},
+		"a window's day twice":        {"period: 45d", "window: {days: [mon, mon]}", []string{`keys[0].policy.window.days[1]: "mon" stands here twice`}},
+		"a window's hour":             {"period: 45d", "window: {from: 22:00, to: 26:00}", []string{`keys[0].policy.window.to: "26:00" is no time of day; expected one like 22:30`}},
+		"half a window":               {"period: 45d", "window: {from: 22:00}", []string{"keys[0].policy.window.to: missing; a window has from and to"}},
+		"a window that never opens":   {"period: 45d", "window: {from: 09:00, to: 09:00}", []string{"keys[0].policy.window.to: a window from 09:00 to 09:00 is never open"}},
+		"a window's end as its start": {"period: 45d", "window: {from: 24:00, to: 09:00}", []string{"keys[0].policy.window.from: a window cannot open at the end of a day; write 00:00"}},
+		"a time zone":                 {"period: 45d", "window: {zone: CET+1}", []string{`keys[0].policy.window.zone: "CET+1" is no time zone; expected one like Europe/Berlin or UTC`}},
+		"the zone of whoever reads":   {"period: 45d", "window: {zone: Local}", []string{`"Local" is no time zone`}},
+		"a field of a window":         {"period: 45d", "window: {until: 09:00}", []string{`there is no field "until" here`}},
+		"a blackout date":             {"period: 45d", "blackout: [2026-12-24, 24.12.2026]", []string{`keys[0].policy.blackout[1]: "24.12.2026" is no date; expected one like 2026-12-24`}},
+		"a blackout that ends early":  {"period: 45d", "blackout: [2026-12-24 to 2026-12-01]", []string{`"2026-12-24 to 2026-12-01" ends before it begins`}},
+		"a blackout in a tier":        {"grace: 3d", "blackout: [soon]", []string{`rekey.yaml:19:16: tiers.staging.blackout[0]: "soon" is no date`}},
+		"apart from itself":           {"    tier: staging", "    tier: staging\n    apart_from: [ci]", []string{"rekey.yaml:34:18: keys[1].apart_from[0]: a key cannot be apart from itself"}},
+		"apart from nobody":           {"    tier: staging", "    tier: staging\n    apart_from: [openai]", []string{`rekey.yaml:34:18: keys[1].apart_from[0]: there is no key "openai"; expected openai-prod or ci`}},
+		"apart from one twice":        {"    tier: staging", "    tier: staging\n    apart_from: [openai-prod, openai-prod]", []string{`"openai-prod" stands here twice`}},
+		"paused by another word":      {"    tier: staging", "    tier: staging\n    paused: later", []string{"rekey.yaml:34:"}},
 		"no YAML at all":              {"install: abc123", "install: [", []string{"rekey.yaml:"}},
 		"a field twice":               {"install: abc123", "install: abc123\ninstall: abc124", []string{"rekey.yaml:2:1:", "already defined"}},
 		"a list where a map belongs":  {"  openai:\n    type: openai\n", "  openai: [a]\n", []string{"rekey.yaml:6:"}},
@@ -124,6 +141,27 @@ func TestABadFileIsRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAKeyHasTheWindowOfItsTierOrItsOwnAndKeepsApartBothWays(t *testing.T) {
+	text := strings.Replace(good, "    grace: 3d", "    grace: 3d\n    window: {days: [sat, sun], zone: Europe/Berlin}\n    blackout: [2026-12-24]", 1)
+	text = strings.Replace(text, "    tier: staging", "    tier: staging\n    paused: true\n    apart_from: [openai-prod]", 1)
+	text = strings.Replace(text, "      period: 45d", "      window: {from: 22:00, to: 04:00}\n      blackout: [2026-12-30 to 2027-01-02]", 1)
+	c, err := config.Parse("rekey.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, k := range c.Keys {
+		got[k.Name] = fmt.Sprintf("%s %v, apart from %v, paused %v", k.Policy.Window, k.Policy.Window.Blackout, k.ApartFrom, c.Paused[k.Name])
+	}
+	want := map[string]string{
+		"openai-prod": "any day 22:00 to 04:00, but for 1 blackout(s) [2026-12-30 to 2027-01-02], apart from [ci], paused false",
+		"ci":          "sat sun Europe/Berlin, but for 1 blackout(s) [2026-12-24], apart from [openai-prod], paused true",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

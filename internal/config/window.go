@@ -1,0 +1,93 @@
+package config
+
+import (
+	"slices"
+
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// window lays the window and the blackout of a policy over w, each as a whole.
+func (c *check) window(where at, f filePolicy, w *rotation.Window) {
+	if f.Window != nil {
+		*w = rotation.Window{Zone: f.Window.Zone, Blackout: w.Blackout}
+		c.hours(where.field("window"), *f.Window, w)
+	}
+	if f.Blackout == nil {
+		return
+	}
+	w.Blackout = nil
+	for i, text := range f.Blackout {
+		d, err := rotation.ParseDates(text)
+		if err != nil {
+			c.problem(where.field("blackout").index(i), "%v", err)
+			continue
+		}
+		w.Blackout = append(w.Blackout, d)
+	}
+}
+
+func (c *check) hours(where at, f fileWindow, w *rotation.Window) {
+	for i, d := range f.Days {
+		c.choice(where.field("days").index(i), d, true, text(rotation.Days())...)
+		if slices.Contains(w.Days, rotation.Day(d)) {
+			c.problem(where.field("days").index(i), "%q stands here twice", d)
+		}
+		w.Days = append(w.Days, rotation.Day(d))
+	}
+	for _, o := range []struct {
+		field, text string
+		to          *rotation.Clock
+	}{{"from", f.From, &w.From}, {"to", f.To, &w.To}} {
+		clock, err := rotation.ParseClock(o.text)
+		switch {
+		case o.text == "" && f.From+f.To == "":
+		case o.text == "":
+			c.problem(where.field(o.field), "missing; a window has from and to, or neither for the whole day")
+		case err != nil:
+			c.problem(where.field(o.field), "%v", err)
+		}
+		*o.to = clock
+	}
+	if f.From != "" && f.From == f.To {
+		c.problem(where.field("to"), "a window from %s to %s is never open; leave both out for the whole day", f.From, f.To)
+	}
+	if w.From == 24*60 {
+		c.problem(where.field("from"), "a window cannot open at the end of a day; write 00:00")
+	}
+	if _, err := w.Location(); err != nil {
+		c.problem(where.field("zone"), "%q is no time zone; expected one like Europe/Berlin or UTC", f.Zone)
+	}
+}
+
+// apart gives every key the names that it must not be rotated with. Who keeps apart from another, the other keeps
+// apart from, too.
+func (c *check) apart() {
+	index := map[string]int{}
+	var names []string
+	for i, k := range c.out.Keys {
+		index[k.Name] = i
+		names = append(names, k.Name)
+	}
+	for i, f := range c.file.Keys {
+		for n, other := range f.ApartFrom {
+			where := at("$.keys").index(i).field("apart_from").index(n)
+			o, known := index[other]
+			switch {
+			case other == f.Name:
+				c.problem(where, "a key cannot be apart from itself")
+			case !known:
+				c.problem(where, "there is no key %q; expected %s", other, oneOf(names))
+			case slices.Index(f.ApartFrom, other) < n:
+				c.problem(where, "%q stands here twice", other)
+			default:
+				a, b := &c.out.Keys[i], &c.out.Keys[o]
+				a.ApartFrom, b.ApartFrom = append(a.ApartFrom, b.Name), append(b.ApartFrom, a.Name)
+			}
+		}
+	}
+	for i := range c.out.Keys {
+		k := &c.out.Keys[i]
+		slices.Sort(k.ApartFrom)
+		k.ApartFrom = slices.Compact(k.ApartFrom)
+	}
+}

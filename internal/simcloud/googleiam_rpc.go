@@ -2,7 +2,6 @@ package simcloud
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -98,7 +97,7 @@ func (g *GoogleIAM) CreateServiceAccountKey(_ context.Context, req *adminpb.Crea
 	default:
 		return nil, status.Error(codes.Unimplemented, "only credentials files are simulated")
 	}
-	private, err := rsa.GenerateKey(rand.Reader, g.opts.KeyBits)
+	private, err := g.keyPair()
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}

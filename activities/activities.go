@@ -17,7 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Activities has one method per activity. All fields but Now and Audit are needed.
+// Activities has one method per activity. All fields but Now, Rotations and Audit are needed.
 type Activities struct {
 	// Install is the id of this rekey installation.
 	Install string
@@ -29,6 +29,8 @@ type Activities struct {
 	Allow func(rotation.Key) error
 	// Now is the clock; nil means the real one.
 	Now func() time.Time
+	// Rotations tells which rotations are under way; needed for keys that keep apart from others.
+	Rotations Rotations
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
 	Audit *slog.Logger
 }
@@ -36,7 +38,7 @@ type Activities struct {
 // All gives every activity, for registration: the struct's other methods are none.
 func (a *Activities) All() []any {
 	return []any{
-		a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
+		a.Due, a.Apart, a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
 	}
 }
 

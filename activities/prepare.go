@@ -72,35 +72,72 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 		}
 		out.ReadLag = max(out.ReadLag, rotation.Duration(s.Capabilities().ReadLag))
 	}
-	records, err := j.loadAll(ctx)
+	look, err := j.look(ctx, in.Reason)
 	if err != nil {
 		return out, err
 	}
-	if q := j.foreign(records, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
+	if q := j.foreign(look.records, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
 		out.Question = q
 	}
-	facts := rotation.Facts{Now: j.now(), Reason: in.Reason}
-	currents, duties := j.standing(records)
-	facts.HasCurrent, facts.StoresDisagree, facts.Duties = records[0].Current != nil, len(currents) > 1, len(duties)
-	if c := records[0].Current; c != nil {
-		facts.BornAt = c.CurrentSince
-		if facts.CurrentRefused, err = j.refused(ctx, j.refOf(*c, 0)); err != nil {
-			return out, err
-		}
-	}
-	if err := j.lookAtProvider(ctx, records, &facts); err != nil {
+	if err := j.room(look); err != nil {
 		return out, err
 	}
-	out.OldRefused = facts.CurrentRefused
-	out.Verdict = rotation.Due(facts, in.Key.Policy)
+	out.OldRefused = look.facts.CurrentRefused
+	out.Verdict = rotation.Due(look.facts, in.Key.Policy)
 	switch out.Verdict.Work {
 	case rotation.Rotate:
-		// After a reset the current value can be what this very rotation promoted.
-		out.Old = append(slices.DeleteFunc(currents, func(r Ref) bool { return r.rotation == j.Rotation }), duties...)
+		out.Old = look.old(j.Rotation)
 	case rotation.Finish:
-		out.New, out.Old = &currents[0], duties
+		out.New, out.Old = &look.currents[0], look.duties
 	}
 	return out, nil
+}
+
+// look is what stores and provider tell about a key.
+type look struct {
+	records []store.Snapshot
+	// keys is the provider's list; nil if it has none.
+	keys []providerKey
+	// currents are the values that stand as current, duties the keys that earlier rotations left to be revoked.
+	currents, duties []Ref
+	facts            rotation.Facts
+}
+
+// look reads every store and asks the provider. It changes nothing.
+func (j *job) look(ctx context.Context, reason rotation.Reason) (look, error) {
+	l := look{facts: rotation.Facts{Now: j.now(), Reason: reason}}
+	var err error
+	if l.records, err = j.loadAll(ctx); err != nil {
+		return l, err
+	}
+	l.currents, l.duties = j.standing(l.records)
+	l.facts.HasCurrent, l.facts.StoresDisagree, l.facts.Duties = l.records[0].Current != nil, len(l.currents) > 1, len(l.duties)
+	if c := l.records[0].Current; c != nil {
+		l.facts.BornAt = c.CurrentSince
+		if l.facts.CurrentRefused, err = j.refused(ctx, j.refOf(*c, 0)); err != nil {
+			return l, err
+		}
+	}
+	if !j.caps.List {
+		return l, nil
+	}
+	if l.keys, err = j.provider.List(ctx, j.Key.Account); err != nil {
+		return l, err
+	}
+	for _, k := range l.keys {
+		if c := l.records[0].Current; c != nil && k.ID == c.KeyID {
+			if !k.CreatedAt.IsZero() {
+				l.facts.BornAt = k.CreatedAt
+			}
+			l.facts.ExpiresAt = k.ExpiresAt
+		}
+	}
+	return l, nil
+}
+
+// old are the keys that a rotation replaces. After a reset the current value can be what this very rotation promoted.
+func (l look) old(id string) []Ref {
+	return append(slices.DeleteFunc(slices.Clone(l.currents), func(r Ref) bool { return id != "" && r.rotation == id }), l.duties...)
 }
 
 // foreign tells why a person has to agree before a rotation takes the claim.
@@ -150,33 +187,20 @@ func (j *job) refused(ctx context.Context, r Ref) (bool, error) {
 	return !proof.Accepted, nil
 }
 
-// lookAtProvider learns the current key's dates and whether there is room for another one.
-func (j *job) lookAtProvider(ctx context.Context, records []store.Snapshot, f *rotation.Facts) error {
-	if !j.caps.List {
+// room fails if the account is full, also when what is left over is deleted before the mint.
+func (j *job) room(l look) error {
+	if !j.caps.List || !j.caps.Mint || j.caps.Limit == 0 {
 		return nil
 	}
-	keys, err := j.provider.List(ctx, j.Key.Account)
-	if err != nil {
-		return err
+	left := j.leftovers(l.keys, l.records)
+	stay := slices.DeleteFunc(slices.Clone(l.keys), func(k providerKey) bool { return hasKey(left, k.ID) })
+	if len(stay) < j.caps.Limit {
+		return nil
 	}
 	var ids []string
-	for _, k := range keys {
+	for _, k := range l.keys {
 		ids = append(ids, k.ID)
-		if c := records[0].Current; c != nil && k.ID == c.KeyID {
-			if !k.CreatedAt.IsZero() {
-				f.BornAt = k.CreatedAt
-			}
-			f.ExpiresAt = k.ExpiresAt
-		}
 	}
-	if j.caps.Mint {
-		// What is left over is deleted before the mint.
-		left := j.leftovers(keys, records)
-		stay := slices.DeleteFunc(slices.Clone(keys), func(k providerKey) bool { return hasKey(left, k.ID) })
-		if j.caps.Limit > 0 && len(stay) >= j.caps.Limit {
-			return fault.New(fault.Rejected, "limit_reached", "find room for a new key of "+j.Key.Account).WithAdvice(
-				"The account holds %d keys, the most that %s allows: %s. Delete one that nobody uses.", len(keys), j.Key.Provider, strings.Join(ids, ", "))
-		}
-	}
-	return nil
+	return fault.New(fault.Rejected, "limit_reached", "find room for a new key of "+j.Key.Account).WithAdvice(
+		"The account holds %d keys, the most that %s allows: %s. Delete one that nobody uses.", len(l.keys), j.Key.Provider, strings.Join(ids, ", "))
 }

@@ -1,0 +1,170 @@
+package activities_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+func (r *rig) due(in activities.DueInput) (activities.Dueness, error) {
+	in.Key = r.key
+	out, err := r.acts.Due(context.Background(), in)
+	r.note(out, err)
+	return out, err
+}
+
+func TestDueKnowsWhatARotationWouldFind(t *testing.T) {
+	const period = 90 * 24 * time.Hour
+	for sentence, tc := range map[string]struct {
+		arrange func(*rig)
+		want    rotation.Work
+		rule    string
+	}{
+		"a fresh key":                     {func(*rig) {}, rotation.Nothing, "fresh"},
+		"a key a second too young":        {func(r *rig) { r.advance(period - time.Second) }, rotation.Nothing, "fresh"},
+		"an old key":                      {func(r *rig) { r.advance(period) }, rotation.Rotate, "age"},
+		"what a terminated rotation left": {func(r *rig) { r.published(r1) }, rotation.Finish, "duties"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias, scene.Latest))
+			tc.arrange(r)
+			before, keys := r.record(0), len(r.Cloud.LiveKeys())
+			got, err := r.due(activities.DueInput{})
+			if err != nil || got.Verdict.Work != tc.want || got.Verdict.Rule != tc.rule {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if len(got.Old) != 1 || got.Old[0].KeyID != r.oldID {
+				t.Errorf("it would revoke %+v, not the old key %s", got.Old, r.oldID)
+			}
+			if after := r.record(0); after.Revision != before.Revision || len(r.Cloud.LiveKeys()) != keys {
+				t.Error("asking has changed something")
+			}
+		})
+	}
+}
+
+func TestDueSaysThatAnAgeIsUnknownAndThatAnAccountIsFull(t *testing.T) {
+	t.Run("age", func(t *testing.T) {
+		r := newRig(t, setup{openai: true, stores: []string{scene.Latest}})
+		got, err := r.due(activities.DueInput{})
+		if err != nil || got.Verdict.Rule != "age-unknown" || !got.SupplyByHand || !got.RevokeByHand {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+	t.Run("account", func(t *testing.T) {
+		r := newRig(t, google(scene.Alias))
+		for range 9 {
+			if _, _, err := r.IAM.CreateForeignKey(r.key.Account); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := r.due(activities.DueInput{})
+		if err != nil || got.Verdict.Work != rotation.Nothing || !strings.Contains(got.Full, "The account holds 10 keys") {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
+func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
+	at := func(r *rig, offset, length time.Duration) rotation.Window {
+		h, m, _ := r.begin.Add(offset).Clock()
+		from := rotation.Clock(h*60 + m)
+		return rotation.Window{From: from, To: (from + rotation.Clock(length/time.Minute)) % (24 * 60)}
+	}
+	for sentence, tc := range map[string]struct {
+		offset, length, late time.Duration
+		beat, anyTime        bool
+		closed               bool
+	}{
+		"in the window":                           {offset: -time.Hour, length: 2 * time.Hour, beat: true},
+		"in the window, and days late":            {offset: -time.Hour, length: 2 * time.Hour, beat: true, late: 72 * time.Hour},
+		"in the window, and nobody knows when":    {offset: -time.Hour, length: 2 * time.Hour},
+		"after the window, because it came late":  {offset: -3 * time.Hour, length: time.Hour, beat: true, late: 150 * time.Minute, closed: true},
+		"a moment after the window":               {offset: -70 * time.Minute, length: time.Hour, beat: true, late: 14 * time.Minute},
+		"more than a moment after the window":     {offset: -70 * time.Minute, length: time.Hour, beat: true, late: 16 * time.Minute, closed: true},
+		"before the window":                       {offset: time.Hour, length: time.Hour, beat: true, closed: true},
+		"before the window, but somebody asks":    {offset: time.Hour, length: time.Hour, anyTime: true},
+		"after the window, and nobody knows when": {offset: -70 * time.Minute, length: time.Hour, closed: true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			r.key.Policy.Window = at(r, tc.offset, tc.length)
+			in := activities.DueInput{AnyTime: tc.anyTime}
+			if tc.beat {
+				in.Beat = r.begin.Add(-tc.late)
+			}
+			before := len(r.Cloud.Journal())
+			got, err := r.due(in)
+			if err != nil || got.Closed != tc.closed {
+				t.Errorf("window %s, now %s: %+v, %v", r.key.Policy.Window, r.begin, got, err)
+			}
+			if asked := len(r.Cloud.Journal()) > before; asked == tc.closed {
+				t.Errorf("asked the cloud: %v", asked)
+			}
+		})
+	}
+	t.Run("in a zone that nobody knows", func(t *testing.T) {
+		r := newRig(t, google(scene.Alias))
+		r.key.Policy.Window.Zone = "Europe/Bonn"
+		_, err := r.due(activities.DueInput{})
+		r.fails(err, fault.Rejected, "time_zone")
+	})
+}
+
+// running answers as Temporal would.
+type running map[string]time.Time
+
+func (s running) Running(_ context.Context, key string) (time.Time, bool, error) {
+	since, ok := s[key]
+	if ok && since.IsZero() {
+		return since, false, errors.New("connection refused")
+	}
+	return since, ok, nil
+}
+
+func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
+	early := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	late := early.Add(time.Millisecond)
+	for sentence, tc := range map[string]struct {
+		running running
+		want    string
+	}{
+		"nobody else is under way":          {running{"ci": early}, ""},
+		"another began later":               {running{"ci": early, "cd": late}, ""},
+		"another began earlier":             {running{"ci": late, "cd": early}, "cd"},
+		"both began at once: by name":       {running{"ci": early, "cd": early}, "cd"},
+		"both began at once: also by name":  {running{"ci": early, "web": early}, ""},
+		"one of two others began earlier":   {running{"ci": late, "cd": late.Add(1), "web": early}, "web"},
+		"somebody else who does not matter": {running{"ci": late, "db": early}, ""},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			r.key.ApartFrom, r.acts.Rotations = []string{"cd", "web"}, tc.running
+			got, err := r.acts.Apart(context.Background(), r.target(r1))
+			if r.note(got, err); err != nil || got != tc.want {
+				t.Errorf("got %q, %v", got, err)
+			}
+			// The other one decides the other way round, so that one of the two always goes on.
+			if _, both := tc.running["cd"]; both && got != "web" {
+				r.acts.Allow = func(rotation.Key) error { return nil }
+				theirs, err := r.acts.Apart(context.Background(), activities.Target{Key: rotation.Key{Name: "cd", ApartFrom: []string{"ci"}}})
+				if err != nil || (theirs == "ci") == (got == "cd") {
+					t.Errorf("ci gives way to %q, cd to %q", got, theirs)
+				}
+			}
+		})
+	}
+	t.Run("Temporal does not tell", func(t *testing.T) {
+		r := newRig(t, google(scene.Alias))
+		r.key.ApartFrom, r.acts.Rotations = []string{"cd"}, running{"ci": early, "cd": {}}
+		_, err := r.acts.Apart(context.Background(), r.target(r1))
+		r.fails(err, fault.Unavailable, "temporal")
+	})
+}

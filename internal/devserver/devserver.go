@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -299,16 +300,34 @@ func createDatabase(c config.SQL) error {
 	return os.Rename(c.DatabaseName, file)
 }
 
-// choosePort returns want if it is free, or any free port of loopback if want is 0. Another process could take a free port
-// before we listen; then the start fails and says so.
+// choosePort returns want if it is free, or any free port of loopback if want is 0.
+//
+// The Temporal server crashes when it cannot listen, so a port must still be free a moment later. The system's own
+// choice would come from the range that it gives to outgoing connections, which take ports all the time; this one is
+// from below that range.
 func choosePort(want int) (int, error) {
-	// A wanted port, too: the Temporal server crashes when it cannot listen.
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", want))
-	if err != nil {
-		return 0, fmt.Errorf("port %d cannot be used; is another Temporal running? Choose another port: %w", want, err)
+	if want != 0 {
+		if err := free(want); err != nil {
+			return 0, fmt.Errorf("port %d cannot be used; is another Temporal running? Choose another port: %w", want, err)
+		}
+		return want, nil
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	var err error
+	for range 100 {
+		port := 15000 + rand.IntN(17000)
+		if err = free(port); err == nil {
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("no free port on loopback: %w", err)
+}
+
+func free(port int) error {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // quiet drops the SDK's log lines of the readiness check.

@@ -16,6 +16,8 @@ const leeway = 15 * time.Minute
 // DueInput asks whether a key is due.
 type DueInput struct {
 	Key rotation.Key `json:"key"`
+	// Install, if set, must be the worker's own.
+	Install string `json:"install,omitempty"`
 	// Beat is when the schedule meant to ask; zero if nobody knows.
 	Beat time.Time `json:"beat,omitzero"`
 	// AnyTime: look also while the key's window is closed.
@@ -42,6 +44,10 @@ func (a *Activities) Due(ctx context.Context, in DueInput) (Dueness, error) {
 	j, err := a.job(Target{Key: in.Key})
 	if err != nil {
 		return Dueness{}, err
+	}
+	if in.Install != "" && in.Install != a.Install {
+		return Dueness{}, fault.New(fault.Rejected, "other_install", "ask whether "+in.Key.Name+" is due").WithAdvice(
+			"The schedule belongs to rekey installation %s, this worker to %s. Give each a Temporal namespace of its own.", in.Install, a.Install)
 	}
 	w, now := in.Key.Policy.Window, j.now()
 	if _, err := w.Location(); err != nil {

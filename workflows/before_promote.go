@@ -11,6 +11,9 @@ import (
 
 // prepare looks before anything changes.
 func (r *rotator) prepare() rotation.Phase {
+	if next, givesWay := r.apart(); givesWay {
+		return next
+	}
 	out, f, ok := do[activities.Prepared](r, asking(), "look at provider and stores", acts.Prepare, activities.PrepareInput{
 		Target: r.target(), Reason: r.in.Reason, StartedAt: r.StartedAt, Granted: r.Granted,
 	})

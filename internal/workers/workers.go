@@ -1,5 +1,5 @@
 // Package workers starts Temporal workers for rekey: one for the rotations of each provider, each on its own task
-// queue. `worker` runs them, the demo does in its own process, and the tests do in
+// queue, and one for the workflows that start rotations. `worker` runs them, the demo does in its own process, and the tests do in
 // processes that they kill.
 package workers
 
@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -50,7 +51,15 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 		o.MaxActivities = 20
 	}
 	interceptors := append(slices.Clone(o.Interceptors), &activities.Interceptor{})
-	w := &Workers{}
+	if a.Rotations == nil {
+		with := *a
+		with.Rotations, a = rotations.Live{Client: c}, &with
+	}
+	starts := worker.New(c, workflows.TaskQueue, worker.Options{
+		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
+	})
+	starts.RegisterWorkflow(workflows.Dispatch)
+	w := &Workers{all: []worker.Worker{starts}}
 	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
 		one := worker.New(c, workflows.ProviderTaskQueue(name), worker.Options{
 			DisableRegistrationAliasing: true, MaxConcurrentActivityExecutionSize: o.MaxActivities,

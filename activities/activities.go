@@ -17,7 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Activities has one method per activity. All fields but Now, Rotations and Audit are needed.
+// Activities has one method per activity. All fields but Now, Rotations, Starter and Audit are needed.
 type Activities struct {
 	// Install is the id of this rekey installation.
 	Install string
@@ -31,6 +31,8 @@ type Activities struct {
 	Now func() time.Time
 	// Rotations tells which rotations are under way; needed for keys that keep apart from others.
 	Rotations Rotations
+	// Starter starts rotations; needed for emergencies and triggers.
+	Starter Starter
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
 	Audit *slog.Logger
 }

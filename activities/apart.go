@@ -7,12 +7,6 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// Rotations tells which rotations are under way.
-type Rotations interface {
-	// Running tells since when a rotation of the key is under way. It must not lag: what it does not see has not begun.
-	Running(ctx context.Context, key string) (since time.Time, running bool, err error)
-}
-
 // Apart names a key that this one must not be rotated with and whose rotation began earlier; empty if there is none.
 // Each rotation asks after its own start, so of two at least the later one sees the other, and no lock is needed.
 // Unavailable if Temporal does not tell.

@@ -26,11 +26,14 @@ const (
 	FinishGrace Kind = "finish-grace"
 	// RollBack returns to the old key.
 	RollBack Kind = "roll-back"
+	// RaiseEmergency says that values have leaked: the rotation goes on without grace and guard, and another follows
+	// if this one's own new key is among them.
+	RaiseEmergency Kind = "emergency"
 )
 
 // Kinds gives all decisions.
 func Kinds() []Kind {
-	return []Kind{Approve, Reject, KeySupplied, KeyRevoked, ExtendGrace, FinishGrace, RollBack}
+	return []Kind{Approve, Reject, KeySupplied, KeyRevoked, ExtendGrace, FinishGrace, RollBack, RaiseEmergency}
 }
 
 // Message is the payload of a decision, as an Update or as a Signal. It never holds a key: KeySupplied names a
@@ -45,8 +48,15 @@ type Message struct {
 	// Version is for KeySupplied: the number of the version in the first store; empty means the newest one that
 	// is not current.
 	Version string `json:"version,omitempty"`
-	// For is for ExtendGrace: how much longer.
+	// For is for ExtendGrace: how much longer; for RaiseEmergency: how long the leaked key may still work beside the new
+	// one, 0 for not at all.
 	For Duration `json:"for,omitempty"`
+	// Leaked is for RaiseEmergency: fingerprints or version numbers of the values that leaked. Empty means every value
+	// made before the request.
+	Leaked []string `json:"leaked,omitempty"`
+	// RevokeFirst is for RaiseEmergency: the leaked key is taken away before there is a new one, and applications fail
+	// until there is.
+	RevokeFirst bool `json:"revokeFirst,omitempty"`
 }
 
 // Decision is a message that was taken.

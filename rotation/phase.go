@@ -140,3 +140,15 @@ type Result struct {
 	// RevokedAt is when the last old key was seen refused.
 	RevokedAt time.Time `json:"revokedAt,omitzero"`
 }
+
+// Standing is how the latest rotation of a key stands, as Temporal keeps it: no worker is asked.
+type Standing struct {
+	// Known: there was a rotation that Temporal remembers.
+	Known   bool  `json:"known"`
+	Running bool  `json:"running,omitempty"`
+	Phase   Phase `json:"phase,omitempty"`
+	// Reason may have become emergency since the start.
+	Reason Reason `json:"reason,omitempty"`
+	// Result is set when it has ended by itself. Neither running nor with a result, it was ended from outside.
+	Result *Result `json:"result,omitempty"`
+}

@@ -20,6 +20,8 @@ type Input struct {
 	// By and Why are for people who read the history; By is a claim.
 	By  string `json:"by,omitempty"`
 	Why string `json:"why,omitempty"`
+	// Emergency says what has leaked, for reason emergency; nil means every value made before the start.
+	Emergency *rotation.Message `json:"emergency,omitempty"`
 	// Resume is set by the rotation itself when its history grew too long.
 	Resume *State `json:"resume,omitempty"`
 }

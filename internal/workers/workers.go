@@ -53,7 +53,7 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 	interceptors := append(slices.Clone(o.Interceptors), &activities.Interceptor{})
 	if a.Rotations == nil {
 		with := *a
-		with.Rotations, a = rotations.Live{Client: c}, &with
+		with.Rotations, with.Starter, a = rotations.Live{Client: c}, rotations.Live{Client: c}, &with
 	}
 	starts := worker.New(c, workflows.TaskQueue, worker.Options{
 		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,

@@ -1,0 +1,84 @@
+package rotations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// acceptance is how long to wait for a worker to take an emergency. An Update is durable only then; a Signal is at once.
+const acceptance = 5 * time.Second
+
+// Start starts a rotation of reason manual; started is false if one of the key is under way.
+func (l Live) Start(ctx context.Context, k rotation.Key, by, why string) (started bool, err error) {
+	_, err = Start(ctx, l.Client, workflows.Input{Key: k, Reason: rotation.Manual, By: by, Why: why})
+	if errors.Is(err, ErrUnderWay) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Raise starts an emergency rotation of the key, or joins the one that is under way. Where no worker answers, the same
+// decision goes as a Signal, which Temporal keeps; whichever comes second is a repetition.
+func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) error {
+	in := workflows.Input{Key: k, Reason: rotation.Emergency, By: m.By, Why: m.Why, Emergency: &m}
+	o := Options(in)
+	o.WorkflowIDConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
+	o.WorkflowExecutionErrorWhenAlreadyStarted = false
+	name := string(rotation.RaiseEmergency)
+
+	limited, cancel := context.WithTimeout(ctx, acceptance)
+	defer cancel()
+	_, err := l.Client.UpdateWithStartWorkflow(limited, client.UpdateWithStartWorkflowOptions{
+		StartWorkflowOperation: l.Client.NewWithStartWorkflowOperation(o, workflows.RotateKey, in),
+		UpdateOptions: client.UpdateWorkflowOptions{
+			UpdateID: m.ID, WorkflowID: o.ID, UpdateName: name, Args: []any{m}, WaitForStage: client.WorkflowUpdateStageAccepted,
+		},
+	})
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return fmt.Errorf("the rotation of %s does not take the emergency: %s", k.Name, app.Message())
+	} else if err == nil {
+		return nil
+	}
+	if _, err := l.Client.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKey, in); err != nil {
+		return fmt.Errorf("the emergency of %s could not be sent: %w", k.Name, err)
+	}
+	return nil
+}
+
+// Standing tells how the latest rotation of the key stands.
+func (l Live) Standing(ctx context.Context, key string) (rotation.Standing, error) {
+	d, err := l.Client.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
+	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+		return rotation.Standing{}, nil
+	} else if err != nil {
+		return rotation.Standing{}, fmt.Errorf("how the rotation of %s stands cannot be read: %w", key, err)
+	}
+	info := d.GetWorkflowExecutionInfo()
+	s := rotation.Standing{Known: true, Running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}
+	decode := converter.GetDefaultDataConverter().FromPayload
+	for name, to := range map[string]any{workflows.PhaseAttribute.GetName(): &s.Phase, workflows.ReasonAttribute.GetName(): &s.Reason} {
+		if p := info.GetSearchAttributes().GetIndexedFields()[name]; p != nil {
+			if err := decode(p, to); err != nil {
+				return s, fmt.Errorf("how the rotation of %s stands cannot be read: %w", key, err)
+			}
+		}
+	}
+	if p := info.GetMemo().GetFields()[workflows.ResultMemo]; p != nil && !s.Running {
+		s.Result = &rotation.Result{}
+		if err := decode(p, s.Result); err != nil {
+			return s, fmt.Errorf("the result of the rotation of %s cannot be read: %w", key, err)
+		}
+	}
+	return s, nil
+}

@@ -119,10 +119,13 @@ func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
 }
 
 // running answers as Temporal would.
-type running map[string]time.Time
+type running struct {
+	activities.Rotations
+	since map[string]time.Time
+}
 
 func (s running) Running(_ context.Context, key string) (time.Time, bool, error) {
-	since, ok := s[key]
+	since, ok := s.since[key]
 	if ok && since.IsZero() {
 		return since, false, errors.New("connection refused")
 	}
@@ -133,20 +136,20 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 	early := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 	late := early.Add(time.Millisecond)
 	for sentence, tc := range map[string]struct {
-		running running
+		running map[string]time.Time
 		want    string
 	}{
-		"nobody else is under way":          {running{"ci": early}, ""},
-		"another began later":               {running{"ci": early, "cd": late}, ""},
-		"another began earlier":             {running{"ci": late, "cd": early}, "cd"},
-		"both began at once: by name":       {running{"ci": early, "cd": early}, "cd"},
-		"both began at once: also by name":  {running{"ci": early, "web": early}, ""},
-		"one of two others began earlier":   {running{"ci": late, "cd": late.Add(1), "web": early}, "web"},
-		"somebody else who does not matter": {running{"ci": late, "db": early}, ""},
+		"nobody else is under way":          {map[string]time.Time{"ci": early}, ""},
+		"another began later":               {map[string]time.Time{"ci": early, "cd": late}, ""},
+		"another began earlier":             {map[string]time.Time{"ci": late, "cd": early}, "cd"},
+		"both began at once: by name":       {map[string]time.Time{"ci": early, "cd": early}, "cd"},
+		"both began at once: also by name":  {map[string]time.Time{"ci": early, "web": early}, ""},
+		"one of two others began earlier":   {map[string]time.Time{"ci": late, "cd": late.Add(1), "web": early}, "web"},
+		"somebody else who does not matter": {map[string]time.Time{"ci": late, "db": early}, ""},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, google(scene.Alias))
-			r.key.ApartFrom, r.acts.Rotations = []string{"cd", "web"}, tc.running
+			r.key.ApartFrom, r.acts.Rotations = []string{"cd", "web"}, running{since: tc.running}
 			got, err := r.acts.Apart(context.Background(), r.target(r1))
 			if r.note(got, err); err != nil || got != tc.want {
 				t.Errorf("got %q, %v", got, err)
@@ -163,7 +166,7 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 	}
 	t.Run("Temporal does not tell", func(t *testing.T) {
 		r := newRig(t, google(scene.Alias))
-		r.key.ApartFrom, r.acts.Rotations = []string{"cd"}, running{"ci": early, "cd": {}}
+		r.key.ApartFrom, r.acts.Rotations = []string{"cd"}, running{since: map[string]time.Time{"ci": early, "cd": {}}}
 		_, err := r.acts.Apart(context.Background(), r.target(r1))
 		r.fails(err, fault.Unavailable, "temporal")
 	})

@@ -19,8 +19,10 @@ type Facts struct {
 	BornAt time.Time
 	// ExpiresAt is when the provider ends the current key by itself; zero if it does not.
 	ExpiresAt time.Time
-	// Duties is how many keys earlier rotations have left to be revoked.
+	// Duties is how many keys wait to be revoked: earlier rotations have left them, or they leaked.
 	Duties int
+	// LeakNamed: an emergency names what leaked; CurrentLeaked: the value that applications read is among it.
+	LeakNamed, CurrentLeaked bool
 }
 
 // Work says what a due rotation has to do.
@@ -42,13 +44,13 @@ type Verdict struct {
 	Rule string `json:"rule"`
 	// Message says why, in a sentence.
 	Message string `json:"message"`
-	// DueAt is when the key will be due by its age; zero if that cannot be known.
+	// DueAt is when the key is due, by its age or because the provider ends it; zero if that cannot be known.
 	DueAt time.Time `json:"dueAt,omitzero"`
 }
 
 // dueRules are asked in this order; the first that has an opinion decides.
 var dueRules = []func(Facts, Policy) (Verdict, bool){
-	noCurrent, asked, storesDisagree, currentRefused, expiring, tooOld, leftDuties, ageUnknown,
+	noCurrent, leakedOther, asked, storesDisagree, currentRefused, expiring, tooOld, leftDuties, ageUnknown,
 }
 
 // Due decides whether there is work for a rotation, and which.
@@ -66,14 +68,30 @@ func Due(f Facts, p Policy) Verdict {
 }
 
 func dueAt(f Facts, p Policy) time.Time {
-	if f.BornAt.IsZero() {
-		return time.Time{}
+	var at time.Time
+	if !f.BornAt.IsZero() {
+		at = f.BornAt.Add(time.Duration(p.Period))
 	}
-	return f.BornAt.Add(time.Duration(p.Period))
+	if ends := f.ExpiresAt.Add(-lead(p)); !f.ExpiresAt.IsZero() && (at.IsZero() || ends.Before(at)) {
+		at = ends
+	}
+	return at
 }
+
+// lead leaves time for a grace period and for one missed daily beat before the provider ends a key.
+func lead(p Policy) time.Duration { return time.Duration(p.Grace) + 2*day }
 
 func noCurrent(f Facts, _ Policy) (Verdict, bool) {
 	return Verdict{Work: Rotate, Rule: "no-current", Message: "No store has a value that applications can read yet."}, !f.HasCurrent
+}
+
+// leakedOther is for an emergency that names values of which applications read none: no new key is needed.
+func leakedOther(f Facts, _ Policy) (Verdict, bool) {
+	other := f.Reason == Emergency && f.LeakNamed && !f.CurrentLeaked && !f.StoresDisagree && !f.CurrentRefused
+	if f.Duties == 0 {
+		return Verdict{Work: Nothing, Rule: "not-live", Message: "What leaked is not live any more: applications do not read it, and no store has such a value that the provider accepts."}, other
+	}
+	return Verdict{Work: Finish, Rule: "leaked", Message: fmt.Sprintf("Applications do not read what leaked; %d key(s) are left to be revoked.", f.Duties)}, other
 }
 
 func asked(f Facts, _ Policy) (Verdict, bool) {
@@ -89,16 +107,14 @@ func currentRefused(f Facts, _ Policy) (Verdict, bool) {
 	return Verdict{Work: Rotate, Rule: "current-refused", Message: "The provider refuses the value that applications read: it died before its time."}, f.CurrentRefused
 }
 
-// expiring leaves time for a grace period and for one missed daily beat before the provider ends the key.
 func expiring(f Facts, p Policy) (Verdict, bool) {
-	lead := time.Duration(p.Grace) + 2*day
 	return Verdict{Work: Rotate, Rule: "expiring", Message: "The provider ends the current key at " + f.ExpiresAt.Format(time.RFC3339) + "."},
-		!f.ExpiresAt.IsZero() && f.Now.Add(lead).After(f.ExpiresAt)
+		!f.ExpiresAt.IsZero() && f.Now.Add(lead(p)).After(f.ExpiresAt)
 }
 
 func tooOld(f Facts, p Policy) (Verdict, bool) {
 	return Verdict{Work: Rotate, Rule: "age", Message: fmt.Sprintf("The key was made at %s and its period is %s.", f.BornAt.Format(time.RFC3339), p.Period)},
-		!f.BornAt.IsZero() && !f.Now.Before(dueAt(f, p))
+		!f.BornAt.IsZero() && !f.Now.Before(f.BornAt.Add(time.Duration(p.Period)))
 }
 
 func leftDuties(f Facts, _ Policy) (Verdict, bool) {

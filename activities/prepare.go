@@ -20,6 +20,8 @@ type PrepareInput struct {
 	StartedAt time.Time `json:"startedAt"`
 	// Granted are the questions that a person has approved, word by word.
 	Granted []string `json:"granted,omitempty"`
+	// Leaked is for an emergency: fingerprints, ids or version numbers of what leaked; none means every value.
+	Leaked []string `json:"leaked,omitempty"`
 }
 
 // Prepared is what a rotation knows before it changes anything.
@@ -83,6 +85,10 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 		return out, err
 	}
 	out.OldRefused = look.facts.CurrentRefused
+	if in.Reason == rotation.Emergency {
+		err := j.emergency(ctx, in, look, &out)
+		return out, err
+	}
 	out.Verdict = rotation.Due(look.facts, in.Key.Policy)
 	switch out.Verdict.Work {
 	case rotation.Rotate:

@@ -30,11 +30,13 @@ type RevokeInput struct {
 	// Keep is the value that applications must read in every store before anything is taken away.
 	Keep Ref        `json:"keep"`
 	Mode RevokeMode `json:"mode"`
+	// Contain is for an emergency that puts containment before availability: the key goes although applications read it.
+	Contain bool `json:"contain,omitempty"`
 }
 
 // Revoke disables, enables or deletes keys at the provider. Before each call that takes a key away it reads every
 // store again and refuses (Rejected, code "still_staged") a key that is current or pending anywhere, and any key
-// while stores disagree (I1, I8).
+// while stores disagree (I1, I8). With Contain it only refuses what is no value of this key (I4).
 func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
 	j, err := a.job(in.Target)
 	if err != nil {
@@ -49,11 +51,11 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
 		case EnableKey:
 			err = j.provider.Enable(ctx, j.Key.Account, r.KeyID)
 		case DisableKey:
-			if err = j.mayGo(ctx, r, in.Keep); err == nil {
+			if err = j.mayGo(ctx, r, in); err == nil {
 				err = j.provider.Disable(ctx, j.Key.Account, r.KeyID)
 			}
 		case DeleteKey:
-			if err = j.mayGo(ctx, r, in.Keep); err == nil {
+			if err = j.mayGo(ctx, r, in); err == nil {
 				err = j.provider.Delete(ctx, j.Key.Account, r.KeyID)
 			}
 		default:
@@ -73,9 +75,17 @@ const StillStaged = "still_staged"
 // mayGo reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
 // read, every key while a store does not give them keep, and every key that no rotation wrote down as its duty before it promoted
 // (I4): the ids in a workflow's input alone are no order to delete.
-func (j *job) mayGo(ctx context.Context, r, keep Ref) error {
+func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) error {
+	keep := in.Keep
 	records, err := j.loadAll(ctx)
 	if err != nil {
+		return err
+	}
+	if in.Contain {
+		belongs, err := j.belongs(ctx, r, records)
+		if err == nil && !belongs {
+			err = j.refuse(r, "No store names it or has its value, so it is no value of this key.")
+		}
 		return err
 	}
 	published, err := j.notRead(ctx, r, records)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -120,6 +121,8 @@ func (s Situation) fits(k Kind) string {
 			return "this question is not about the grace period"
 		}
 		return only(Grace, Guard, AwaitingApproval)
+	case RaiseEmergency:
+		return "" // always: if this rotation cannot serve it, another follows
 	case RollBack:
 		switch {
 		case s.Phase.Closed():
@@ -158,7 +161,7 @@ func (s Situation) Check(k Kind, m Message) error {
 	if m.By == "" {
 		return &Refusal{`say who decides: {"by": "you@example.com", "why": "…"}`}
 	}
-	if slices.Contains([]Kind{Reject, RollBack, ExtendGrace, FinishGrace}, k) && m.Why == "" {
+	if slices.Contains([]Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency}, k) && m.Why == "" {
 		return &Refusal{fmt.Sprintf("%s needs a reason: {\"by\": %q, \"why\": \"…\"}", k, m.By)}
 	}
 	if k == ExtendGrace {
@@ -194,7 +197,7 @@ func LooksLikeKey(text string) bool { return keyLike.MatchString(text) }
 
 // keyLike names the first field that looks like a key.
 func (m Message) keyLike() string {
-	for _, f := range []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}} {
+	for _, f := range []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}, {"leaked", strings.Join(m.Leaked, " ")}} {
 		if keyLike.MatchString(f.text) {
 			return f.name
 		}

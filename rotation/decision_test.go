@@ -42,6 +42,8 @@ func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
 		ExtendGrace: {Grace, Guard, AwaitingApproval},
 		FinishGrace: {Grace},
 		RollBack:    open,
+		// Also in one that is ending: another rotation follows.
+		RaiseEmergency: Phases(),
 	}
 	for _, p := range Phases() {
 		s := inPhase(p)
@@ -75,7 +77,7 @@ func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
 
 func TestARotationInReverseIsJudgedByItsStep(t *testing.T) {
 	s := Situation{Phase: RollingBack, Step: Grace, Reverse: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(day)}
-	if got, want := s.Accepts(), []Kind{ExtendGrace, FinishGrace}; !slices.Equal(got, want) {
+	if got, want := s.Accepts(), []Kind{ExtendGrace, FinishGrace, RaiseEmergency}; !slices.Equal(got, want) {
 		t.Errorf("it offers %v, want %v", got, want)
 	}
 	if text := refusal(t, s.Check(RollBack, complete())); !strings.Contains(text, "rolling back already") {
@@ -101,9 +103,9 @@ func TestAfterAStepThatCannotBeUndoneThereIsNoRollBack(t *testing.T) {
 func TestADecisionSaysWhoAndSomeSayWhy(t *testing.T) {
 	at := map[Kind]Phase{
 		Approve: AwaitingApproval, Reject: AwaitingApproval, KeySupplied: AwaitingKey, KeyRevoked: AwaitingRevocation,
-		ExtendGrace: Grace, FinishGrace: Grace, RollBack: Grace,
+		ExtendGrace: Grace, FinishGrace: Grace, RollBack: Grace, RaiseEmergency: Grace,
 	}
-	needsWhy := []Kind{Reject, RollBack, ExtendGrace, FinishGrace}
+	needsWhy := []Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency}
 	for _, k := range Kinds() {
 		nobody := complete()
 		nobody.By = ""

@@ -52,8 +52,13 @@ func (r *rotator) published(lag time.Duration) {
 	r.PublishedAt = r.now().Add(lag)
 	r.GraceUntil = r.PublishedAt.Add(time.Duration(r.in.Key.Policy.Grace))
 	switch {
-	case len(r.outgoing()) == 0, r.emergency():
+	case len(r.outgoing()) == 0:
 		r.GraceUntil = r.now()
+	case r.emergency():
+		r.GraceUntil = r.now()
+		if d := r.allowance(); d > 0 {
+			r.GraceUntil = r.PublishedAt.Add(d)
+		}
 	case r.Prepared.OldRefused && !r.Reverse && len(r.Old) == 1:
 		// Nobody can be using a key that is dead already.
 		r.GraceUntil = r.now()
@@ -137,6 +142,9 @@ func (r *rotator) guard() rotation.Phase {
 	if r.now().Before(r.GraceUntil) {
 		return rotation.Grace // extended meanwhile
 	}
+	if r.emergency() {
+		return rotation.Revoke
+	}
 	if !ok {
 		if f != nil {
 			return r.unknownUse(f.text)
@@ -197,8 +205,14 @@ func (r *rotator) approval(about subject, question string) rotation.Phase {
 
 // revoke takes the outgoing keys away: first so that it can be undone, then for good.
 func (r *rotator) revoke() rotation.Phase {
+	if r.ContainThen != "" {
+		return r.contain()
+	}
 	if len(r.outgoing()) == 0 {
 		return rotation.Retire
+	}
+	if r.Contained && r.Prepared.RevokeByHand {
+		return rotation.Confirm
 	}
 	if r.Prepared.RevokeByHand || slices.ContainsFunc(r.outgoing(), func(o activities.Ref) bool { return o.KeyID == "" }) {
 		return rotation.AwaitingRevocation
@@ -214,7 +228,7 @@ func (r *rotator) revoke() rotation.Phase {
 			r.SoakUntil = r.now().Add(soak)
 			r.show()
 		}
-		r.until("the old key is disabled; it can still be enabled again", r.SoakUntil, func() bool { return false })
+		r.until("the old key is disabled; it can still be enabled again", r.SoakUntil, r.emergency)
 		if r.wantsBack() {
 			return rotation.Revoke
 		}
@@ -248,6 +262,9 @@ func (r *rotator) awaitingRevocation() rotation.Phase {
 		return rotation.AwaitingRevocation
 	}
 	r.Claim = nil
+	if r.ContainThen != "" {
+		return r.contained()
+	}
 	return rotation.Confirm
 }
 

@@ -14,11 +14,17 @@ func (r *rotator) prepare() rotation.Phase {
 	if next, givesWay := r.apart(); givesWay {
 		return next
 	}
+	leaks := len(r.Leaks)
 	out, f, ok := do[activities.Prepared](r, asking(), "look at provider and stores", acts.Prepare, activities.PrepareInput{
-		Target: r.target(), Reason: r.in.Reason, StartedAt: r.StartedAt, Granted: r.Granted,
+		Target: r.target(), Reason: r.in.Reason, StartedAt: r.StartedAt, Granted: r.Granted, Leaked: r.named(),
 	})
-	if !ok {
+	switch {
+	case r.stops():
+		return rotation.Prepare
+	case !ok:
 		return r.nothingDone(f)
+	case len(r.Leaks) != leaks:
+		return rotation.Prepare // an emergency came meanwhile: look again with its eyes
 	}
 	r.Prepared, r.Old, r.New = out, out.Old, out.New
 	if out.Question != "" {
@@ -27,17 +33,29 @@ func (r *rotator) prepare() rotation.Phase {
 	switch out.Verdict.Work {
 	case rotation.Nothing:
 		r.NotDue, r.Outcome = true, "Not due: "+out.Verdict.Message
+		if r.emergency() {
+			r.Outcome = out.Verdict.Message
+		}
 		return rotation.Completed
 	case rotation.Finish:
 		// An earlier rotation published the new value. When is not known for sure, so grace begins again.
 		r.Promoting, r.Irreversible = true, true
+		if r.emergency() {
+			// What leaked may be written down nowhere yet; promote does that.
+			return rotation.Promote
+		}
 		r.published(0)
 		return rotation.Grace
 	}
+	next := rotation.Create
 	if out.SupplyByHand {
-		return rotation.AwaitingKey
+		next = rotation.AwaitingKey
 	}
-	return rotation.Create
+	if r.containsFirst() {
+		r.ContainThen = next
+		return rotation.Revoke
+	}
+	return next
 }
 
 // nothingDone ends a rotation that has changed nothing yet.
@@ -45,6 +63,8 @@ func (r *rotator) nothingDone(f *failure) rotation.Phase {
 	if f != nil {
 		r.Outcome = f.text
 		r.Left = append(r.Left, "Nothing was changed. "+f.text)
+	} else if r.Wish == nil {
+		return rotation.Prepare // an emergency came, and nothing rolls back any more
 	} else {
 		r.Outcome = r.Wish.Why
 	}
@@ -66,8 +86,7 @@ func (r *rotator) create() rotation.Phase {
 		// Nothing was minted, so nothing has to be waited out; but a long outage must not fill the history.
 		wait = max(pollInterval(r.Polls), stallInterval(r.Polls-6), time.Duration(f.RetryAfter))
 	case f != nil:
-		r.wish("No new key could be made: " + f.text)
-		return rotation.Create
+		return r.giveUp("No new key could be made: " + f.text)
 	case out.Question != "":
 		return r.ask(unprovenKeys, out.Question, rotation.Create)
 	case out.New != nil:
@@ -131,7 +150,7 @@ func (r *rotator) store() rotation.Phase {
 			return r.cannotReverse(f.text)
 		}
 		if f != nil {
-			r.wish("The new value cannot be stored everywhere: " + f.text)
+			return r.giveUp("The new value cannot be stored everywhere: " + f.text)
 		}
 		return rotation.Store
 	}
@@ -164,8 +183,7 @@ func (r *rotator) verify() rotation.Phase {
 	case r.Reverse:
 		return r.cannotReverse(why)
 	default:
-		r.wish("The new key did not pass: " + why)
-		return rotation.Verify
+		return r.giveUp("The new key did not pass: " + why)
 	}
 }
 

@@ -22,6 +22,12 @@ func (r *rig) goOn() {
 	if err := r.env.GetWorkflowError(); !errors.As(err, &again) {
 		r.Fatalf("the run ended with %v, want continue-as-new", err)
 	}
+	r.takeUp(again)
+}
+
+// takeUp makes the environment of the run that continues this one.
+func (r *rig) takeUp(again *workflow.ContinueAsNewError) {
+	r.Helper()
 	var in workflows.Input
 	if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &in); err != nil {
 		r.Fatal(err)

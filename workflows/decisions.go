@@ -13,13 +13,14 @@ import (
 
 // descriptions tell in the Temporal UI what a message does and what to send.
 var descriptions = map[rotation.Kind]string{
-	rotation.Approve:     `Lets a rotation in awaiting-approval go on. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.Reject:      `Rolls back a rotation in awaiting-approval. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.KeySupplied: `Says that the new key stands in the first store. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
-	rotation.KeyRevoked:  `Says that the old key is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
-	rotation.ExtendGrace: `Keeps old and new key longer. Input: {"by": "you@example.com", "why": "…", "for": "12h"}`,
-	rotation.FinishGrace: `Ends the grace period now. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.RollBack:    `Returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.Approve:        `Lets a rotation in awaiting-approval go on. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.Reject:         `Rolls back a rotation in awaiting-approval. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.KeySupplied:    `Says that the new key stands in the first store. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
+	rotation.KeyRevoked:     `Says that the old key is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
+	rotation.ExtendGrace:    `Keeps old and new key longer. Input: {"by": "you@example.com", "why": "…", "for": "12h"}`,
+	rotation.FinishGrace:    `Ends the grace period now. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.RollBack:       `Returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.RaiseEmergency: `Says that values have leaked: everything made before now, or what "leaked" names by fingerprint or version. No grace, no guard, no way back. Input: {"by": "you@example.com", "why": "…", "leaked": ["…"]}`,
 }
 
 // listen registers every handler before the first wait. Updates and signals reach the same take; a cancel is a
@@ -140,6 +141,8 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 		if r.Step != rotation.Grace {
 			r.After, r.Question = rotation.Grace, ""
 		}
+	case rotation.RaiseEmergency:
+		r.raise(d)
 	case rotation.FinishGrace:
 		// Not before the last reader can see the new value.
 		r.GraceUntil = r.now()

@@ -88,11 +88,17 @@ func (r *rotator) happening() string {
 	case rotation.AwaitingApproval:
 		return "A person decides: " + escape(r.Question)
 	case rotation.Revoke:
+		if r.ContainThen != "" {
+			return "Taking away what leaked, before there is a new key. Applications fail until there is."
+		}
 		if !r.SoakUntil.IsZero() {
 			return fmt.Sprintf("The old key is disabled and will be deleted at %s. Until then it can be enabled again.", stamp(r.SoakUntil))
 		}
 		return "Revoking the key that is no longer needed."
 	case rotation.AwaitingRevocation:
+		if r.ContainThen != "" {
+			return fmt.Sprintf("The key %s has leaked and is to go first. %s has no API to revoke: a person does. Applications fail from then on until there is a new key.", r.names(), provider)
+		}
 		return fmt.Sprintf("Applications read the %s key. %s has no API to revoke: a person revokes %s.", r.direction(), provider, r.names())
 	case rotation.Confirm:
 		return "Proving that the revoked key is refused."
@@ -147,10 +153,18 @@ func (r *rotator) todo() []string {
 		}
 		return steps
 	case rotation.AwaitingRevocation:
+		revoked := "Send the update `key-revoked`: " + code(`{"by": "you@example.com"}`) + ". rekey checks that the key is refused."
+		if r.ContainThen != "" {
+			return []string{
+				fmt.Sprintf("Revoke the key of `%s` (%s): [%s console](%s).", escape(r.in.Key.Account), r.names(), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
+				revoked,
+				"Then make the new key at once: the next step asks for it.",
+			}
+		}
 		return []string{
 			fmt.Sprintf("Applications read the %s key (fingerprint `%s`): leave that one.", r.direction(), r.incoming().Fingerprint),
 			fmt.Sprintf("Revoke the %s key of `%s` (%s): [%s console](%s).", r.otherDirection(), escape(r.in.Key.Account), r.names(), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
-			"Send the update `key-revoked`: " + code(`{"by": "you@example.com"}`) + ". rekey checks that the key is refused.",
+			revoked,
 		}
 	}
 	return nil

@@ -20,8 +20,12 @@ type Input struct {
 	// By and Why are for people who read the history; By is a claim.
 	By  string `json:"by,omitempty"`
 	Why string `json:"why,omitempty"`
-	// Emergency says what has leaked, for reason emergency; nil means every value made before the start.
-	Emergency *rotation.Message `json:"emergency,omitempty"`
+	// Emergencies say what has leaked, for reason emergency; none means every value made before the start.
+	Emergencies []rotation.Decision `json:"emergencies,omitempty"`
+	// Round counts the rotations before this one that an emergency cut short in the same workflow, Left is what those
+	// left for a person.
+	Round int      `json:"round,omitempty"`
+	Left  []string `json:"left,omitempty"`
 	// Resume is set by the rotation itself when its history grew too long.
 	Resume *State `json:"resume,omitempty"`
 }
@@ -59,6 +63,13 @@ type State struct {
 	// PatienceUntil ends the patience of a step with something that takes a moment; Polls counts the questions.
 	PatienceUntil time.Time `json:"patienceUntil,omitzero"`
 	Polls         int       `json:"polls,omitempty"`
+
+	// Leaks are the emergencies that this rotation serves, Follow those that it stops for so that another one can.
+	Leaks  []rotation.Decision `json:"leaks,omitempty"`
+	Follow []rotation.Decision `json:"follow,omitempty"`
+	// Contained: what leaked was taken away before there was a new key. ContainThen is what comes after that.
+	Contained   bool           `json:"contained,omitempty"`
+	ContainThen rotation.Phase `json:"containThen,omitempty"`
 
 	// Question is what a person must approve, After the step that follows, Deadline when the wait ends.
 	Question  string         `json:"question,omitempty"`
@@ -119,11 +130,16 @@ type rotator struct {
 func newRotator(root workflow.Context, in Input) *rotator {
 	ctx, _ := workflow.NewDisconnectedContext(root)
 	r := &rotator{in: in, root: root, ctx: ctx, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
+	if in.Round > 0 {
+		// Another rotation of the same workflow: it must not take the former one's keys for its own.
+		r.id = rotation.ID(fmt.Sprintf("%s/%d", workflow.GetInfo(root).FirstRunID, in.Round))
+	}
 	if in.Resume != nil {
 		r.State = *in.Resume
 	} else {
 		now := workflow.Now(ctx)
 		r.State = State{Step: rotation.Prepare, StartedAt: now, Trail: []rotation.Entry{{Phase: rotation.Prepare, At: now}}}
+		r.begin()
 	}
 	r.steps = map[rotation.Phase]func() rotation.Phase{
 		rotation.Prepare: r.prepare, rotation.Create: r.create, rotation.AwaitingKey: r.awaitingKey, rotation.Store: r.store,
@@ -137,7 +153,7 @@ func newRotator(root workflow.Context, in Input) *rotator {
 
 func (r *rotator) run() (rotation.Result, error) {
 	r.show()
-	for !r.Step.Closed() {
+	for !r.Step.Closed() && !r.stops() {
 		if r.shouldContinueAsNew() {
 			return r.continueAsNew()
 		}
@@ -147,6 +163,9 @@ func (r *rotator) run() (rotation.Result, error) {
 			next = r.turnBack(next)
 		}
 		r.enter(next)
+	}
+	if r.stops() {
+		return r.follow()
 	}
 	return r.finish()
 }
@@ -278,8 +297,10 @@ func (r *rotator) wish(why string) {
 	}
 }
 
-// wantsBack tells whether a wish to roll back should end a wait.
-func (r *rotator) wantsBack() bool { return r.Wish != nil && !r.Reverse && !r.Irreversible }
+// wantsBack tells whether a wish to roll back, or an emergency that another rotation serves, should end a wait.
+func (r *rotator) wantsBack() bool {
+	return r.Wish != nil && !r.Reverse && !r.Irreversible || r.stops()
+}
 
 // sleep waits for d. It tells whether a wish to roll back ended it early.
 func (r *rotator) sleep(summary string, d time.Duration) bool {
@@ -312,6 +333,7 @@ func (r *rotator) shouldContinueAsNew() bool {
 
 func (r *rotator) continueAsNew() (rotation.Result, error) {
 	in := r.in
+	in.Emergencies, in.Left = nil, nil
 	state := r.State
 	in.Resume = &state
 	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)
@@ -319,6 +341,7 @@ func (r *rotator) continueAsNew() (rotation.Result, error) {
 
 // finish makes the result and puts it where it can be read without a worker.
 func (r *rotator) finish() (rotation.Result, error) {
+	r.stillLive()
 	res := rotation.Result{
 		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.Step, Outcome: r.Outcome, NotDue: r.NotDue,
 		Revoked: r.Revoked, Left: r.Left, Decisions: r.Decisions, StartedAt: r.StartedAt, EndedAt: r.now(),
@@ -335,6 +358,9 @@ func (r *rotator) finish() (rotation.Result, error) {
 	// Messages that came too late for anything are answered by the rotation's end.
 	r.drain()
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
+	if r.stops() {
+		return r.follow()
+	}
 	return res, nil
 }
 

@@ -23,6 +23,7 @@ const (
 	noWayBack    subject = "no-way-back"
 	notRevoked   subject = "not-revoked"
 	notCleared   subject = "not-cleared"
+	cannotGoOn   subject = "cannot-go-on"
 )
 
 // ask waits for a person to approve before the rotation goes on with next.

@@ -31,7 +31,7 @@ func (l Live) Start(ctx context.Context, k rotation.Key, by, why string) (starte
 // Raise starts an emergency rotation of the key, or joins the one that is under way. Where no worker answers, the same
 // decision goes as a Signal, which Temporal keeps; whichever comes second is a repetition.
 func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) error {
-	in := workflows.Input{Key: k, Reason: rotation.Emergency, By: m.By, Why: m.Why, Emergency: &m}
+	in := workflows.Input{Key: k, Reason: rotation.Emergency, By: m.By, Why: m.Why, Emergencies: []rotation.Decision{{Message: m}}}
 	o := Options(in)
 	o.WorkflowIDConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
 	o.WorkflowExecutionErrorWhenAlreadyStarted = false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/rotation"
@@ -19,13 +20,21 @@ type AdoptInput struct {
 	Version string `json:"version,omitempty"`
 	// Old are the keys that the new one replaces.
 	Old []Ref `json:"old,omitempty"`
+	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
+	StartedAt time.Time `json:"startedAt"`
+	// Granted are the questions that a person has approved, word by word.
+	Granted []string `json:"granted,omitempty"`
 }
 
 // Adopted is the supplied key as pending version, or why it cannot be used.
 type Adopted struct {
 	New *Ref `json:"new,omitempty"`
+	// Question, if set, must be approved by a person; ask again with it among Granted.
+	Question string `json:"question,omitempty"`
 	// Unusable tells the person what is wrong and what is wanted.
 	Unusable string `json:"unusable,omitempty"`
+	// Stays is the number of a version that holds a key that cannot be used.
+	Stays string `json:"stays,omitempty"`
 }
 
 // Adopt checks a version that a person supplied and makes it this rotation's pending version. A value that cannot
@@ -38,6 +47,9 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	snap, err := j.load(ctx, 0)
 	if err != nil {
 		return Adopted{}, err
+	}
+	if q := j.foreign([]store.Snapshot{snap}, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
+		return Adopted{Question: q}, nil
 	}
 	number, unusable, err := j.supplied(ctx, snap, in.Version)
 	if err != nil || unusable != "" {
@@ -55,7 +67,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	}
 	parsed, unusable, err := j.judge(ctx, raw, in.Old)
 	if err != nil || unusable != "" {
-		return Adopted{Unusable: unusable}, err
+		return Adopted{Unusable: unusable, Stays: number}, err
 	}
 	v := store.Version{Number: number, KeyID: parsed.KeyID, Rotation: j.Rotation, Fingerprint: parsed.Value.Fingerprint(), StagedAt: j.now()}
 	if snap.Pending != nil && snap.Pending.Rotation == j.Rotation && snap.Pending.Fingerprint == v.Fingerprint {

@@ -71,6 +71,9 @@ func (r *rotator) nothingDone(f *failure) rotation.Phase {
 	return rotation.RolledBack
 }
 
+// pollsUntilDeadline is how many attempts to mint may fail before it counts as waiting for a person.
+const pollsUntilDeadline = 8
+
 // create mints and stages. Each attempt is its own activity, because only the answer tells how long to wait.
 func (r *rotator) create() rotation.Phase {
 	var out activities.Created
@@ -98,7 +101,10 @@ func (r *rotator) create() rotation.Phase {
 	if f != nil {
 		r.stalled(f.text)
 	}
-	r.Polls++
+	if r.Polls++; r.Polls > pollsUntilDeadline {
+		r.setDeadline()
+		r.show()
+	}
 	r.sleep("wait before the next attempt to mint", wait)
 	return rotation.Create
 }
@@ -113,6 +119,11 @@ func (r *rotator) afterStaging() rotation.Phase {
 
 // awaitingKey waits for a person to supply the new key, and checks what was supplied.
 func (r *rotator) awaitingKey() rotation.Phase {
+	if r.Approved == foreignClaim && r.Supplied != "" {
+		// The key that was supplied before the question is still there.
+		r.Claim = &rotation.Decision{Kind: rotation.KeySupplied, Message: rotation.Message{By: "rekey", Version: r.Supplied}, At: r.now()}
+		r.Supplied = ""
+	}
 	r.waitForPerson(func() bool { return r.Claim != nil })
 	switch {
 	case r.Wish != nil:
@@ -126,7 +137,7 @@ func (r *rotator) awaitingKey() rotation.Phase {
 	claim := *r.Claim
 	r.Claim = nil
 	out, f, ok := do[activities.Adopted](r, changing(), "check the supplied key", acts.Adopt, activities.AdoptInput{
-		Target: r.target(), Version: claim.Version, Old: r.Old,
+		Target: r.target(), Version: claim.Version, Old: r.Old, StartedAt: r.StartedAt, Granted: r.Granted,
 	})
 	if !ok {
 		if f != nil {
@@ -134,7 +145,14 @@ func (r *rotator) awaitingKey() rotation.Phase {
 		}
 		return rotation.AwaitingKey
 	}
+	if out.Question != "" {
+		r.Supplied = claim.Version
+		return r.ask(foreignClaim, out.Question, rotation.AwaitingKey)
+	}
 	if out.Unusable != "" {
+		if out.Stays != "" {
+			r.Left = append(r.Left, fmt.Sprintf("Version %s was supplied and not used: %s Destroy it, and delete its key, if it is live: %s", out.Stays, out.Unusable, r.Prepared.ProviderConsole))
+		}
 		r.Note = "The supplied key cannot be used: " + out.Unusable
 		return rotation.AwaitingKey
 	}

@@ -31,6 +31,9 @@ func (r *rotator) details() string {
 	}
 	if r.Stall != "" {
 		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", escape(r.Stall))
+		if !r.Deadline.IsZero() && !r.Step.Waiting() {
+			fmt.Fprintf(&b, "\n%s\n", r.otherwise())
+		}
 	}
 	if steps := r.todo(); len(steps) > 0 {
 		b.WriteString("\n**What you do now**\n\n")

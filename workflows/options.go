@@ -130,6 +130,9 @@ func failed(err error) *failure {
 // waitable tells whether the same request can succeed later, perhaps after a person has granted something.
 func (f *failure) waitable() bool { return f.class.Retryable() || f.class == fault.AccessDenied }
 
+// stallsUntilDeadline is how often the retries of a step must be used up before it counts as waiting for a person.
+const stallsUntilDeadline = 3
+
 // do runs an activity until it gives an answer. Where its retries do not help, the rotation says so in its details
 // and tries again and again at growing intervals; a wish to roll back ends that (ok is false, f is nil). A failure
 // that waiting does not cure comes back as f.
@@ -138,12 +141,19 @@ func do[T any](r *rotator, retry *temporal.RetryPolicy, summary string, activity
 		f := r.once(retry, summary, activity, in, &out)
 		if f == nil {
 			r.stalled("")
+			if n >= stallsUntilDeadline {
+				r.noDeadline()
+			}
 			return out, nil, true
 		}
 		if !f.waitable() {
 			return out, f, false
 		}
-		r.stalled(f.text)
+		if r.stalled(f.text); n+1 >= stallsUntilDeadline {
+			// A person has to grant or mend something.
+			r.setDeadline()
+			r.show()
+		}
 		if r.sleep("try again: "+summary, stallInterval(n)) {
 			return out, nil, false
 		}

@@ -1,12 +1,15 @@
 package workflows_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/secret"
 )
 
 func TestADisableWhoseReplyIsLostIsUndoneByARollBack(t *testing.T) {
@@ -66,6 +69,12 @@ func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
 	r.whenStarted("Create", func() {
 		r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "UpdateSecret", Kind: simcloud.Refuse, Code: 403})
 	})
+	r.after(10*day, func() {
+		if s := r.status(); !s.Overdue || !strings.Contains(s.Details, "Overdue") {
+			t.Errorf("ten days without getting on, and nobody is told that it is overdue:\n%s", s.Details)
+		}
+		r.signal(rotation.RollBack, rotation.Message{})
+	})
 	r.after(day, func() {
 		if n := strings.Count(strings.Join(r.started, " "), "Create"); n > 150 {
 			t.Errorf("%d attempts in a day", n)
@@ -73,10 +82,80 @@ func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
 		if s := r.status(); !strings.Contains(s.Details, "tries again by itself") || strings.Contains(s.Details, "do nothing") {
 			t.Errorf("the details mislead:\n%s", s.Details)
 		}
-		r.signal(rotation.RollBack, rotation.Message{})
 	})
 	res := r.run()
 	if res.Phase != rotation.RolledBack || len(r.Cloud.LiveKeys()) != 1 {
 		t.Errorf("%s with keys %v", res.Phase, r.Cloud.LiveKeys())
+	}
+}
+
+func TestARollBackGivesTheOldValueToAStoreThatNeverHadIt(t *testing.T) {
+	r := newRig(t, setup{stores: []string{scene.Alias}})
+	// The second store was added to the key just before this rotation: it is empty.
+	for _, id := range []string{"new-place", "new-place-rekey-pending"} {
+		if err := r.SM.CreateSecret(id, secret.Value{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.key.Stores = append(r.key.Stores, rotation.Location{Store: scene.Latest, Path: "new-place"})
+	r.in.Key, r.acts.Allow = r.key, func(rotation.Key) error { return nil }
+	r.after(day, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	res := r.run()
+	if res.Phase != rotation.RolledBack || !r.live(r.oldID) || len(r.Cloud.LiveKeys()) != 1 {
+		t.Errorf("%s: %s; live: %v", res.Phase, res.Outcome, r.Cloud.LiveKeys())
+	}
+	for i, l := range r.key.Stores {
+		v, err := r.acts.Stores[l.Store].Published(context.Background(), l.Path)
+		if err != nil || !v.Equal(r.First("ci")) {
+			t.Errorf("store %d gives applications %v, %v; want the old value", i, v, err)
+		}
+	}
+}
+
+func TestASuppliedKeyIsNotTakenOverTheClaimOfAnotherInstallation(t *testing.T) {
+	r := newRig(t, manualKey())
+	r.after(time.Hour, func() {
+		s := r.acts.Stores[scene.Alias]
+		snap, err := s.Load(context.Background(), "gpt")
+		if err == nil {
+			snap.Install = "other1"
+			_, err = s.Save(context.Background(), "gpt", snap)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		r.supply()
+	})
+	r.after(2*time.Hour, func() {
+		if s := r.status(); s.Phase != rotation.AwaitingApproval || !strings.Contains(s.Details, "other1") {
+			t.Errorf("phase %s\n%s", s.Phase, s.Details)
+		}
+		r.signal(rotation.Approve, rotation.Message{})
+	})
+	r.after(5*day, func() {
+		_ = r.OpenAI.DeleteKey(r.oldID)
+		r.signal(rotation.KeyRevoked, rotation.Message{})
+	})
+	r.replaced(r.run())
+}
+
+func TestAKeyThatWasSuppliedInVainIsLeftToAPerson(t *testing.T) {
+	r := newRig(t, manualKey())
+	r.after(time.Hour, func() {
+		_, v := r.OpenAI.CreateKey("proj_other", "x")
+		n, err := r.SM.AddVersion("gpt", v)
+		if err != nil {
+			t.Error(err)
+		}
+		r.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: itoa(n)})
+	})
+	r.after(2*time.Hour, func() { r.supply() })
+	r.after(5*day, func() {
+		_ = r.OpenAI.DeleteKey(r.oldID)
+		r.signal(rotation.KeyRevoked, rotation.Message{})
+	})
+	res := r.run()
+	if len(res.Left) != 1 || !strings.Contains(res.Left[0], "Version 2 was supplied and not used") {
+		t.Errorf("left: %v", res.Left)
 	}
 }

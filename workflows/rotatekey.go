@@ -80,6 +80,8 @@ type State struct {
 	// Approved is what the last approval was about, Granted the questions of activities that were approved.
 	Approved subject  `json:"approved,omitempty"`
 	Granted  []string `json:"granted,omitempty"`
+	// Supplied is the version that was supplied before a question about the store came up.
+	Supplied string `json:"supplied,omitempty"`
 	// Claim is a person's word that still has to be checked: a supplied version, a revocation.
 	Claim *rotation.Decision `json:"claim,omitempty"`
 
@@ -188,7 +190,7 @@ func (r *rotator) enter(next rotation.Phase) {
 	before := r.phase()
 	r.Step, r.PatienceUntil, r.Polls, r.Stall = next, time.Time{}, 0, ""
 	if !next.Waiting() {
-		r.Deadline, r.Reminders = time.Time{}, 0
+		r.noDeadline()
 	}
 	// A claim is about the wait that it ended.
 	r.Claim = nil

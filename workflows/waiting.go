@@ -57,11 +57,7 @@ func (r *rotator) rollsBackAtDeadline() bool {
 // waitForPerson waits until the condition holds, the deadline passes, or it is time for a reminder. The deadline is
 // set once, and shown.
 func (r *rotator) waitForPerson(condition func() bool) {
-	if r.Deadline.IsZero() {
-		r.Deadline = r.now().Add(time.Duration(r.in.Key.Policy.Patience))
-		r.upsert(DeadlineAttribute.ValueSet(r.Deadline))
-		r.show()
-	}
+	r.setDeadline()
 	moment := r.now().Add(reminderInterval)
 	if r.now().Before(r.Deadline) && r.Deadline.Before(moment) {
 		moment = r.Deadline
@@ -70,6 +66,23 @@ func (r *rotator) waitForPerson(condition func() bool) {
 	if !condition() && !r.now().Before(moment) {
 		r.Reminders++
 		r.show()
+	}
+}
+
+// setDeadline begins the patience with whoever has to act, if it has not begun.
+func (r *rotator) setDeadline() {
+	if r.Deadline.IsZero() {
+		r.Deadline = r.now().Add(time.Duration(r.in.Key.Policy.Patience))
+		r.upsert(DeadlineAttribute.ValueSet(r.Deadline))
+		r.show()
+	}
+}
+
+// noDeadline takes the deadline away, also from the list: what is over is not overdue.
+func (r *rotator) noDeadline() {
+	if !r.Deadline.IsZero() {
+		r.Deadline, r.Reminders = time.Time{}, 0
+		r.upsert(DeadlineAttribute.ValueUnset())
 	}
 }
 

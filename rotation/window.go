@@ -148,6 +148,9 @@ func clockOf(t time.Time) time.Duration {
 
 func (w Window) String() string {
 	text := "any day"
+	if len(w.Days) == 0 && w.From == w.To {
+		text = "any time"
+	}
 	if len(w.Days) > 0 {
 		var names []string
 		for _, d := range w.Days {

@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // windows name time zones that this machine may not have
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
@@ -35,7 +36,8 @@ const exitCodes = `Exit codes:
   0  done
   1  it failed: something could not be reached, or an invariant did not hold
   2  bad input; nothing was changed
-  3  the rotation did not take it (wrong phase, already running); nothing was changed
+  3  nothing was changed: the rotation did not take it (wrong phase, already running), nobody said yes, or
+     plan --check found something to change
   4  the rotation ended by rolling back`
 
 // exit is an error that chooses the exit code.
@@ -117,7 +119,7 @@ Without anything configured, try:  go run ./starter demo
 	flags.StringVar(&a.address, "address", "", "`host:port` of Temporal (default from TEMPORAL_ADDRESS or the Temporal config file)")
 	flags.StringVar(&a.namespace, "namespace", "", "Temporal `namespace` (default from TEMPORAL_NAMESPACE or the Temporal config file)")
 	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text")
-	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor())
+	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune())
 	root.AddCommand(a.decisions()...)
 	return root
 }

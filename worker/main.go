@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // windows name time zones that this machine may not have
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"strings"
 	"time"
 
 	"github.com/rekeyhq/rekey/activities"
@@ -22,7 +21,9 @@ type Outlook struct {
 	RevokesAt time.Time `json:"revokesAt,omitzero"`
 	// UnderWay: a rotation of the key runs now.
 	UnderWay bool `json:"underWay,omitempty"`
-	// Notes are for the reader: what a person has to do, what is in the way.
+	// ByHand is what a person will have to do.
+	ByHand []string `json:"byHand,omitempty"`
+	// Notes are what is in the way, or out of the ordinary.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -36,9 +37,6 @@ func (p Plan) Look(s Step, d *activities.Dueness, underWay bool) Outlook {
 	if underWay {
 		o.note("a rotation is under way; see `starter status " + k.Name + "`")
 	}
-	if len(k.ApartFrom) > 0 {
-		o.note("not while one of these rotates: " + strings.Join(k.ApartFrom, ", "))
-	}
 	if d == nil {
 		return o
 	}
@@ -49,19 +47,20 @@ func (p Plan) Look(s Step, d *activities.Dueness, underWay bool) Outlook {
 	if o.RotatesAt = p.rotatesAt(s, d.Verdict); !o.RotatesAt.IsZero() && len(o.Revokes) > 0 && !d.SupplyByHand && !d.RevokeByHand {
 		o.RevokesAt = o.RotatesAt.Add(time.Duration(k.Policy.Grace))
 	}
-	for _, n := range []struct {
-		is   bool
-		text string
-	}{
-		{s.Paused, "paused: no schedule rotates it"},
-		{d.Full != "", "a new key could not be made: " + d.Full},
-		{d.SupplyByHand, "a person makes the new key at the provider"},
-		{d.RevokeByHand, "a person revokes the old key at the provider"},
-		{k.Policy.Approve || k.Policy.UnknownUse != rotation.UnknownTimer, "a person approves before the old key is revoked"},
-	} {
-		if n.is {
-			o.note(n.text)
-		}
+	if d.SupplyByHand {
+		o.ByHand = append(o.ByHand, "make the new key at the provider")
+	}
+	if k.Policy.Approve || k.Policy.UnknownUse != rotation.UnknownTimer {
+		o.ByHand = append(o.ByHand, "approve the end of the old key")
+	}
+	if d.RevokeByHand {
+		o.ByHand = append(o.ByHand, "revoke the old key at the provider")
+	}
+	if d.Full != "" {
+		o.note("a new key could not be made: " + d.Full)
+	}
+	if d.Verdict.Rule == "age-unknown" {
+		o.note("no schedule will rotate it before its age is known")
 	}
 	return o
 }

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rekeyhq/rekey/internal/fleet"
+)
+
+func (a *app) apply() *cobra.Command {
+	var offline, yes bool
+	cmd := &cobra.Command{
+		Use:   "apply [KEY…]",
+		Short: "Bring the schedules into line with rekey.yaml",
+		Long: `Shows the plan, asks, and then creates, changes, pauses and unpauses schedules until they are as rekey.yaml wants them.
+No key is touched by it; the schedules ask every day whether one is due. Taken a second time it changes nothing, and
+two at once do no harm. It deletes nothing; prune does.`,
+		Example: `  starter apply
+  starter apply --yes                    for a pipeline`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if a.json && !yes {
+				return badInput("--json cannot ask; add --yes")
+			}
+			c, p, err := a.makePlan(cmd.Context(), args, !offline)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if !a.json {
+				fmt.Fprintln(a.out, p.text(len(args) > 0))
+			}
+			text := ""
+			if n := p.plan.Applies(); n > 0 {
+				text = fmt.Sprintf("Applied: %d created, %d changed.", p.plan.Count(fleet.Create), n-p.plan.Count(fleet.Create))
+				if !yes && !a.confirm(fmt.Sprintf("\nChange %d schedule(s)? Only yes counts: ", n)) {
+					return refused("nothing was changed")
+				}
+				p.fleet.Progress = a.bar("applying")
+				err = p.fleet.Apply(cmd.Context(), p.plan)
+			}
+			return a.applied(p, err, text)
+		},
+	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "look at schedules only, not at providers and stores")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func (a *app) prune() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Delete the schedules of keys that rekey.yaml does not have any more",
+		Long: `Shows the schedules of this install whose key rekey.yaml does not name, asks, and deletes them. Schedules of other
+installs are left alone. The keys themselves, and rotations under way, stay as they are.`,
+		Example: `  starter prune
+  starter prune --yes`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.json && !yes {
+				return badInput("--json cannot ask; add --yes")
+			}
+			c, p, err := a.makePlan(cmd.Context(), nil, false)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			n := p.plan.Count(fleet.Delete)
+			if !a.json {
+				for _, k := range p.Keys {
+					if k.Action == fleet.Delete {
+						fmt.Fprintf(a.out, "  - %s\n", k.Key)
+					}
+				}
+			}
+			if n > 0 {
+				if !yes && !a.confirm(fmt.Sprintf("\nDelete %d schedule(s)? Only yes counts: ", n)) {
+					return refused("nothing was changed")
+				}
+				p.fleet.Progress = a.bar("deleting")
+				err = p.fleet.Prune(cmd.Context(), p.plan)
+			}
+			return a.applied(p, err, fmt.Sprintf("Deleted: %d.", n))
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+// applied prints what came of it. Schedules that are not ours make it a failure: their keys are not rotated by us.
+func (a *app) applied(p planned, err error, text string) error {
+	p.Applied = err == nil
+	if blocked := p.plan.Count(fleet.Blocked); blocked > 0 {
+		err = errors.Join(err, fmt.Errorf("%d schedule(s) are not ours and were not touched", blocked))
+	}
+	if !a.json && (!p.Applied || text == "") {
+		return err
+	}
+	return errors.Join(a.print(p, text), err)
+}
+
+// confirm asks a person; only yes counts.
+func (a *app) confirm(question string) bool {
+	fmt.Fprint(a.out, question)
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	return strings.TrimSpace(answer) == "yes"
+}
+
+// bar is a progress bar for people who watch; nothing is shown elsewhere.
+func (a *app) bar(what string) func(done, of int) {
+	if !isTerminal(a.errOut) || a.json {
+		return nil
+	}
+	const width = 40
+	return func(done, of int) {
+		if done == of {
+			fmt.Fprint(a.errOut, "\r\033[K")
+			return
+		}
+		full := done * width / of
+		fmt.Fprintf(a.errOut, "\r\033[K%s [%s%s] %d/%d", what, strings.Repeat("#", full), strings.Repeat(" ", width-full), done, of)
+	}
+}

@@ -114,7 +114,7 @@ func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
 		r := newRig(t, google(scene.Alias))
 		r.key.Policy.Window.Zone = "Europe/Bonn"
 		_, err := r.due(activities.DueInput{})
-		r.fails(err, fault.Rejected, "time_zone")
+		_ = r.fails(err, fault.Rejected, "time_zone")
 	})
 }
 
@@ -168,6 +168,6 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 		r := newRig(t, google(scene.Alias))
 		r.key.ApartFrom, r.acts.Rotations = []string{"cd"}, running{since: map[string]time.Time{"ci": early, "cd": {}}}
 		_, err := r.acts.Apart(context.Background(), r.target(r1))
-		r.fails(err, fault.Unavailable, "temporal")
+		_ = r.fails(err, fault.Unavailable, "temporal")
 	})
 }

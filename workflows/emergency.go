@@ -86,6 +86,7 @@ func (r *rotator) stops() bool { return len(r.Follow) > 0 }
 func (r *rotator) follow() (rotation.Result, error) {
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
 	r.drain()
+	r.noDeadline()
 	in := Input{Key: r.in.Key, Reason: rotation.Emergency, By: r.Follow[0].By, Why: r.Follow[0].Why, Round: r.in.Round + 1, Left: r.Left}
 	if r.Step != rotation.Completed {
 		in.Emergencies = slices.Clone(r.Leaks)

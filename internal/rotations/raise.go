@@ -74,11 +74,8 @@ func (l Live) Standing(ctx context.Context, key string) (rotation.Standing, erro
 			}
 		}
 	}
-	if p := info.GetMemo().GetFields()[workflows.ResultMemo]; p != nil && !s.Running {
-		s.Result = &rotation.Result{}
-		if err := decode(p, s.Result); err != nil {
-			return s, fmt.Errorf("the result of the rotation of %s cannot be read: %w", key, err)
-		}
+	if !s.Running {
+		s.Result, err = result(info)
 	}
-	return s, nil
+	return s, err
 }

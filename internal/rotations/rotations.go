@@ -11,6 +11,7 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
@@ -58,6 +59,23 @@ func Status(ctx context.Context, c client.Client, key string) (rotation.Status, 
 	return s, v.Get(&s)
 }
 
+// result reads the result of a closed run from its memo; nil if it was ended from outside. A run that follows another in
+// the same workflow takes over its memo: that is no result of its own.
+func result(info *workflowpb.WorkflowExecutionInfo) (*rotation.Result, error) {
+	p := info.GetMemo().GetFields()[workflows.ResultMemo]
+	if p == nil {
+		return nil, nil //nolint:nilnil // it is the answer: there is none
+	}
+	var r rotation.Result
+	if err := converter.GetDefaultDataConverter().FromPayload(p, &r); err != nil {
+		return nil, fmt.Errorf("the result of %s cannot be read: %w", info.GetExecution().GetWorkflowId(), err)
+	}
+	if r.EndedAt.Before(info.GetStartTime().AsTime()) {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return &r, nil
+}
+
 // Closed reads from its memo, which needs no worker, how the latest rotation of a key ended. closed is false while it
 // runs.
 func Closed(ctx context.Context, c client.Client, key string) (res rotation.Result, closed bool, err error) {
@@ -69,8 +87,11 @@ func Closed(ctx context.Context, c client.Client, key string) (res rotation.Resu
 	if info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return res, false, nil
 	}
-	if p := info.GetMemo().GetFields()[workflows.ResultMemo]; p != nil {
-		return res, true, converter.GetDefaultDataConverter().FromPayload(p, &res)
+	if r, err := result(info); err != nil || r != nil {
+		if r != nil {
+			res = *r
+		}
+		return res, true, err
 	}
 	ended := strings.ToLower(info.GetStatus().String())
 	res.Key, res.Phase, res.EndedAt = key, rotation.Phase(ended), info.GetCloseTime().AsTime()

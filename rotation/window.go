@@ -208,7 +208,7 @@ func (b Beat) Weekdays() []time.Weekday {
 }
 
 // Next gives up to n beats after a moment, as Temporal's schedules count them: a time that the clocks leave out comes
-// on no such day, one that they show twice comes twice. There are fewer than n if a blackout never ends.
+// on no such day, one that they show twice comes once or twice. There are fewer than n if a blackout never ends.
 func (b Beat) Next(after time.Time, n int) []time.Time {
 	zone, err := b.Location()
 	if err != nil {
@@ -223,8 +223,9 @@ func (b Beat) Next(after time.Time, n int) []time.Time {
 		y, mo, d := start.Year(), start.Month(), start.Day()+ahead
 		guess := time.Date(y, mo, d, h, m, s, 0, zone)
 		date := time.Date(y, mo, d, 0, 0, 0, 0, time.UTC)
-		for _, t := range []time.Time{guess.Add(-time.Hour), guess, guess.Add(time.Hour)} {
-			// time.Date moves a time that does not exist, and takes one of the two that exist twice.
+		for _, t := range []time.Time{guess, guess.Add(time.Hour)} {
+			// time.Date moves a time that does not exist. Of two it takes the first one west of Greenwich, the second one
+			// east of it; and so does Temporal.
 			same := clockOf(t) == b.At && t.Day() == date.Day()
 			if same && t.After(after) && len(all) < n && slices.Contains(weekdays, t.Weekday()) && !b.blackedOut(t) {
 				all = append(all, t)

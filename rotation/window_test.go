@@ -146,8 +146,11 @@ func TestTheNextBeats(t *testing.T) {
 		"do not come at a time that the clocks leave out": {
 			at(berlin, 2, 30, false), "2026-03-28T00:00:00Z", []string{"2026-03-28T01:30:00Z", "2026-03-30T00:30:00Z"},
 		},
-		"come twice at a time that the clocks show twice": {
-			at(berlin, 2, 30, false), "2026-10-24T12:00:00Z", []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"},
+		"come once at a time that the clocks of Berlin show twice": {
+			at(berlin, 2, 30, false), "2026-10-24T12:00:00Z", []string{"2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"},
+		},
+		"come twice at a time that the clocks of New York show twice": {
+			at(window(t, nil, "01:00", "02:00", "America/New_York"), 1, 30, false), "2026-10-31T12:00:00Z", []string{"2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z", "2026-11-02T06:30:00Z"},
 		},
 		"come on the next day after midnight": {at(sunday, 3, 0, true), "2026-11-20T00:00:00Z", []string{"2026-11-23T02:00:00Z", "2026-11-30T02:00:00Z"}},
 		"come on the day itself before it":    {at(sunday, 23, 0, false), "2026-11-20T00:00:00Z", []string{"2026-11-22T22:00:00Z"}},

@@ -80,6 +80,7 @@ func (a *app) examineTemporal(ctx context.Context, cfg *config.Config) []finding
 	default:
 		all = append(all, finding{"search attributes", true, "registered"})
 	}
+	all = append(all, examineQueue(ctx, c, workflows.TaskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW))
 	for _, name := range slices.Sorted(maps.Keys(cfg.Providers)) {
 		all = append(all, examineQueue(ctx, c, workflows.ProviderTaskQueue(name), enumspb.TASK_QUEUE_TYPE_WORKFLOW))
 	}

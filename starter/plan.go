@@ -258,7 +258,9 @@ func (k plannedKey) write(b *strings.Builder, all bool) {
 		line("by hand", strings.Join(k.ByHand, ", "))
 		line("apart", prefixed("not while one of these rotates: ", strings.Join(k.key.ApartFrom, ", ")))
 	}
-	line("missed", prefixed("beats that came to nothing: ", k.Missed.String()))
+	if n := k.Missed.Beats(); n > 0 {
+		line("missed", fmt.Sprintf("%d beats since the schedule was made: %s", n, k.Missed))
+	}
 	for _, n := range notes {
 		line("note", n)
 	}

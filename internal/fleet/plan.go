@@ -57,6 +57,9 @@ type Missed struct {
 	Dropped    int64 `json:"dropped,omitempty"`
 }
 
+// Beats is how many came to nothing.
+func (m Missed) Beats() int64 { return m.TooLate + m.Overlapped + m.Dropped }
+
 func (m Missed) String() string {
 	var parts []string
 	for _, p := range []struct {

@@ -17,7 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Activities has one method per activity. All fields but Now, Rotations, Starter and Audit are needed.
+// Activities has one method per activity. All fields but Now, Rotations, Starter, Keys and Audit are needed.
 type Activities struct {
 	// Install is the id of this rekey installation.
 	Install string
@@ -33,6 +33,8 @@ type Activities struct {
 	Rotations Rotations
 	// Starter starts rotations; needed for emergencies and triggers.
 	Starter Starter
+	// Keys gives the keys of the worker's own rekey.yaml; needed for emergencies and triggers.
+	Keys func() []rotation.Key
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
 	Audit *slog.Logger
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/provider/googlesa"
 	"github.com/rekeyhq/rekey/provider/openai"
+	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/store/googlesm"
 	"github.com/rekeyhq/rekey/store/local"
@@ -24,6 +25,7 @@ import (
 func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Activities, error) {
 	a := &activities.Activities{
 		Install: c.Install, Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{}, Allow: c.Allow, Audit: audit,
+		Keys: func() []rotation.Key { return c.Keys },
 	}
 	for name, p := range c.Providers {
 		opened, err := p.open(ctx, name)

@@ -51,6 +51,9 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	if q := j.foreign([]store.Snapshot{snap}, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
 		return Adopted{Question: q}, nil
 	}
+	if c := snap.Current; c != nil && c.Rotation != "" && c.Rotation == j.Rotation {
+		return j.adoptedBefore(ctx, *c, in.Version)
+	}
 	number, unusable, err := j.supplied(ctx, snap, in.Version)
 	if err != nil || unusable != "" {
 		return Adopted{Unusable: unusable}, err
@@ -67,10 +70,19 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	}
 	parsed, unusable, err := j.judge(ctx, raw, in.Old)
 	if err != nil || unusable != "" {
-		return Adopted{Unusable: unusable, Stays: number}, err
+		out := Adopted{Unusable: unusable, Stays: number}
+		if replaces(in.Old, parsed) {
+			// Nobody must be told to delete it: applications may read it to the end.
+			out.Stays = ""
+		}
+		return out, err
 	}
 	v := store.Version{Number: number, KeyID: parsed.KeyID, Rotation: j.Rotation, Fingerprint: parsed.Value.Fingerprint(), StagedAt: j.now()}
 	if snap.Pending != nil && snap.Pending.Rotation == j.Rotation && snap.Pending.Fingerprint == v.Fingerprint {
+		if number != snap.Pending.Number {
+			// The same key once more, or what an earlier try of this activity made a clean copy of.
+			_ = j.stores[0].Destroy(ctx, j.path(0), number)
+		}
 		ref := j.refOf(*snap.Pending, 0)
 		return Adopted{New: &ref}, nil
 	}
@@ -93,6 +105,28 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	j.audit(ctx, "supplied key staged", "key_id", v.KeyID, "fingerprint", v.Fingerprint, "store", j.Key.Stores[0].String(), "version", v.Number)
 	ref := j.refOf(v, 0)
 	return Adopted{New: &ref}, nil
+}
+
+// adoptedBefore answers a workflow that was reset to before this step: applications read its own new key already, and
+// another one would leave that key to nobody.
+func (j *job) adoptedBefore(ctx context.Context, current store.Version, named string) (Adopted, error) {
+	ref := j.refOf(current, 0)
+	if named == "" || named == current.Number {
+		return Adopted{New: &ref}, nil
+	}
+	v, err := j.stores[0].Read(ctx, j.path(0), named)
+	if fault.Is(err, fault.NotFound) {
+		// The version that the promote made it current from.
+		return Adopted{New: &ref}, nil
+	} else if err != nil {
+		return Adopted{}, err
+	}
+	if parsed, err := j.provider.Parse(v); err == nil && parsed.Value.Fingerprint() == current.Fingerprint {
+		return Adopted{New: &ref}, nil
+	}
+	return Adopted{Stays: named, Unusable: fmt.Sprintf(
+		"Applications already read the key %s, which this rotation published, so it takes no other one. To go on with that key send the update `key-supplied` without a version; to replace it, let this rotation end and start another.",
+		current.Fingerprint)}, nil
 }
 
 // supplied finds the version that a person means.
@@ -125,7 +159,7 @@ func (j *job) judge(ctx context.Context, raw secret.Value, old []Ref) (provider.
 	if err != nil {
 		return parsed, fault.Of(err).Error(), nil
 	}
-	if slices.ContainsFunc(old, Ref{KeyID: parsed.KeyID, Fingerprint: parsed.Value.Fingerprint()}.is) {
+	if replaces(old, parsed) {
 		return parsed, "This is the old key. Create another one at " + j.provider.Console(j.Key.Account) + ".", nil
 	}
 	if parsed.Account != "" && parsed.Account != j.Key.Account {
@@ -140,6 +174,11 @@ func (j *job) judge(ctx context.Context, raw secret.Value, old []Ref) (provider.
 		return parsed, fmt.Sprintf("%s says that this key is not of %s (%s).", j.Key.Provider, j.Key.Account, proof.Account), nil
 	}
 	return parsed, "", nil
+}
+
+// replaces tells whether a supplied value is one of the keys that it should replace.
+func replaces(old []Ref, p provider.Parsed) bool {
+	return slices.ContainsFunc(old, Ref{KeyID: p.KeyID, Fingerprint: p.Value.Fingerprint()}.is)
 }
 
 // StageSupplied puts a key that a person typed into the first store of k as a version that no application reads,

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/workflows"
 )
 
 // automatic are the activities of a rotation that needs no person.
@@ -30,9 +27,7 @@ func TestAWorkerKilledAroundAnyActivityLosesNothing(t *testing.T) {
 				}
 				w := newTown(t, scene.Options{Policy: policy}, envKill+"="+activity+"/"+when)
 				w.replaced(w.end(w.start(rotation.Manual)))
-				if _, err := os.Stat(filepath.Join(w.dir, "killed")); err != nil {
-					t.Error("nobody was killed: the test proves nothing")
-				}
+				w.killed()
 				w.noSecrets()
 			})
 		}
@@ -62,18 +57,27 @@ func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
 
 func (w *town) decide(kind rotation.Kind) {
 	w.Helper()
+	w.tell(kind, rotation.Message{By: "e2e", Why: "the test says so"})
+}
+
+// tell sends a decision as an Update, which must be taken.
+func (w *town) tell(kind rotation.Kind, m rotation.Message) {
+	w.Helper()
+	if err := w.tryTell(kind, m); err != nil {
+		w.Fatalf("%s: %v", kind, err)
+	}
+}
+
+func (w *town) tryTell(kind rotation.Kind, m rotation.Message) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	h, err := w.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: workflows.ID("ci"), UpdateName: string(kind), WaitForStage: client.WorkflowUpdateStageCompleted,
-		Args: []any{rotation.Message{By: "e2e", Why: "the test says so"}},
+		WorkflowID: w.id(), UpdateID: m.ID, UpdateName: string(kind), WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{m},
 	})
 	if err == nil {
 		err = h.Get(ctx, nil)
 	}
-	if err != nil {
-		w.Fatalf("%s: %v", kind, err)
-	}
+	return err
 }
 
 func TestAMintWhoseReplyDiesWithTheWorkerLeavesOneKey(t *testing.T) {
@@ -107,7 +111,7 @@ func TestATerminatedRotationsDutyIsInherited(t *testing.T) {
 	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
-	if err := w.client.TerminateWorkflow(context.Background(), workflows.ID("ci"), "", "somebody clicked the wrong button"); err != nil {
+	if err := w.client.TerminateWorkflow(context.Background(), w.id(), "", "somebody clicked the wrong button"); err != nil {
 		t.Fatal(err)
 	}
 	if len(w.Cloud.LiveKeys()) != 2 {
@@ -132,7 +136,7 @@ func TestAWorkflowResetToBeforePromoteMintsNothingNew(t *testing.T) {
 	w.resetTo(run.GetRunID(), "Create")
 	w.waitFor(rotation.Grace)
 	w.decide(rotation.FinishGrace)
-	w.replaced(w.end(w.client.GetWorkflow(context.Background(), workflows.ID("ci"), "")))
+	w.replaced(w.end(w.client.GetWorkflow(context.Background(), w.id(), "")))
 	if w.Cloud.Calls("google-iam", "UploadServiceAccountKey") != 1 {
 		t.Error("the reset minted another key")
 	}

@@ -7,15 +7,13 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
-
-	"github.com/rekeyhq/rekey/workflows"
 )
 
 // resetTo resets the rotation to just before it scheduled an activity for the first time.
 func (w *town) resetTo(runID, activity string) {
 	w.Helper()
 	ctx := context.Background()
-	iter := w.client.GetWorkflowHistory(ctx, workflows.ID("ci"), runID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	iter := w.client.GetWorkflowHistory(ctx, w.id(), runID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	var at int64
 	for iter.HasNext() {
 		e, err := iter.Next()
@@ -31,7 +29,7 @@ func (w *town) resetTo(runID, activity string) {
 		w.Fatalf("the history has no %s", activity)
 	}
 	if _, err := w.client.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
-		Namespace: w.namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: workflows.ID("ci"), RunId: runID},
+		Namespace: w.namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: w.id(), RunId: runID},
 		Reason: "the test says so", WorkflowTaskFinishEventId: at, RequestId: uuid.NewString(),
 	}); err != nil {
 		w.Fatal(err)

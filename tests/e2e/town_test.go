@@ -20,13 +20,16 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// town is a simulated cloud, a namespace, and a worker process that is started again whenever it dies.
+// town is a simulated cloud with one key, a namespace, and a worker process that is started again whenever it dies.
 type town struct {
 	*testing.T
 	*scene.Scene
+	// name is the key's.
+	name      string
 	cfg       *config.Config
 	client    client.Client
 	namespace string
@@ -34,6 +37,8 @@ type town struct {
 	rules     simcloud.Rules
 	oldID     string
 	env       []string
+	// made are the keys that a person made, also those that came into no store.
+	made []secret.Value
 
 	mu     sync.Mutex
 	logs   bytes.Buffer
@@ -56,23 +61,32 @@ func newTown(t *testing.T, o scene.Options, env ...string) *town {
 
 func newTownOn(t *testing.T, server *devserver.Server, o scene.Options, env ...string) *town {
 	t.Helper()
-	w := &town{T: t, namespace: fmt.Sprintf("town-%d", towns.Add(1)), dir: t.TempDir(), gone: make(chan struct{})}
+	return build(t, server, "ci", (*scene.Scene).Google, o, env...)
+}
+
+// build starts a town around a key that add adds to the scene.
+func build(t *testing.T, server *devserver.Server, name string, add func(*scene.Scene, string, ...string) (string, error), o scene.Options, env ...string) *town {
+	t.Helper()
+	w := &town{T: t, name: name, namespace: fmt.Sprintf("town-%d", towns.Add(1)), dir: t.TempDir(), gone: make(chan struct{})}
 	if o.Policy == nil {
 		o.Policy = fast
 	}
 	if o.RequestTimeout == "" {
 		o.RequestTimeout = "1s"
 	}
-	o.Propagation, o.RevocationLag = "20s", "20s"
+	o.Propagation = "20s"
+	if o.RevocationLag == "" {
+		o.RevocationLag = "20s"
+	}
 	var err error
 	if w.Scene, err = scene.Start(o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Scene.Stop)
-	if w.oldID, err = w.Google("ci", scene.Alias, scene.Latest); err != nil {
+	if w.oldID, err = add(w.Scene, name, scene.Alias, scene.Latest); err != nil {
 		t.Fatal(err)
 	}
-	w.rules = scene.Rules("ci", scene.Alias, scene.Latest)
+	w.rules = scene.Rules(name, scene.Alias, scene.Latest)
 	file := filepath.Join(w.dir, "rekey.yaml")
 	if err := os.WriteFile(file, []byte(w.YAML()), 0o600); err != nil {
 		t.Fatal(err)
@@ -161,12 +175,14 @@ func (w *town) log() string {
 	return w.logs.String()
 }
 
-func (w *town) key() rotation.Key { k, _ := w.cfg.Key("ci"); return k }
+func (w *town) key() rotation.Key { k, _ := w.cfg.Key(w.name); return k }
+
+func (w *town) id() string { return workflows.ID(w.name) }
 
 func (w *town) start(reason rotation.Reason) client.WorkflowRun {
 	w.Helper()
 	run, err := w.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
-		ID: workflows.ID("ci"), TaskQueue: workflows.ProviderTaskQueue(w.key().Provider), TypedSearchAttributes: workflows.StartAttributes(w.key(), reason),
+		ID: w.id(), TaskQueue: workflows.ProviderTaskQueue(w.key().Provider), TypedSearchAttributes: workflows.StartAttributes(w.key(), reason),
 	}, workflows.RotateKey, workflows.Input{Key: w.key(), Reason: reason, By: "e2e"})
 	if err != nil {
 		w.Fatal(err)
@@ -206,7 +222,7 @@ func (w *town) replaced(res rotation.Result) {
 	}
 	published := w.Cloud.PublishedKeys()
 	live := w.Cloud.LiveKeys()
-	a, b := published[scene.Path(scene.Alias, "ci")], published[scene.Path(scene.Latest, "ci")]
+	a, b := published[scene.Path(scene.Alias, w.name)], published[scene.Path(scene.Latest, w.name)]
 	if _, ok := live[a]; a != b || a == w.oldID || !ok || len(live) != 1 {
 		w.Errorf("stores: %s and %s; keys: %v; old: %s", a, b, live, w.oldID)
 	}
@@ -216,7 +232,7 @@ func (w *town) status() (rotation.Status, error) {
 	var s rotation.Status
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	v, err := w.client.QueryWorkflow(ctx, workflows.ID("ci"), "", workflows.StatusQuery)
+	v, err := w.client.QueryWorkflow(ctx, w.id(), "", workflows.StatusQuery)
 	if err != nil {
 		return s, err
 	}

@@ -1,0 +1,356 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/secret"
+)
+
+// byHand are the activities of a rotation in which a person makes the new key and revokes the old one.
+var byHand = []string{"Adopt", "Store", "Verify", "Promote", "Confirm", "Retire"}
+
+// person does what people do for the key of a town: in the provider's console, and with `starter supply`.
+type person struct {
+	*town
+	acts *activities.Activities
+}
+
+// newTownByHand starts a scene with the OpenAI key "gpt" in two stores.
+func newTownByHand(t *testing.T, o scene.Options, env ...string) *person {
+	t.Helper()
+	p := &person{town: build(t, server, "gpt", (*scene.Scene).OpenAIKey, o, env...)}
+	var err error
+	if p.acts, err = p.cfg.Open(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// create makes a key in the console.
+func (p *person) create() (id string, v secret.Value) {
+	id, v = p.OpenAI.CreateKey(p.key().Account, "made by hand, again")
+	p.made = append(p.made, v)
+	return id, v
+}
+
+// stage puts a key into the first store, as `starter supply` does before it tells the rotation.
+func (p *person) stage(v secret.Value) (version string) {
+	p.Helper()
+	version, err := p.tryStage(v)
+	if err != nil {
+		p.Fatalf("the key cannot be staged: %v", err)
+	}
+	return version
+}
+
+func (p *person) tryStage(v secret.Value) (version string, err error) {
+	s, err := p.status()
+	if err != nil {
+		return "", err
+	}
+	version, _, err = p.acts.StageSupplied(context.Background(), p.key(), s.Rotation, v)
+	return version, err
+}
+
+// supply waits until a key is wanted, makes one and supplies it.
+func (p *person) supply() (id string, v secret.Value) {
+	p.Helper()
+	p.waitFor(rotation.AwaitingKey)
+	id, v = p.create()
+	p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: p.stage(v)})
+	return id, v
+}
+
+// revoke waits until the old key is to be revoked, checks that it may be, revokes it and says so.
+func (p *person) revoke() {
+	p.Helper()
+	p.waitFor(rotation.AwaitingRevocation)
+	p.mayGo()
+	if err := p.OpenAI.DeleteKey(p.oldID); err != nil {
+		p.Fatal(err)
+	}
+	p.decide(rotation.KeyRevoked)
+}
+
+// mayGo checks I2: a person is asked to revoke the old key only after every store gives applications a new one.
+func (p *person) mayGo() {
+	p.Helper()
+	for path, id := range p.Cloud.PublishedKeys() {
+		if id == p.oldID {
+			p.Errorf("I2: a person is asked to revoke the old key while applications read it at %s", path)
+		}
+	}
+}
+
+// replacedBy checks that a rotation ended well, that applications read the key id, and that nothing is left of it but
+// that. aside are keys that the person made and that the rotation did not take.
+func (p *person) replacedBy(res rotation.Result, id string, v secret.Value, aside ...string) {
+	p.Helper()
+	if res.Phase != rotation.Completed || res.New != v.Fingerprint() || !slices.Equal(res.Revoked, []string{p.First(p.name).Fingerprint()}) {
+		p.Errorf("the rotation ended as %s with the new key %s, want %s; revoked: %v (%s)", res.Phase, res.New, v.Fingerprint(), res.Revoked, res.Outcome)
+	}
+	live := p.Cloud.LiveKeys()
+	for _, other := range aside {
+		if _, ok := live[other]; !ok {
+			p.Errorf("I4: the key %s, which rekey was not told to replace, is gone", other)
+		}
+		delete(live, other)
+	}
+	if _, ok := live[id]; !ok || len(live) != 1 {
+		p.Errorf("keys %v, want %s alone", live, id)
+	}
+	published := p.Cloud.PublishedKeys()
+	for _, l := range p.key().Stores {
+		if got := published[scene.Path(l.Store, p.name)]; got != id {
+			p.Errorf("applications read %s in %s, want %s", got, l, id)
+		}
+		s, err := p.acts.Stores[l.Store].Load(context.Background(), l.Path)
+		if err != nil {
+			p.Fatal(err)
+		}
+		if s.Claim != nil || s.Pending != nil || s.Previous != nil || len(s.Duties) > 0 {
+			p.Errorf("the record of %s is not tidy: %+v", l, s.Record)
+		}
+	}
+}
+
+// versions gives the versions of the i-th store that can be read.
+func (p *person) versions(i int) []string {
+	p.Helper()
+	l := p.key().Stores[i]
+	all, err := p.acts.Stores[l.Store].Versions(context.Background(), l.Path)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return all
+}
+
+// oneVersion checks that the stores hold the value that applications read, and no other.
+func (p *person) oneVersion() {
+	p.Helper()
+	for i, l := range p.key().Stores {
+		if all := p.versions(i); len(all) != 1 {
+			p.Errorf("%s still holds the versions %v", l, all)
+		}
+	}
+}
+
+// killed checks that the worker was killed where the test wanted it.
+func (w *town) killed() {
+	w.Helper()
+	if _, err := os.Stat(filepath.Join(w.dir, "killed")); err != nil {
+		w.Error("nobody was killed: the test proves nothing")
+	}
+}
+
+func TestAWorkerKilledAroundAnyActivityOfARotationByHandLosesNothing(t *testing.T) {
+	for _, activity := range byHand {
+		for _, when := range []string{"before", "after"} {
+			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
+				t.Parallel()
+				p := newTownByHand(t, scene.Options{}, envKill+"="+activity+"/"+when)
+				run := p.start(rotation.Manual)
+				id, v := p.supply()
+				p.revoke()
+				p.replacedBy(p.end(run), id, v)
+				p.oneVersion()
+				p.killed()
+				p.noSecrets()
+			})
+		}
+	}
+}
+
+func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		t.Run("killed just "+when+" Discard", func(t *testing.T) {
+			t.Parallel()
+			p := newTownByHand(t, scene.Options{}, envKill+"=Discard/"+when)
+			// The new key is never accepted.
+			p.Cloud.SetTiming(simcloud.Timing{Propagation: time.Hour})
+			run := p.start(rotation.Manual)
+			id, v := p.supply()
+			p.waitFor(rotation.Verify)
+			p.decide(rotation.RollBack)
+			res := p.end(run)
+			if live := p.Cloud.LiveKeys(); res.Phase != rotation.RolledBack || len(live) != 2 {
+				t.Errorf("ended as %s with keys %v; want the old one, and the person's %s", res.Phase, live, id)
+			}
+			if !strings.Contains(strings.Join(res.Left, "\n"), v.Fingerprint()) {
+				t.Errorf("nobody tells the person what to do with the key %s: %v", v.Fingerprint(), res.Left)
+			}
+			p.oneVersion()
+			p.killed()
+			p.noSecrets()
+		})
+	}
+}
+
+func TestARotationByHandIsKilledAtEveryStepAndStillEnds(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, scene.Options{})
+	run := p.start(rotation.Manual)
+	p.waitFor(rotation.AwaitingKey)
+	p.kill()
+	id, v := p.supply()
+	p.kill()
+	p.waitFor(rotation.AwaitingRevocation)
+	p.kill()
+	p.revoke()
+	p.kill()
+	p.replacedBy(p.end(run), id, v)
+	p.noSecrets()
+}
+
+// A `supply` that dies between store and Temporal leaves a value in the store that the rotation was not told of.
+func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
+	for name, again := range map[string]func(p *person, first string, v secret.Value) (id string, taken secret.Value, aside []string){
+		"the same key is supplied again": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
+			p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: p.stage(v)})
+			return first, v, nil
+		},
+		"another key is supplied": func(p *person, first string, _ secret.Value) (string, secret.Value, []string) {
+			id, v := p.supply()
+			return id, v, []string{first}
+		},
+		"an update without a version takes what stands there": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
+			p.tell(rotation.KeySupplied, rotation.Message{By: "a person"})
+			return first, v, nil
+		},
+		"a signal without a version takes what stands there": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
+			if err := p.client.SignalWorkflow(context.Background(), p.id(), "", string(rotation.KeySupplied), nil); err != nil {
+				p.Fatal(err)
+			}
+			return first, v, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newTownByHand(t, scene.Options{})
+			run := p.start(rotation.Manual)
+			p.waitFor(rotation.AwaitingKey)
+			first, v := p.create()
+			p.stage(v)
+			if s, err := p.status(); err != nil || s.Phase != rotation.AwaitingKey || s.Deadline.IsZero() || !strings.Contains(s.Details, "starter supply gpt") {
+				t.Errorf("I7: the rotation does not say what it waits for: %+v, %v", s, err)
+			}
+			id, taken, aside := again(p, first, v)
+			p.revoke()
+			p.replacedBy(p.end(run), id, taken, aside...)
+			p.noSecrets()
+		})
+	}
+}
+
+func TestASecondSupplyReplacesAFirstThatCannotBeUsed(t *testing.T) {
+	for name, first := range map[string]func(*person) (version string){
+		"a key of another project": func(p *person) string {
+			_, v := p.OpenAI.CreateKey("proj_other", "of others")
+			return p.add(v)
+		},
+		"the old key once more":           func(p *person) string { return p.add(p.First(p.name)) },
+		"what is no key":                  func(p *person) string { return p.add(secret.FromString("hunter2")) },
+		"what applications read":          func(p *person) string { return "1" },
+		"a version that is not there":     func(p *person) string { return "99" },
+		"a version that nobody can parse": func(p *person) string { return "seven" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newTownByHand(t, scene.Options{})
+			run := p.start(rotation.Manual)
+			p.waitFor(rotation.AwaitingKey)
+			p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: first(p)})
+			p.eventually("the rotation says that the key cannot be used", func(s rotation.Status) bool {
+				return s.Phase == rotation.AwaitingKey && strings.Contains(s.Details, "cannot be used")
+			})
+			before := p.Cloud.LiveKeys()
+			delete(before, p.oldID)
+			var aside []string
+			for id := range before {
+				aside = append(aside, id)
+			}
+			id, v := p.supply()
+			p.revoke()
+			p.replacedBy(p.end(run), id, v, aside...)
+		})
+	}
+}
+
+// add puts a value into the first store with other tools than ours.
+func (p *person) add(v secret.Value) (version string) {
+	p.Helper()
+	l := p.key().Stores[0]
+	version, err := p.acts.Stores[l.Store].Add(context.Background(), l.Path, v)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return version
+}
+
+// eventually waits until the rotation's status is as wanted.
+func (w *town) eventually(what string, wanted func(rotation.Status) bool) {
+	w.Helper()
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if s, err := w.status(); err == nil && wanted(s) {
+			return
+		}
+	}
+	w.Fatalf("it never comes to this: %s. %s", what, w.details())
+}
+
+func TestAKeySuppliedInQuotesIsStoredCleanlyHoweverOftenTheWorkerDies(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		t.Run("killed just "+when+" Adopt", func(t *testing.T) {
+			t.Parallel()
+			p := newTownByHand(t, scene.Options{}, envKill+"=Adopt/"+when)
+			run := p.start(rotation.Manual)
+			p.waitFor(rotation.AwaitingKey)
+			id, v := p.create()
+			p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: p.add(secret.FromString(" \"" + v.Reveal() + "\"\n"))})
+			p.revoke()
+			p.replacedBy(p.end(run), id, v)
+			p.oneVersion()
+			p.killed()
+			p.noSecrets()
+		})
+	}
+}
+
+func TestAPersonWhoHasNotRevokedTheKeyIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, scene.Options{RevocationLag: "1s"})
+	run := p.start(rotation.Manual)
+	id, v := p.supply()
+	p.waitFor(rotation.AwaitingRevocation)
+	p.decide(rotation.KeyRevoked)
+	p.eventually("the claim is refuted", func(s rotation.Status) bool {
+		return s.Phase == rotation.AwaitingRevocation && strings.Contains(s.Details, "it was not revoked")
+	})
+	p.revoke()
+	p.replacedBy(p.end(run), id, v)
+}
+
+func TestARotationByHandThatIsResetTakesTheKeyThatItPublished(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	run := p.start(rotation.Manual)
+	id, v := p.supply()
+	p.waitFor(rotation.Grace)
+	// Temporal gives the reset workflow the messages again that it had.
+	p.resetTo(run.GetRunID(), "Adopt")
+	p.waitFor(rotation.Grace)
+	p.decide(rotation.FinishGrace)
+	p.revoke()
+	p.replacedBy(p.end(p.client.GetWorkflow(context.Background(), p.id(), "")), id, v)
+	p.oneVersion()
+}

@@ -31,7 +31,7 @@ func Parse(name string, text []byte) (*Config, error) {
 	if err != nil {
 		return nil, Problems{yamlProblem(name, err)}
 	}
-	c := &check{name: name, tree: tree, file: f, out: &Config{Providers: map[string]Provider{}, Stores: map[string]Store{}, Paused: map[string]bool{}}}
+	c := &check{name: name, tree: tree, file: f, places: map[rotation.Location]string{}, out: &Config{Providers: map[string]Provider{}, Stores: map[string]Store{}, Paused: map[string]bool{}}}
 	c.run()
 	if len(c.problems) > 0 {
 		slices.SortStableFunc(c.problems, func(a, b Problem) int { return a.Line - b.Line })
@@ -65,6 +65,8 @@ type check struct {
 	file     file
 	out      *Config
 	problems Problems
+	// places are those that a key of the file has taken.
+	places map[rotation.Location]string
 }
 
 // at is a place in the file: "$.keys[0].tier".
@@ -213,11 +215,10 @@ func (c *check) key(i int, names map[string]bool) {
 			c.problem(place.field("path"), "missing; expected the name of the secret in the store")
 		}
 		location := rotation.Location{Store: l.Store, Path: l.Path}
-		for _, other := range append(slices.Clone(c.out.Keys), k) {
-			if slices.Contains(other.Stores, location) {
-				c.problem(place, "%s holds key %s already; two keys cannot share a path", location, other.Name)
-			}
+		if other, taken := c.places[location]; taken {
+			c.problem(place, "%s holds key %s already; two keys cannot share a path", location, other)
 		}
+		c.places[location] = k.Name
 		k.Stores = append(k.Stores, location)
 	}
 	if f.Tier == "" {

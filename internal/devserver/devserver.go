@@ -249,6 +249,11 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():        20000,
 		dynamicconfig.FrontendMaxNamespaceBurstRatioPerInstance.Key(): 2.0,
 		dynamicconfig.FrontendRPS.Key():                               20000,
+		// The database is in this process. At the defaults a plan of a thousand schedules is throttled by its reads.
+		dynamicconfig.FrontendPersistenceMaxQPS.Key(): 100000,
+		dynamicconfig.MatchingPersistenceMaxQPS.Key(): 100000,
+		dynamicconfig.HistoryPersistenceMaxQPS.Key():  100000,
+		dynamicconfig.WorkerPersistenceMaxQPS.Key():   100000,
 	}
 }
 

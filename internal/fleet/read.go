@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
 
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -114,12 +115,14 @@ func retried[T any](ctx context.Context, call func(context.Context) (T, error)) 
 	}
 }
 
+// passing tells whether the same call may succeed in a moment. All of ours can be made twice. Temporal answers Unknown
+// when one of its own parts is too busy.
 func passing(err error) bool {
-	_, unavailable := errors.AsType[*serviceerror.Unavailable](err)
-	_, busy := errors.AsType[*serviceerror.ResourceExhausted](err)
-	_, late := errors.AsType[*serviceerror.DeadlineExceeded](err)
-	_, notReady := errors.AsType[*serviceerror.WorkflowNotReady](err)
-	return unavailable || busy || late || notReady || errors.Is(err, context.DeadlineExceeded)
+	switch serviceerror.ToStatus(err).Code() {
+	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted, codes.Unknown, codes.Internal:
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 // Each does something for 0…n-1, several at once, and tells how many are done. The first error stops it.

@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// leak raises an emergency over everything that was made so far, as the command line does, and gives the ids of it.
+func (w *town) leak(m rotation.Message) []string {
+	w.Helper()
+	var made []string
+	for _, e := range w.Cloud.Journal() {
+		if e.Kind == simcloud.KeyCreated {
+			made = append(made, e.KeyID)
+		}
+	}
+	w.rules.MayDie = append(w.rules.MayDie, made...)
+	m.ID, m.By, m.Why = "incident-1", "e2e", "leaked"
+	if err := (rotations.Live{Client: w.client}).Raise(context.Background(), w.key(), m); err != nil {
+		w.Fatal(err)
+	}
+	return made
+}
+
+// latest is the latest run of the key, followed to the end of all that follow it.
+func (w *town) latest() client.WorkflowRun {
+	return w.client.GetWorkflow(context.Background(), w.id(), "")
+}
+
+func (w *town) contained(res rotation.Result, leaked []string) {
+	w.Helper()
+	w.replaced(res)
+	live := w.Cloud.LiveKeys()
+	for _, id := range leaked {
+		if _, ok := live[id]; ok {
+			w.Errorf("%s leaked and is still live", id)
+		}
+	}
+	if !slices.ContainsFunc(res.Decisions, func(d rotation.Decision) bool { return d.ID == "incident-1" }) {
+		w.Errorf("the result does not know of the emergency: %v", res.Decisions)
+	}
+}
+
+func TestAWorkerKilledInAnEmergencyLosesNothing(t *testing.T) {
+	for _, activity := range []string{"Prepare", "Create", "Promote", "Revoke", "Confirm", "Retire"} {
+		for _, when := range []string{"before", "after"} {
+			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
+				t.Parallel()
+				w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)}, envKill+"="+activity+"/"+when)
+				leaked := w.leak(rotation.Message{RevokeFirst: true})
+				w.contained(w.end(w.latest()), leaked)
+				w.killed()
+				w.noSecrets()
+			})
+		}
+	}
+}
+
+func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	first := w.start(rotation.Manual)
+	w.waitFor(rotation.Grace)
+	leaked := w.leak(rotation.Message{})
+	// Raised again, by somebody who did not get the answer.
+	w.leak(rotation.Message{})
+	res := w.end(first)
+	w.contained(res, leaked)
+	if len(leaked) != 2 || len(w.Cloud.LiveKeys()) != 1 || len(res.Revoked) != 2 {
+		t.Errorf("leaked %v, revoked %v", leaked, res.Revoked)
+	}
+	s, err := rotations.Live{Client: w.client}.Standing(context.Background(), w.name)
+	if err != nil || s.Running || s.Reason != rotation.Emergency || s.Phase != rotation.Completed || s.Result == nil || s.Result.Rotation != res.Rotation {
+		t.Errorf("it stands as %+v, %v", s, err)
+	}
+}
+
+func TestAnEmergencyIsKeptWhileNoWorkerIsThere(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{})
+	w.waitForWorker()
+	w.stopWorking()
+	leaked := w.leak(rotation.Message{})
+	w.gone, w.ending = make(chan struct{}), false
+	go w.keepWorking()
+	w.contained(w.end(w.latest()), leaked)
+}
+
+func TestAFollowersResultIsItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.start(rotation.Manual)
+	w.waitFor(rotation.Grace)
+	w.leak(rotation.Message{})
+	// The follower is terminated: how the one before it stopped is not its result.
+	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Kind: simcloud.Refuse, Code: 503})
+	w.waitFor(rotation.Create)
+	if err := w.client.TerminateWorkflow(context.Background(), w.id(), "", "by mistake"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := rotations.Live{Client: w.client}.Standing(context.Background(), w.name)
+	if err != nil || s.Running || s.Result != nil {
+		t.Errorf("it stands as %+v, %v", s, err)
+	}
+}
+
+// waitForWorker waits until the first worker process has been started.
+func (w *town) waitForWorker() {
+	w.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		w.mu.Lock()
+		started := w.worker != nil
+		w.mu.Unlock()
+		if started {
+			return
+		}
+	}
+	w.Fatal("no worker was started")
+}

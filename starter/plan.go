@@ -195,6 +195,9 @@ func (p planned) text(all bool) string {
 	if len(p.Keys) == 0 {
 		b.WriteString("rekey.yaml names no keys, and no schedule of this install exists.\n")
 	}
+	if p.plan.Count(fleet.Delete) > 0 {
+		b.WriteString("\nKeys with a - are not in rekey.yaml any more. Their schedules go on until `starter prune`; the keys themselves stay.\n")
+	}
 	if p.Problem != "" {
 		fmt.Fprintf(&b, "\n%s\n", p.Problem)
 	}

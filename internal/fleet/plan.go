@@ -134,10 +134,7 @@ func Make(install string, want []Want, have []Have, now time.Time) (Plan, error)
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		if h := there[name]; h.Install == install {
-			p.Steps = append(p.Steps, Step{
-				Key: name, Action: Delete, Missed: h.Missed,
-				Notes: []string{"rekey.yaml has no such key any more. Its schedule goes on until `starter prune`; the key itself stays where it is"},
-			})
+			p.Steps = append(p.Steps, Step{Key: name, Action: Delete, Missed: h.Missed})
 		}
 	}
 	return p, nil

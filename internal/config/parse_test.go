@@ -115,6 +115,7 @@ func TestABadFileIsRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 		"a field of a window":         {"period: 45d", "window: {until: 09:00}", []string{`there is no field "until" here`}},
 		"a blackout date":             {"period: 45d", "blackout: [2026-12-24, 24.12.2026]", []string{`keys[0].policy.blackout[1]: "24.12.2026" is no date; expected one like 2026-12-24`}},
 		"a blackout that ends early":  {"period: 45d", "blackout: [2026-12-24 to 2026-12-01]", []string{`"2026-12-24 to 2026-12-01" ends before it begins`}},
+		"a blackout without end":      {"period: 45d", "blackout: [2026-01-01 to 2099-12-31]", []string{"is longer than a year; pause the keys instead"}},
 		"a blackout in a tier":        {"grace: 3d", "blackout: [soon]", []string{`rekey.yaml:19:16: tiers.staging.blackout[0]: "soon" is no date`}},
 		"apart from itself":           {"    tier: staging", "    tier: staging\n    apart_from: [ci]", []string{"rekey.yaml:34:18: keys[1].apart_from[0]: a key cannot be apart from itself"}},
 		"apart from nobody":           {"    tier: staging", "    tier: staging\n    apart_from: [openai]", []string{`rekey.yaml:34:18: keys[1].apart_from[0]: there is no key "openai"; expected openai-prod or ci`}},

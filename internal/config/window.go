@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"time"
 
 	"github.com/rekeyhq/rekey/rotation"
 )
@@ -22,9 +23,15 @@ func (c *check) window(where at, f filePolicy, w *rotation.Window) {
 			c.problem(where.field("blackout").index(i), "%v", err)
 			continue
 		}
+		if d.Last.Sub(d.First) > longestBlackout {
+			c.problem(where.field("blackout").index(i), "%q is longer than a year; pause the keys instead (paused: true)", text)
+		}
 		w.Blackout = append(w.Blackout, d)
 	}
 }
+
+// longestBlackout bounds what a schedule has to carry: a calendar for each month.
+const longestBlackout = 366 * 24 * time.Hour
 
 func (c *check) hours(where at, f fileWindow, w *rotation.Window) {
 	for i, d := range f.Days {

@@ -39,7 +39,10 @@ type Activities struct {
 	Audit *slog.Logger
 }
 
-// All gives every activity, for registration: the struct's other methods are none.
+// Starts gives the activities that start rotations, for registration where no provider's rotations live.
+func (a *Activities) Starts() []any { return []any{a.RaiseAll, a.Standings} }
+
+// All gives every activity of a rotation, for registration: the struct's other methods are none.
 func (a *Activities) All() []any {
 	return []any{
 		a.Due, a.Apart, a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,

@@ -59,6 +59,10 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 	})
 	starts.RegisterWorkflow(workflows.Dispatch)
+	starts.RegisterWorkflow(workflows.Emergency)
+	for _, activity := range a.Starts() {
+		starts.RegisterActivity(activity)
+	}
 	w := &Workers{all: []worker.Worker{starts}}
 	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
 		one := worker.New(c, workflows.ProviderTaskQueue(name), worker.Options{

@@ -1,0 +1,173 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+// raisers is how many rotations RaiseAll starts, or joins, at once.
+const raisers = 16
+
+// maxWhy is how many characters a row of a fleet says about itself: a history holds thousands of rows, many times.
+const maxWhy = 100
+
+// RaiseAllInput raises one emergency over many keys.
+type RaiseAllInput struct {
+	// Names are names of keys of the worker's rekey.yaml.
+	Names []string `json:"names"`
+	// Message says what leaked. Its ID makes a repetition harmless.
+	Message rotation.Message `json:"message"`
+}
+
+// Raised is what came of raising the emergency for one key.
+type Raised struct {
+	Key string `json:"key"`
+	// At is when the emergency was durable with the key's rotation; zero if it could not be raised.
+	At time.Time `json:"at,omitzero"`
+	// Problem says why it could not be raised. Hopeless: asked again it would be the same.
+	Problem  string `json:"problem,omitempty"`
+	Hopeless bool   `json:"hopeless,omitempty"`
+}
+
+// RaiseAll starts an emergency rotation of each key, or joins the one that is under way, and tells for each name in
+// order what came of it. It may run any number of times: a key whose latest rotation has served this emergency is left
+// alone. It fails only when the worker stops half-way; retryable.
+func (a *Activities) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, error) {
+	if a.Starter == nil || a.Keys == nil {
+		return nil, fault.New(fault.Rejected, "not_configured", "raise an emergency").WithAdvice("This worker cannot start rotations.")
+	}
+	keys := map[string]rotation.Key{}
+	for _, k := range a.Keys() {
+		keys[k.Name] = k
+	}
+	out := make([]Raised, len(in.Names))
+	var all errgroup.Group
+	all.SetLimit(raisers)
+	defer beat(ctx)()
+	for i, name := range in.Names {
+		k, known := keys[name]
+		if !known {
+			out[i] = Raised{Key: name, Hopeless: true, Problem: fmt.Sprintf("The worker's rekey.yaml has no key %q. Give the worker the file that has it.", shorten(name))}
+			continue
+		}
+		all.Go(func() error {
+			out[i] = a.raise(ctx, k, in.Message)
+			return nil
+		})
+	}
+	_ = all.Wait() // no one fails
+	if ctx.Err() != nil {
+		return nil, fault.New(fault.Unavailable, "stopped", "raise an emergency")
+	}
+	return out, nil
+}
+
+func (a *Activities) raise(ctx context.Context, k rotation.Key, m rotation.Message) Raised {
+	r := Raised{Key: k.Name}
+	// Its rotation may have ended since the reply of an earlier try was lost; another one would follow it.
+	s, err := a.Starter.Standing(ctx, k.Name)
+	if err == nil && !serves(s, m.ID) {
+		err = a.Starter.Raise(ctx, k, m)
+	}
+	if err != nil {
+		r.Problem = shorten(err.Error())
+		return r
+	}
+	r.At = a.now()
+	return r
+}
+
+// serves tells whether a rotation has ended that took the decision.
+func serves(s rotation.Standing, id string) bool {
+	return s.Result != nil && slices.ContainsFunc(s.Result.Decisions, func(d rotation.Decision) bool {
+		return d.Kind == rotation.RaiseEmergency && d.ID == id
+	})
+}
+
+// StandingsInput asks how the rotations of keys stand that were to serve an emergency.
+type StandingsInput struct {
+	// ID is the emergency's.
+	ID    string   `json:"id"`
+	Names []string `json:"names"`
+}
+
+// FleetStanding is a rotation.Standing without what would fill the history of a fleet.
+type FleetStanding struct {
+	Key     string         `json:"key"`
+	Running bool           `json:"running,omitempty"`
+	Phase   rotation.Phase `json:"phase,omitempty"`
+	// Served: the rotation has ended, and took the emergency. What follows is set only then.
+	Served      bool      `json:"served,omitempty"`
+	PublishedAt time.Time `json:"publishedAt,omitzero"`
+	RevokedAt   time.Time `json:"revokedAt,omitzero"`
+	Outcome     string    `json:"outcome,omitempty"`
+	// Left is how many things the rotation left for a person.
+	Left int `json:"left,omitempty"`
+}
+
+// Standings tells, in the order of the names, how the latest rotation of each key stands. It changes nothing; its
+// errors are retryable.
+func (a *Activities) Standings(ctx context.Context, in StandingsInput) ([]FleetStanding, error) {
+	if a.Starter == nil {
+		return nil, fault.New(fault.Rejected, "not_configured", "look how rotations stand").WithAdvice("This worker cannot start rotations.")
+	}
+	out := make([]FleetStanding, len(in.Names))
+	all, each := errgroup.WithContext(ctx)
+	all.SetLimit(raisers)
+	defer beat(ctx)()
+	for i, name := range in.Names {
+		all.Go(func() error {
+			s, err := a.Starter.Standing(each, name)
+			if err != nil {
+				return err
+			}
+			out[i] = FleetStanding{Key: name, Running: s.Running, Phase: s.Phase}
+			if serves(s, in.ID) {
+				r := s.Result
+				out[i].Served, out[i].Phase, out[i].PublishedAt, out[i].RevokedAt = true, r.Phase, r.PublishedAt, r.RevokedAt
+				out[i].Outcome, out[i].Left = shorten(r.Outcome), len(r.Left)
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return nil, fault.New(fault.Unavailable, "temporal", "look how rotations stand")
+	}
+	return out, nil
+}
+
+// beat tells Temporal that the activity is alive, until the function that it returns is called.
+func beat(ctx context.Context) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		t := time.NewTicker(3 * time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				activity.RecordHeartbeat(ctx)
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// shorten cuts a text to what a row has room for.
+func shorten(text string) string {
+	if r := []rune(text); len(r) > maxWhy {
+		return string(r[:maxWhy-1]) + "…"
+	}
+	return text
+}

@@ -1,0 +1,124 @@
+package activities_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+// callbox stands in for Temporal: it remembers who was called. tests/fleet runs the real one.
+type callbox struct {
+	activities.Starter
+	mu        sync.Mutex
+	raised    []string
+	standings map[string]rotation.Standing
+	fails     map[string]error
+}
+
+func (c *callbox) Raise(_ context.Context, k rotation.Key, m rotation.Message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.raised = append(c.raised, k.Name+" for "+m.ID)
+	return c.fails[k.Name]
+}
+
+func (c *callbox) Standing(_ context.Context, key string) (rotation.Standing, error) {
+	return c.standings[key], c.fails["look at "+key]
+}
+
+// ended is a rotation that took an emergency and has ended.
+func ended(id string) rotation.Standing {
+	return rotation.Standing{Known: true, Result: &rotation.Result{
+		Phase: rotation.Completed, Outcome: strings.Repeat("Ü", 500), Left: []string{"see to it"}, PublishedAt: time.Unix(1, 0), RevokedAt: time.Unix(2, 0),
+		Decisions: []rotation.Decision{{Kind: rotation.RaiseEmergency, Message: rotation.Message{ID: id}}},
+	}}
+}
+
+func onCallbox(c *callbox) *activities.Activities {
+	keys := []rotation.Key{{Name: "fresh"}, {Name: "running"}, {Name: "served"}, {Name: "other"}, {Name: "refusing"}, {Name: "silent"}}
+	return &activities.Activities{Starter: c, Keys: func() []rotation.Key { return keys }}
+}
+
+func TestAnEmergencyIsRaisedForEachKeyByItsName(t *testing.T) {
+	c := &callbox{
+		standings: map[string]rotation.Standing{"running": {Known: true, Running: true}, "served": ended("em1"), "other": ended("em0")},
+		fails:     map[string]error{"refusing": errors.New("it does not take it"), "look at silent": errors.New("Temporal is away")},
+	}
+	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
+	a := onCallbox(c)
+	env.RegisterActivity(a.RaiseAll)
+	v, err := env.ExecuteActivity(a.RaiseAll, activities.RaiseAllInput{
+		Names: []string{"nobody", "silent", "fresh", "running", "served", "other", "refusing"}, Message: rotation.Message{ID: "em1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []activities.Raised
+	if err := v.Get(&out); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct {
+		key, problem string
+		hopeless     bool
+	}{
+		{"nobody", `rekey.yaml has no key "nobody"`, true},
+		{"silent", "Temporal is away", false},
+		{"fresh", "", false}, {"running", "", false}, {"served", "", false}, {"other", "", false},
+		{"refusing", "it does not take it", false},
+	} {
+		got := out[i]
+		if got.Key != want.key || !strings.Contains(got.Problem, want.problem) || (got.Problem == "") != (want.problem == "") || got.Hopeless != want.hopeless || got.At.IsZero() != (want.problem != "") {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	slices.Sort(c.raised)
+	// A rotation that has ended with this emergency is not followed by another one; one that ended with another is.
+	if want := []string{"fresh for em1", "other for em1", "refusing for em1", "running for em1"}; !slices.Equal(c.raised, want) {
+		t.Errorf("raised %v, want %v", c.raised, want)
+	}
+}
+
+func TestAFleetHearsShortlyHowItsRotationsStand(t *testing.T) {
+	c := &callbox{standings: map[string]rotation.Standing{
+		"running": {Known: true, Running: true, Phase: rotation.Grace}, "served": ended("em1"), "other": ended("em0"),
+	}}
+	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
+	a := onCallbox(c)
+	env.RegisterActivity(a.Standings)
+	v, err := env.ExecuteActivity(a.Standings, activities.StandingsInput{ID: "em1", Names: []string{"served", "running", "other", "fresh"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []activities.FleetStanding
+	if err := v.Get(&out); err != nil {
+		t.Fatal(err)
+	}
+	served, running, other, fresh := out[0], out[1], out[2], out[3]
+	if !served.Served || served.Phase != rotation.Completed || !served.RevokedAt.Equal(time.Unix(2, 0)) || served.Left != 1 || len([]rune(served.Outcome)) != 100 {
+		t.Errorf("%+v", served)
+	}
+	if !running.Running || running.Phase != rotation.Grace || running.Served {
+		t.Errorf("%+v", running)
+	}
+	if other.Served || other.Running || fresh.Served || fresh.Running {
+		t.Errorf("%+v, %+v", other, fresh)
+	}
+}
+
+func TestAFleetLooksAgainWhenTemporalDoesNotAnswer(t *testing.T) {
+	c := &callbox{fails: map[string]error{"look at fresh": errors.New("a text that nobody has read")}}
+	_, err := onCallbox(c).Standings(t.Context(), activities.StandingsInput{Names: []string{"fresh"}})
+	if !fault.Is(err, fault.Unavailable) || strings.Contains(err.Error(), "nobody has read") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,213 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// RowState is how a key of an emergency stands.
+type RowState string
+
+// The states of a row.
+const (
+	// Queued: its turn has not come.
+	Queued RowState = "queued"
+	// UnderWay: its rotation has the emergency.
+	UnderWay RowState = "under-way"
+	// Waiting: its rotation waits for a person.
+	Waiting RowState = "waiting"
+	// Done: everything that leaked is refused.
+	Done RowState = "done"
+	// Failed: it is not, and nothing goes on by itself.
+	Failed RowState = "failed"
+	// NotRaised: the emergency was cancelled before its turn.
+	NotRaised RowState = "not-raised"
+)
+
+// Row is one key of an emergency.
+type Row struct {
+	Key   string   `json:"key"`
+	State RowState `json:"state"`
+	// Phase is where its rotation rests; phases that are over in a blink are not seen here.
+	Phase rotation.Phase `json:"phase,omitempty"`
+	// RaisedAt is when the emergency was first durable with a rotation of the key.
+	RaisedAt time.Time `json:"raisedAt,omitzero"`
+	// PublishedAt is when applications could read the new key in every store, RevokedAt when the old one was seen
+	// refused.
+	PublishedAt time.Time `json:"publishedAt,omitzero"`
+	RevokedAt   time.Time `json:"revokedAt,omitzero"`
+	// ChangedAt is when a rotation that is under way was last seen to get on.
+	ChangedAt time.Time `json:"changedAt,omitzero"`
+	// Raises is how often the emergency was raised for the key, Tries how often in vain.
+	Raises int `json:"raises,omitempty"`
+	Tries  int `json:"tries,omitempty"`
+	// Why says what is in the way, or how the rotation ended.
+	Why string `json:"why,omitempty"`
+	// Left is how many things the rotation left for a person; its own result names them.
+	Left int `json:"left,omitempty"`
+}
+
+// ToNewKey is how long it took until applications could read the new key in every store; false if that is not known. A
+// rotation that had published before the emergency took no time.
+func (r Row) ToNewKey() (time.Duration, bool) { return r.took(r.PublishedAt) }
+
+// ToRefused is how long it took until the old key was refused; false if that is not known.
+func (r Row) ToRefused() (time.Duration, bool) { return r.took(r.RevokedAt) }
+
+func (r Row) took(at time.Time) (time.Duration, bool) {
+	if at.IsZero() || r.RaisedAt.IsZero() {
+		return 0, false
+	}
+	return max(0, at.Sub(r.RaisedAt)), true
+}
+
+// open tells whether there is something to wait for.
+func (r *Row) open() bool { return r.State == Queued || r.State == UnderWay || r.State == Waiting }
+
+// raised takes what came of raising the emergency, and tells whether it was raised.
+func (r *Row) raised(out activities.Raised) bool {
+	if out.Problem != "" {
+		r.Why = out.Problem
+		if r.Tries++; out.Hopeless || r.Tries >= maxTries {
+			r.State = Failed
+		}
+		return false
+	}
+	r.State, r.Phase, r.Why, r.Tries, r.ChangedAt = UnderWay, "", "", 0, out.At.Truncate(time.Millisecond)
+	if r.Raises++; r.RaisedAt.IsZero() {
+		r.RaisedAt = r.ChangedAt
+	}
+	return true
+}
+
+// stands takes how the rotation stands, and tells whether that is news.
+func (r *Row) stands(s activities.FleetStanding, now time.Time) bool {
+	before := *r
+	switch {
+	case s.Running:
+		r.Phase, r.State = s.Phase, UnderWay
+		if s.Phase.Waiting() {
+			r.State = Waiting
+		}
+	case s.Served:
+		r.Phase, r.Why, r.Left = s.Phase, s.Outcome, s.Left
+		r.PublishedAt, r.RevokedAt = s.PublishedAt.Truncate(time.Millisecond), s.RevokedAt.Truncate(time.Millisecond)
+		r.State = Failed
+		if s.Phase == rotation.Completed {
+			r.State = Done
+		}
+	case r.Raises <= maxRaises:
+		// It was terminated, or ended just before it could hear of the emergency.
+		r.State, r.Phase = Queued, ""
+	default:
+		r.State = Failed
+		r.Why = fmt.Sprintf("Its rotation was ended from outside %d times. See who terminates it, then: starter emergency %s", r.Raises, r.Key)
+	}
+	if r.State == before.State && r.Phase == before.Phase {
+		return false
+	}
+	if r.ChangedAt = now.Truncate(time.Millisecond); !r.open() {
+		r.ChangedAt = time.Time{} // thousands of rows travel in one message
+	}
+	return true
+}
+
+// Fleet is how an emergency stands: the answer to its query, and its result.
+type Fleet struct {
+	ID        string    `json:"id"`
+	By        string    `json:"by,omitempty"`
+	Why       string    `json:"why,omitempty"`
+	StartedAt time.Time `json:"startedAt"`
+	EndedAt   time.Time `json:"endedAt,omitzero"`
+	// Cancelled: somebody cancelled it; rotations that had begun go on.
+	Cancelled bool `json:"cancelled,omitempty"`
+	// Outcome says in a sentence how it ended.
+	Outcome string `json:"outcome,omitempty"`
+	Rows    []Row  `json:"rows"`
+}
+
+// FleetSummary is a Fleet without its rows. It stands in the memo of an emergency that has ended.
+type FleetSummary struct {
+	ID      string           `json:"id"`
+	Outcome string           `json:"outcome"`
+	Counts  map[RowState]int `json:"counts"`
+}
+
+// Summary leaves the rows out.
+func (f *Fleet) Summary() FleetSummary {
+	return FleetSummary{ID: f.ID, Outcome: f.Outcome, Counts: f.Counts()}
+}
+
+// Counts is how many keys are in each state; states that none is in are left out.
+func (f *Fleet) Counts() map[RowState]int {
+	counts := map[RowState]int{}
+	for _, r := range f.Rows {
+		counts[r.State]++
+	}
+	return counts
+}
+
+// Complete tells whether every key is done.
+func (f *Fleet) Complete() bool { return f.Counts()[Done] == len(f.Rows) }
+
+// sentence counts what stands how.
+func (f *Fleet) sentence() string {
+	counts := f.Counts()
+	parts := []string{fmt.Sprintf("%d of %d done", counts[Done], len(f.Rows))}
+	for _, c := range []struct {
+		state RowState
+		words string
+	}{{Failed, "failed"}, {UnderWay, "under way"}, {Waiting, "wait for a person"}, {Queued, "not raised yet"}, {NotRaised, "not raised"}} {
+		if n := counts[c.state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, c.words))
+		}
+	}
+	text := strings.Join(parts, ", ") + "."
+	if f.Cancelled {
+		text += " Somebody cancelled the emergency; rotations that had begun go on."
+	}
+	return text
+}
+
+// listed is how many keys the details name.
+const listed = 8
+
+// show puts counts, and who waits for a person, where the Temporal UI shows it.
+func (f *fleet) show() { workflow.SetCurrentDetails(f.ctx, f.details()) }
+
+func (f *fleet) details() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**Emergency %s** · raised by %s: %.200s\n\n%s\n", escape(f.ID), escape(f.By), escape(f.Why), f.sentence())
+	for _, group := range []struct {
+		state RowState
+		words string
+	}{{Waiting, "Wait for a person"}, {Failed, "Failed"}, {NotRaised, "Not raised"}} {
+		n := 0
+		for _, r := range f.Rows {
+			if r.State != group.state {
+				continue
+			}
+			if n++; n == 1 {
+				fmt.Fprintf(&b, "\n**%s**\n\n", group.words)
+			}
+			if n <= listed {
+				fmt.Fprintf(&b, "- %s %s: `starter status %s`\n", escape(r.Key), r.Phase, escape(r.Key))
+			}
+		}
+		if n > listed {
+			fmt.Fprintf(&b, "- and %d more\n", n-listed)
+		}
+	}
+	fmt.Fprintf(&b, "\nWatch it: `starter emergency --resume %s`. A cancel stops the raising of further keys; rotations that have begun go on.\n", escape(f.ID))
+	text := b.String()
+	if len(text) > maxDetails {
+		text = strings.ToValidUTF8(text[:maxDetails], "") + " …"
+	}
+	return text
+}

@@ -63,26 +63,31 @@ Needs nothing but Go, changes nothing outside a temporary folder, and takes less
 			if err := d.setUp(!noUI); err != nil {
 				return err
 			}
-			s, err := d.run()
-			if err != nil {
-				return err
-			}
-			if err := a.print(s, s.String()); err != nil {
-				return err
-			}
-			if keep {
-				d.say("\nEverything keeps running.%s\nThe demo's rekey.yaml: %s\nAsk it:  go run ./starter status --config %s --address %s\nEnd with Ctrl-C.", d.uiHint(), d.file, d.file, d.server.HostPort())
-				<-cmd.Context().Done()
-			}
-			if s.Outcome != "ok" {
-				return fmt.Errorf("the demo went wrong: %s", s.Outcome)
-			}
-			return nil
+			return d.perform(keep)
 		},
 	}
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave everything running until Ctrl-C")
 	cmd.Flags().BoolVar(&noUI, "no-ui", false, "do not start the Temporal UI")
 	return cmd
+}
+
+// perform runs the demo on what setUp has started, and says how it went.
+func (d *demo) perform(keep bool) error {
+	s, err := d.run()
+	if err != nil {
+		return err
+	}
+	if err := d.app.print(s, s.String()); err != nil {
+		return err
+	}
+	if keep {
+		d.say("\nEverything keeps running.%s\nThe demo's rekey.yaml: %s\nAsk it:  go run ./starter status --config %s --address %s\nEnd with Ctrl-C.", d.uiHint(), d.file, d.file, d.server.HostPort())
+		<-d.ctx.Done()
+	}
+	if s.Outcome != "ok" {
+		return fmt.Errorf("the demo went wrong: %s", s.Outcome)
+	}
+	return nil
 }
 
 func (s summary) String() string {

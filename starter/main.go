@@ -110,7 +110,10 @@ Without anything configured, try:  go run ./starter demo
 
 ` + exitCodes,
 		SilenceUsage: true, SilenceErrors: true,
-		PersistentPreRun: func(*cobra.Command, []string) { a.parsing = false },
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			a.parsing = false
+			return keyless(cmd, args)
+		},
 	}
 	a.parsing = true
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -74,6 +75,23 @@ never goes to Temporal.`,
 	cmd.Flags().StringVar(&by, "by", who(), "who supplies it; recorded as a claim")
 	cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
 	return cmd
+}
+
+// keyless refuses a command line that holds what looks like a key, before anything repeats it or sends it on.
+func keyless(cmd *cobra.Command, args []string) error {
+	where := ""
+	if slices.ContainsFunc(args, rotation.LooksLikeKey) {
+		where = "an argument"
+	}
+	for _, name := range []string{"why", "by", "for", "reason", "grace"} {
+		if f := cmd.Flags().Lookup(name); f != nil && rotation.LooksLikeKey(f.Value.String()) {
+			where = "--" + name
+		}
+	}
+	if where == "" {
+		return nil
+	}
+	return badInput("%s looks like a key. Nothing was done, but the shell's history has it and other users of this machine could see it: treat it as leaked and revoke it. A new key goes to standard input: starter supply KEY", where)
 }
 
 // readKey reads the key without showing it.

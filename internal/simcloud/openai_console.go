@@ -73,6 +73,17 @@ func (o *OpenAI) Keys(project string) []OpenAIKey {
 	return keys
 }
 
+// Made gives every value that was ever made here, of deleted keys too: what a search for leaks looks for.
+func (o *OpenAI) Made() []secret.Value {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var all []secret.Value
+	for _, k := range o.keys {
+		all = append(all, k.value)
+	}
+	return all
+}
+
 // ExhaustQuota is a project that has spent its budget, or (false) a person who raised it.
 func (o *OpenAI) ExhaustQuota(project string, exhausted bool) {
 	o.mu.Lock()

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// TestNothingThatTheCommandLinePrintsHoldsASecret goes through a working day: every command, in text and in JSON, when
+// all is well and when it is not, with keys of people in the wrong places.
+func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
+	t.Parallel()
+	var badID string
+	s := newStage(t, func(c *scene.Scene) (err error) {
+		if _, err = c.Google("ci", scene.Alias, scene.Latest); err != nil {
+			return err
+		}
+		if _, err = c.OpenAIKey("gpt", scene.Alias, scene.Local); err != nil {
+			return err
+		}
+		badID, err = c.Google("bad", scene.Alias)
+		return err
+	})
+	// The replacement of this key is never accepted.
+	s.Cloud.Inject(simcloud.Fault{Service: "google-token", Target: scene.Account("bad"), Except: badID, Kind: simcloud.Refuse, Code: 400})
+	both := func(want int, args ...string) {
+		t.Helper()
+		s.starter(want, "", args...)
+		s.starter(want, "", append([]string{"--json"}, args...)...)
+	}
+
+	both(exitOK, "doctor")
+	both(exitOK, "plan")
+	both(exitOK, "status")
+	s.starter(exitOK, "", "rotate", "ci", "--watch")
+	s.starter(exitRolledBack, "", "--json", "rotate", "bad", "--watch")
+	both(exitOK, "status", "bad")
+
+	s.starter(exitOK, "", "rotate", "gpt")
+	s.waitFor("gpt", rotation.AwaitingKey)
+	both(exitOK, "status", "gpt")
+	both(exitRefused, "approve", "gpt")
+	s.starter(exitRefused, "", "rotate", "gpt")
+	s.starter(exitRefused, "", "revoked", "gpt")
+
+	_, other := s.OpenAI.CreateKey("proj_other", "of others")
+	_, good := s.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "made by hand, again")
+	key := good.Reveal()
+	for name, stdin := range map[string]string{
+		"a key of another project": other.Reveal(),
+		"the old key":              s.First("gpt").Reveal(),
+		"half a key":               key[:20] + "…",
+		"two keys":                 key + "\n" + other.Reveal(),
+		"a key among words":        "the new key is " + key,
+		"a key of another kind":    "sk-admin-" + key[8:],
+		"a whole file":             strings.Repeat(key+"\n", 1000),
+		"a Google key":             s.First("ci").Reveal(),
+	} {
+		if out := s.starter(exitBadInput, stdin, "supply", "gpt"); strings.Contains(out, "stands in") {
+			t.Errorf("%s was taken: %s", name, out)
+		}
+	}
+	// In the wrong place: as an argument, as a reason.
+	s.starter(exitBadInput, "", "supply", key)
+	s.starter(exitBadInput, "", "supply", "gpt", key)
+	s.starter(exitBadInput, "", "status", key)
+	s.starter(exitBadInput, "", "rollback", "gpt", "--why", "the new key is "+key)
+	s.starter(exitBadInput, "", "approve", key)
+	s.starter(exitBadInput, "", "approve", "gpt", "--by", key)
+	s.starter(exitBadInput, "", "extend", "gpt", "--why", "x", "--for", key)
+
+	s.starter(exitOK, " \""+key+"\"\n", "--json", "supply", "gpt")
+	s.waitFor("gpt", rotation.AwaitingRevocation)
+	both(exitOK, "status")
+	s.starter(exitRefused, key, "supply", "gpt")
+	for _, k := range s.OpenAI.Keys(scene.OpenAIProject("gpt")) {
+		if k.Name == "made by hand" {
+			if err := s.OpenAI.DeleteKey(k.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.starter(exitOK, "", "revoked", "gpt")
+	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != good.Fingerprint() {
+		t.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, good.Fingerprint())
+	}
+	both(exitOK, "status", "gpt")
+
+	// OpenAI's refusal shows a part of the key.
+	for _, k := range s.OpenAI.Keys(scene.OpenAIProject("gpt")) {
+		if err := s.OpenAI.DeleteKey(k.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both(exitFailed, "doctor")
+	for _, code := range []int{401, 403, 500} {
+		heal := s.Cloud.Inject(simcloud.Fault{Kind: simcloud.Refuse, Code: code})
+		both(exitFailed, "doctor")
+		heal()
+	}
+	searched(t, s.said.Bytes(), s.values()...)
+	named(t, s.said.String(), good)
+}
+
+func TestNothingThatTheDemoPrintsHoldsASecret(t *testing.T) {
+	for name, tc := range map[string]struct {
+		json  bool
+		fault simcloud.Fault
+		fails bool
+	}{
+		"in text": {},
+		"when OpenAI refuses the client's requests, in text": {fault: simcloud.Fault{Service: "openai", Method: simcloud.OpenAIChat, Kind: simcloud.Refuse, Code: 401}, fails: true},
+		"when a store is away for a moment, in JSON":         {json: true, fault: simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AccessSecretVersion", Kind: simcloud.Refuse, Code: 503, Skip: 40, Times: 20}, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out, errOut strings.Builder
+			d := &demo{app: &app{out: &out, errOut: &errOut, json: tc.json}, ctx: context.Background(), text: &out}
+			if tc.json {
+				d.text = io.Discard
+			}
+			defer d.stop()
+			if err := d.setUp(false); err != nil {
+				t.Fatal(err)
+			}
+			if tc.fault.Kind != 0 {
+				d.scene.Cloud.Inject(tc.fault)
+			}
+			err := d.perform(false)
+			if err == nil && tc.fails {
+				t.Error("the demo did not fail: the test proves less than it says")
+			}
+			if err != nil {
+				errOut.WriteString(err.Error())
+			}
+			made := d.scene.OpenAI.Made()
+			searched(t, []byte(out.String()+errOut.String()), append(d.scene.SM.Seen(), made...)...)
+			if !strings.Contains(out.String(), "outcome") {
+				t.Errorf("no summary was printed: %s", out.String())
+			}
+			if !tc.json {
+				named(t, out.String(), made[len(made)-1])
+			}
+		})
+	}
+}

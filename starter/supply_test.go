@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/secret"
+)
+
+// gate is the way to Temporal. Shut, it takes what is sent and passes nothing on.
+type gate struct {
+	address string
+
+	mu   sync.Mutex
+	cond *sync.Cond
+	shut bool
+}
+
+func newGate(t *testing.T, to string) *gate {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{address: l.Addr().String()}
+	g.cond = sync.NewCond(&g.mu)
+	t.Cleanup(func() { _ = l.Close(); g.set(false) })
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			go g.pass(far, near)
+			go g.pass(near, far)
+		}
+	}()
+	return g
+}
+
+func (g *gate) set(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = shut
+	g.cond.Broadcast()
+}
+
+func (g *gate) pass(to io.WriteCloser, from io.Reader) {
+	defer to.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		g.mu.Lock()
+		for g.shut {
+			g.cond.Wait()
+		}
+		g.mu.Unlock()
+		if _, writeErr := to.Write(buffer[:n]); err != nil || writeErr != nil {
+			return
+		}
+	}
+}
+
+// byHandStage is a stage with one OpenAI key and a rotation that waits for the new one.
+func byHandStage(t *testing.T) *stage {
+	t.Helper()
+	s := newStage(t, func(c *scene.Scene) error {
+		_, err := c.OpenAIKey("gpt", scene.Alias, scene.Latest)
+		return err
+	})
+	s.starter(exitOK, "", "rotate", "gpt")
+	s.waitFor("gpt", rotation.AwaitingKey)
+	return s
+}
+
+func (s *stage) create() (id string, v secret.Value) {
+	return s.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "made by hand, again")
+}
+
+// finish plays the person to the end and checks which key applications read then.
+func (s *stage) finish(id string, v secret.Value) {
+	s.Helper()
+	s.waitFor("gpt", rotation.AwaitingRevocation)
+	for _, k := range s.OpenAI.Keys(scene.OpenAIProject("gpt")) {
+		if k.Name == "made by hand" {
+			if err := s.OpenAI.DeleteKey(k.ID); err != nil {
+				s.Fatal(err)
+			}
+		}
+	}
+	s.starter(exitOK, "", "revoked", "gpt")
+	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != v.Fingerprint() {
+		s.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, v.Fingerprint())
+	}
+	for _, store := range []string{scene.Alias, scene.Latest} {
+		if got := s.Cloud.PublishedKeys()[scene.Path(store, "gpt")]; got != id {
+			s.Errorf("applications read %s in %s, want %s", got, store, id)
+		}
+	}
+	for _, broken := range s.Cloud.Check(scene.Rules("gpt", scene.Alias, scene.Latest)) {
+		s.Error(broken)
+	}
+	searched(s.T, s.said.Bytes(), s.values()...)
+}
+
+// killedSupply runs supply until the value stands in the store and kills it before the rotation hears of it.
+func (s *stage) killedSupply(v secret.Value) {
+	s.Helper()
+	g := newGate(s.T, s.address)
+	reached, release := make(chan struct{}), make(chan struct{})
+	s.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AddSecretVersion", Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
+	cmd, out := s.command(g.address, v.Reveal(), "supply", "gpt")
+	if err := cmd.Start(); err != nil {
+		s.Fatal(err)
+	}
+	<-reached
+	g.set(true)
+	close(release)
+	for end := time.Now().Add(10 * time.Second); !s.added(v); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.Fatal("the value does not come into the store")
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	s.keep(out.Bytes())
+	if strings.Contains(out.String(), "stands in") {
+		s.Fatalf("the command came to its end: the test proves nothing\n%s", out)
+	}
+}
+
+// added tells whether a value stands in a store.
+func (s *stage) added(v secret.Value) bool {
+	for _, seen := range s.SM.Seen() {
+		if seen.Equal(v) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestASupplyThatIsKilledBeforeItTellsTheRotationIsNoDeadEnd(t *testing.T) {
+	t.Parallel()
+	for name, again := range map[string]func(s *stage, first string, v secret.Value) (string, secret.Value){
+		"the same key is supplied again": func(s *stage, first string, v secret.Value) (string, secret.Value) {
+			s.starter(exitOK, v.Reveal(), "supply", "gpt")
+			return first, v
+		},
+		"another key is supplied": func(s *stage, _ string, _ secret.Value) (string, secret.Value) {
+			id, v := s.create()
+			s.starter(exitOK, v.Reveal(), "supply", "gpt")
+			return id, v
+		},
+		"a signal without a version takes what stands there": func(s *stage, first string, v secret.Value) (string, secret.Value) {
+			if err := s.client.SignalWorkflow(context.Background(), "rotate/gpt", "", string(rotation.KeySupplied), nil); err != nil {
+				s.Fatal(err)
+			}
+			return first, v
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := byHandStage(t)
+			first, v := s.create()
+			s.killedSupply(v)
+			if st := s.waitFor("gpt", rotation.AwaitingKey); st.Deadline.IsZero() || !strings.Contains(st.Details, "starter supply gpt") {
+				t.Errorf("I7: the rotation does not say what it waits for: %+v", st)
+			}
+			s.finish(again(s, first, v))
+		})
+	}
+}
+
+func TestASupplyThatTheStoreDoesNotAnswerCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	s := byHandStage(t)
+	id, v := s.create()
+	s.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AddSecretVersion", Times: 1, Kind: simcloud.LoseReply})
+	if out := s.starter(exitFailed, v.Reveal(), "supply", "gpt"); strings.Contains(out, "stands in") {
+		t.Errorf("the command says more than it knows: %s", out)
+	}
+	s.starter(exitOK, v.Reveal(), "supply", "gpt")
+	s.finish(id, v)
+}
+
+func TestASupplyThatComesTooLateStagesNothing(t *testing.T) {
+	t.Parallel()
+	s := byHandStage(t)
+	id, v := s.create()
+	s.starter(exitOK, v.Reveal(), "supply", "gpt")
+	s.waitFor("gpt", rotation.AwaitingRevocation)
+	_, late := s.create()
+	if out := s.starter(exitRefused, late.Reveal(), "supply", "gpt"); !strings.Contains(out, "takes no key now") || s.added(late) {
+		t.Errorf("staged: %v; said: %s", s.added(late), out)
+	}
+	s.finish(id, v)
+}

@@ -58,7 +58,7 @@ func (a *Activities) Due(ctx context.Context, in DueInput) (Dueness, error) {
 	if !in.AnyTime && !punctual && !w.Contains(now) {
 		return Dueness{Closed: true, Verdict: rotation.Verdict{
 			Work: rotation.Nothing, Rule: "window-closed",
-			Message: fmt.Sprintf("The key's window (%s) is closed at %s.", w, now.Format(time.RFC3339)),
+			Message: fmt.Sprintf("The key's window (%s) is closed at %s; the next beat in it asks again.", w, now.Format(time.RFC3339)),
 		}}, nil
 	}
 	l, err := j.look(ctx, rotation.Scheduled)

@@ -72,7 +72,7 @@ func TestABeatStartsARotationOnlyIfThereIsWork(t *testing.T) {
 		"a beat that is a week late is taken up":        {bothStores(), (*rig).old, 7 * 24 * time.Hour, true, "Rotation started"},
 		"a late beat in the window is taken up":         {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window = r.hours(-time.Hour, 3) }, 24 * time.Hour, true, "Rotation started"},
 		"a late beat outside the window does nothing":   {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window = r.hours(-5*time.Hour, 2) }, 5 * time.Hour, false, "No rotation: The key's window (any day"},
-		"a day that is blacked out is none for a start": {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window.Blackout = []rotation.Dates{today(r)} }, 0, false, "1 blackout(s)) is closed"},
+		"a day that is blacked out is none for a start": {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window.Blackout = []rotation.Dates{today(r)} }, 0, false, "1 blackout(s)) is closed at"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r, rotations := dispatchRig(t, tc.setup)

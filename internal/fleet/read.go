@@ -46,8 +46,8 @@ func (f *Fleet) Read(ctx context.Context, keys []string) ([]Have, error) {
 	return have, err
 }
 
-// Others names the keys that have a schedule of this install and are not among the given ones. The list that it is
-// taken from lags a moment behind; what it names is read again before anything is done.
+// Others names the keys that have a schedule, of whichever install, and are not among the given ones. The list that it
+// is taken from lags a moment behind; what it names is read again before anything is done.
 func (f *Fleet) Others(ctx context.Context, keys []string) ([]string, error) {
 	var names []string
 	for token := []byte(nil); ; {

@@ -17,7 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Activities has one method per activity. All fields but Now, Rotations, Starter, Keys and Audit are needed.
+// Activities has one method per activity. All fields but Now, Rotations, Starter, Limits, Keys and Audit are needed.
 type Activities struct {
 	// Install is the id of this rekey installation.
 	Install string
@@ -33,6 +33,8 @@ type Activities struct {
 	Rotations Rotations
 	// Starter starts rotations; needed for emergencies and triggers.
 	Starter Starter
+	// Limits bound the steps of a provider's rotations, by the names of Providers; without one they are not bounded.
+	Limits map[string]Limit
 	// Keys gives the keys of the worker's own rekey.yaml; needed for emergencies and triggers.
 	Keys func() []rotation.Key
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
@@ -47,6 +49,14 @@ func (a *Activities) All() []any {
 	return []any{
 		a.Due, a.Apart, a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
 	}
+}
+
+// Limit bounds the steps of one provider's rotations. Zero means that the file does not say.
+type Limit struct {
+	// Rate is how many steps begin each second, over all workers.
+	Rate float64
+	// Concurrency is how many steps run at once, on each worker.
+	Concurrency int
 }
 
 // Target says which rotation of which key an activity works for.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
@@ -41,7 +42,9 @@ type Provider struct {
 	ListLag        *time.Duration
 	Propagation    *time.Duration
 	RevocationLag  *time.Duration
-	accounts       []string
+	// Limit is how fast and how many at once the steps of the provider's rotations may go.
+	Limit    activities.Limit
+	accounts []string
 }
 
 // Store is how the worker reaches a store.

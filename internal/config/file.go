@@ -24,6 +24,8 @@ type fileProvider struct {
 	ListLag        string `yaml:"list_lag"`
 	Propagation    string `yaml:"propagation"`
 	RevocationLag  string `yaml:"revocation_lag"`
+	Rate           string `yaml:"rate"`
+	Concurrency    string `yaml:"concurrency"`
 	// Accounts may be used besides those that the keys below name; a * stands for any text without a slash.
 	Accounts []string `yaml:"accounts"`
 }

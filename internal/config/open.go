@@ -25,14 +25,15 @@ import (
 func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Activities, error) {
 	a := &activities.Activities{
 		Install: c.Install, Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{}, Allow: c.Allow, Audit: audit,
-		Keys: func() []rotation.Key { return c.Keys },
+		Limits: map[string]activities.Limit{},
+		Keys:   func() []rotation.Key { return c.Keys },
 	}
 	for name, p := range c.Providers {
 		opened, err := p.open(ctx, name)
 		if err != nil {
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}
-		a.Providers[name] = opened
+		a.Providers[name], a.Limits[name] = opened, p.Limit
 	}
 	for name, s := range c.Stores {
 		opened, err := s.open(ctx, name)

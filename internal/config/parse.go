@@ -147,6 +147,7 @@ func (c *check) provider(name string) {
 	p.ListLag = c.optional(where.field("list_lag"), f.ListLag)
 	p.Propagation = c.optional(where.field("propagation"), f.Propagation)
 	p.RevocationLag = c.optional(where.field("revocation_lag"), f.RevocationLag)
+	p.Limit = c.limit(where, f)
 	c.patterns(where.field("accounts"), f.Accounts)
 	c.out.Providers[name] = p
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -124,6 +125,12 @@ func TestABadFileIsRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 		"no YAML at all":              {"install: abc123", "install: [", []string{"rekey.yaml:"}},
 		"a field twice":               {"install: abc123", "install: abc123\ninstall: abc124", []string{"rekey.yaml:2:1:", "already defined"}},
 		"a list where a map belongs":  {"  openai:\n    type: openai\n", "  openai: [a]\n", []string{"rekey.yaml:6:"}},
+		"a rate without a unit":       {"    type: openai\n", "    type: openai\n    rate: 50\n", []string{`rekey.yaml:8:11: providers.openai.rate: "50" is no rate; expected 1 to 10000 steps a second, minute or hour, like 50/s or 30/m`}},
+		"a rate of nothing":           {"    type: openai\n", "    type: openai\n    rate: 0/s\n", []string{"is no rate"}},
+		"a rate in another unit":      {"    type: openai\n", "    type: openai\n    rate: 50/day\n", []string{"is no rate"}},
+		"a rate that is a slip":       {"    type: openai\n", "    type: openai\n    rate: 100000/s\n", []string{"is no rate"}},
+		"a concurrency of nothing":    {"    type: openai\n", "    type: openai\n    concurrency: 0\n", []string{"rekey.yaml:8:18: providers.openai.concurrency: \"0\" is no number of steps at once; expected 1 to 10000"}},
+		"a concurrency in words":      {"    type: openai\n", "    type: openai\n    concurrency: many\n", []string{"is no number of steps"}},
 		"a pattern":                   {`"*@acme.iam`, `"[@acme.iam`, []string{"is no pattern"}},
 	}
 	for name, tc := range cases {
@@ -163,6 +170,35 @@ func TestAKeyHasTheWindowOfItsTierOrItsOwnAndKeepsApartBothWays(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAProviderSaysHowFastItsStepsMayGo(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		lines string
+		want  activities.Limit
+	}{
+		"nothing said":       {"", activities.Limit{}},
+		"both":               {"    rate: 50/s\n    concurrency: 20\n", activities.Limit{Rate: 50, Concurrency: 20}},
+		"less than a second": {"    rate: 30/m\n", activities.Limit{Rate: 0.5}},
+		"by the hour":        {"    rate: \"36/h\"\n", activities.Limit{Rate: 0.01}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c, err := config.Parse("rekey.yaml", []byte(strings.Replace(good, "    type: openai\n", "    type: openai\n"+tc.lines, 1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What is left needs no credentials of this machine.
+			delete(c.Providers, "google")
+			c.Stores = nil
+			acts, err := c.Open(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := acts.Limits["openai"]; got != tc.want || c.Providers["openai"].Limit != tc.want {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
 	}
 }
 

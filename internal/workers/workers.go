@@ -4,6 +4,7 @@
 package workers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -32,7 +33,7 @@ type Options struct {
 	Interceptors []interceptor.WorkerInterceptor
 	// OnFatalError is told when a worker stops for good (the namespace is gone, the credentials are refused).
 	OnFatalError func(error)
-	// MaxActivities is how many activities of one provider run at once; 0 is 20.
+	// MaxActivities is how many activities of one provider run at once, where rekey.yaml does not say; 0 is 20.
 	MaxActivities int
 }
 
@@ -65,9 +66,12 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 	}
 	w := &Workers{all: []worker.Worker{starts}}
 	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
+		limit := a.Limits[name]
 		one := worker.New(c, workflows.ProviderTaskQueue(name), worker.Options{
-			DisableRegistrationAliasing: true, MaxConcurrentActivityExecutionSize: o.MaxActivities,
-			WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
+			DisableRegistrationAliasing: true, MaxConcurrentActivityExecutionSize: cmp.Or(limit.Concurrency, o.MaxActivities),
+			// Temporal keeps the rate, for all workers together.
+			TaskQueueActivitiesPerSecond: limit.Rate,
+			WorkerStopTimeout:            drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		})
 		one.RegisterWorkflow(workflows.RotateKey)
 		for _, activity := range a.All() {

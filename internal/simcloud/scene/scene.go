@@ -42,6 +42,8 @@ type Options struct {
 	// RequestTimeout, Propagation, RevocationLag and ListLag are what the configuration says of the providers; empty
 	// means 2s, 1m, 1m and 0s.
 	RequestTimeout, Propagation, RevocationLag, ListLag string
+	// Google is laid over the provider of Google keys, one `field: value` a line.
+	Google []string
 	// KeyBits is the size of the RSA keys that Google makes; 0 means 2048, which takes a tenth of a second.
 	KeyBits int
 	// ReadLag is what the configuration says of the stores; empty means 0s.
@@ -178,6 +180,9 @@ func (s *Scene) YAML() string {
 	fmt.Fprintf(&b, "install: %s\nproviders:\n", s.opts.Install)
 	fmt.Fprintf(&b, "  google:\n    type: google-service-account\n    mode: %s\n    endpoint: %s\n    token_url: %s\n", s.opts.Mode, s.IAM.Endpoint, s.IAM.TokenURL)
 	fmt.Fprintf(&b, "    request_timeout: %s\n    list_lag: %s\n    propagation: %s\n    revocation_lag: %s\n", s.opts.RequestTimeout, s.opts.ListLag, s.opts.Propagation, s.opts.RevocationLag)
+	for _, line := range s.opts.Google {
+		fmt.Fprintf(&b, "    %s\n", line)
+	}
 	fmt.Fprintf(&b, "  openai:\n    type: openai\n    endpoint: %s\n    request_timeout: %s\n    propagation: %s\n    revocation_lag: %s\n", s.OpenAI.URL, s.opts.RequestTimeout, s.opts.Propagation, s.opts.RevocationLag)
 	b.WriteString("stores:\n")
 	for _, store := range []string{Alias, Latest} {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/fleet"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -45,6 +48,11 @@ func newFleetRig(t *testing.T, install string, keys ...string) *fleetRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.client.Close)
+	t.Cleanup(func() {
+		// The server outlives the test, which may run again.
+		r.write(install)
+		_ = run(context.Background(), []string{"--config", r.file, "--address", r.address, "prune", "--yes"}, strings.NewReader(""), io.Discard, io.Discard)
+	})
 	r.write(install, keys...)
 	return r
 }
@@ -230,12 +238,14 @@ func TestTheSchedulesOfOthersAreNeverTouched(t *testing.T) {
 	ctx := t.Context()
 	theirs := newFleetRig(t, "other2", aKey("shared"), aKey("only-theirs"))
 	theirs.must(exitOK, "2 created", "", "apply", "--offline", "--yes")
-	if _, err := theirs.client.ScheduleClient().Create(ctx, client.ScheduleOptions{
+	nobodys, err := theirs.client.ScheduleClient().Create(ctx, client.ScheduleOptions{
 		ID:     workflows.ScheduleID("nobodys"),
 		Action: &client.ScheduleWorkflowAction{ID: "x", Workflow: "Backup", TaskQueue: "backup"}, Paused: true,
-	}); err != nil {
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = nobodys.Delete(context.Background()) })
 	before := []time.Time{theirs.describe("shared").Info.LastUpdateAt, theirs.describe("only-theirs").Info.LastUpdateAt}
 
 	r := newFleetRig(t, "other1", aKey("shared"), aKey("nobodys"), aKey("only-ours"))
@@ -290,6 +300,44 @@ func TestTwoAppliesAtOnceEndInTheSameState(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func TestAnApplyThatWasCutOffIsFinishedByTheNext(t *testing.T) {
+	t.Parallel()
+	names := map[string]string{}
+	var keys []string
+	for i := range 40 {
+		name := fmt.Sprintf("cut-%d", i)
+		names[name] = "unchanged"
+		keys = append(keys, aKey(name))
+	}
+	r := newFleetRig(t, "cutoff", keys...)
+	cfg, err := config.Load(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wants []fleet.Want
+	for _, k := range cfg.Keys {
+		wants = append(wants, fleet.Want{Key: k})
+	}
+	p, err := fleet.Make(cfg.Install, wants, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cut := context.WithCancel(t.Context())
+	f := &fleet.Fleet{Client: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
+		if done == 5 {
+			cut()
+		}
+	}}
+	if err := f.Apply(ctx, p); !errors.Is(err, context.Canceled) {
+		t.Errorf("an apply that was cut off says %v", err)
+	}
+	if done := r.steps(); done["cut-0"] != "unchanged" || done["cut-39"] != "create" {
+		t.Errorf("it was not cut off half-way: %v", done)
+	}
+	r.must(exitOK, "Applied: ", "", "apply", "--offline", "--yes")
+	r.expect(names)
 }
 
 // Temporal counts beats with code of its own; what the plan shows and what the tests of package rotation expect must be

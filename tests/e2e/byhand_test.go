@@ -23,12 +23,14 @@ var byHand = []string{"Adopt", "Store", "Verify", "Promote", "Confirm", "Retire"
 type person struct {
 	*town
 	acts *activities.Activities
+	// names are the ids of the keys that this person made, by fingerprint.
+	names map[string]string
 }
 
 // newTownByHand starts a scene with the OpenAI key "gpt" in two stores.
 func newTownByHand(t *testing.T, o scene.Options, env ...string) *person {
 	t.Helper()
-	p := &person{town: build(t, server, "gpt", (*scene.Scene).OpenAIKey, o, env...)}
+	p := &person{town: build(t, server, "gpt", (*scene.Scene).OpenAIKey, o, env...), names: map[string]string{}}
 	var err error
 	if p.acts, err = p.cfg.Open(context.Background(), nil); err != nil {
 		t.Fatal(err)
@@ -40,6 +42,7 @@ func newTownByHand(t *testing.T, o scene.Options, env ...string) *person {
 func (p *person) create() (id string, v secret.Value) {
 	id, v = p.OpenAI.CreateKey(p.key().Account, "made by hand, again")
 	p.made = append(p.made, v)
+	p.names[v.Fingerprint()] = id
 	return id, v
 }
 

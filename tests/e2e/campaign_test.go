@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,56 +23,170 @@ var faults = []simcloud.Fault{
 	{Kind: simcloud.DropBefore}, {Kind: simcloud.LoseReply},
 }
 
-func TestRandomKillsAndFaultsLeaveOneKeyAndNoOrphan(t *testing.T) {
-	t.Parallel()
-	until, least := time.Now(), 3
+// campaign rotates the town's key again and again, while faults and kills come at random. each is run with every
+// rotation until it is told to stop; judge looks at how the rotation ended.
+func (w *town) campaign(least int, each func(random *rand.Rand, stop <-chan struct{}), judge func(rotation.Result)) {
+	w.Helper()
+	until := time.Now()
 	if text := os.Getenv(envCampaign); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			t.Fatalf("%s: %v", envCampaign, err)
+			w.Fatalf("%s: %v", envCampaign, err)
 		}
 		until = until.Add(d)
 	}
 	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	w.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	w := newTown(t, scene.Options{})
 	for n := 0; n < least || time.Now().Before(until); n++ {
-		var heal []func()
-		for range 1 + random.IntN(3) {
-			f := faults[random.IntN(len(faults))]
-			f.Times, f.Skip = 1+random.IntN(2), random.IntN(60)
-			heal = append(heal, w.Cloud.Inject(f))
-		}
-		run := w.start(rotation.Manual)
-		stop := make(chan struct{})
-		killed := make(chan struct{})
-		go func() {
-			defer close(killed)
-			for range random.IntN(3) {
-				select {
-				case <-stop:
-					return
-				case <-time.After(time.Duration(random.IntN(4000)) * time.Millisecond):
-					w.kill()
-				}
-			}
-		}()
-		res := w.end(run)
-		close(stop)
-		<-killed
-		for _, h := range heal {
-			h()
-		}
-		if res.Phase == rotation.Completed {
-			w.replaced(res)
-			w.oldID = w.Cloud.PublishedKeys()[scene.Path(scene.Alias, "ci")]
-		} else if live := w.Cloud.LiveKeys(); len(live) != 1 || !slices.Contains([]string{w.Cloud.PublishedKeys()[scene.Path(scene.Latest, "ci")]}, w.oldID) {
-			t.Errorf("rolled back (%s), but keys are %v", res.Outcome, live)
-		}
-		if t.Failed() {
-			t.Fatalf("rotation %d of seed %d went wrong: %+v", n, seed, res)
+		res := w.underFire(random, each)
+		w.Logf("rotation %d: %s. %s", n, res.Phase, res.Outcome)
+		judge(res)
+		if w.Failed() {
+			w.Fatalf("rotation %d of seed %d went wrong: %+v", n, seed, res)
 		}
 	}
 	w.noSecrets()
+}
+
+// underFire runs one rotation of a campaign.
+func (w *town) underFire(random *rand.Rand, each func(*rand.Rand, <-chan struct{})) rotation.Result {
+	w.Helper()
+	for range 1 + random.IntN(3) {
+		f := faults[random.IntN(len(faults))]
+		f.Times, f.Skip = 1+random.IntN(2), random.IntN(60)
+		defer w.Cloud.Inject(f)()
+	}
+	run := w.start(rotation.Manual)
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer close(stop)
+	// Everybody has dice of their own.
+	kills, others := rand.New(rand.NewPCG(random.Uint64(), 1)), rand.New(rand.NewPCG(random.Uint64(), 2))
+	busy.Go(func() {
+		for range kills.IntN(3) {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(kills.IntN(4000)) * time.Millisecond):
+				w.kill()
+			}
+		}
+	})
+	busy.Go(func() { each(others, stop) })
+	return w.end(run)
+}
+
+func TestRandomKillsAndFaultsLeaveOneKeyAndNoOrphan(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{})
+	nobody := func(*rand.Rand, <-chan struct{}) {}
+	w.campaign(3, nobody, func(res rotation.Result) {
+		if res.Phase == rotation.Completed {
+			w.replaced(res)
+			w.oldID = w.Cloud.PublishedKeys()[scene.Path(scene.Alias, w.name)]
+		} else if live := w.Cloud.LiveKeys(); len(live) != 1 || w.Cloud.PublishedKeys()[scene.Path(scene.Latest, w.name)] != w.oldID {
+			t.Errorf("rolled back (%s), but keys are %v", res.Outcome, live)
+		}
+	})
+}
+
+func TestAPersonWhoActsAtRandomUnderRandomKillsAndFaultsNeverTakesTheKeyFromApplications(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, scene.Options{Propagation: "5s", RevocationLag: "1s"})
+	p.campaign(2, p.live, func(res rotation.Result) {
+		published, live := p.Cloud.PublishedKeys(), p.Cloud.LiveKeys()
+		id := published[scene.Path(scene.Alias, p.name)]
+		_, works := live[id]
+		_, oldWorks := live[p.oldID]
+		switch {
+		case id != published[scene.Path(scene.Latest, p.name)] || !works:
+			t.Errorf("applications read %v; keys: %v", published, live)
+		case res.Phase == rotation.Completed && (id == p.oldID || oldWorks || p.names[res.New] != id):
+			t.Errorf("completed with %s, but applications read %s; the old key %s exists: %v", res.New, id, p.oldID, oldWorks)
+		case res.Phase == rotation.RolledBack && id != p.oldID:
+			t.Errorf("rolled back (%s), but applications read %s, not %s", res.Outcome, id, p.oldID)
+		}
+		// What the person made and the rotation did not take, the person clears away.
+		for other := range live {
+			if other == id {
+				continue
+			}
+			if err := p.OpenAI.DeleteKey(other); err != nil {
+				t.Error(err)
+			}
+		}
+		p.oldID = id
+	})
+}
+
+// live is a person at work: now and then they look where the rotation stands, and do one of the things that people do.
+func (p *person) live(random *rand.Rand, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Duration(random.IntN(600)) * time.Millisecond):
+		}
+		s, err := p.status()
+		if err != nil {
+			continue
+		}
+		accepts := func(k rotation.Kind) bool { return slices.Contains(s.Accepts, k) }
+		switch {
+		case accepts(rotation.RollBack) && random.IntN(40) == 0:
+			// A signal is there before the next look.
+			_ = p.signal(rotation.RollBack)
+		case accepts(rotation.KeySupplied):
+			p.supplySomething(random)
+		case accepts(rotation.KeyRevoked):
+			// One in four only says so. In reverse it is the new key that has to go.
+			id := p.oldID
+			if s.Phase == rotation.RollingBack {
+				id = p.names[s.New]
+			}
+			if random.IntN(4) > 0 {
+				// It is gone already if an earlier word of this person was lost.
+				_ = p.OpenAI.DeleteKey(id)
+			}
+			_ = p.tryTell(rotation.KeyRevoked, rotation.Message{By: "a person"})
+		case accepts(rotation.Approve):
+			_ = p.tryTell(rotation.Approve, rotation.Message{By: "a person"})
+		}
+	}
+}
+
+// supplySomething supplies a key, mostly well.
+func (p *person) supplySomething(random *rand.Rand) {
+	version := ""
+	switch random.IntN(6) {
+	case 0: // the old one, by mistake, with another tool
+		l := p.key().Stores[0]
+		old, err := p.acts.Stores[l.Store].Published(context.Background(), l.Path)
+		if err == nil {
+			version, err = p.acts.Stores[l.Store].Add(context.Background(), l.Path, old)
+		}
+		if err != nil {
+			return
+		}
+	case 1: // cut off before the rotation is told
+		_, v := p.create()
+		_, _ = p.tryStage(v)
+		return
+	case 2: // what stands there, if anything does
+		_ = p.signal(rotation.KeySupplied)
+		return
+	default:
+		_, v := p.create()
+		var err error
+		if version, err = p.tryStage(v); err != nil {
+			return
+		}
+	}
+	_ = p.tryTell(rotation.KeySupplied, rotation.Message{By: "a person", Version: version})
+}
+
+func (p *person) signal(k rotation.Kind) error {
+	return p.client.SignalWorkflow(context.Background(), p.id(), "", string(k), rotation.Message{By: "a person", Why: "the dice say so"})
 }

@@ -74,7 +74,9 @@ func build(t *testing.T, server *devserver.Server, name string, add func(*scene.
 	if o.RequestTimeout == "" {
 		o.RequestTimeout = "1s"
 	}
-	o.Propagation = "20s"
+	if o.Propagation == "" {
+		o.Propagation = "20s"
+	}
 	if o.RevocationLag == "" {
 		o.RevocationLag = "20s"
 	}

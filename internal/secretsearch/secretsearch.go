@@ -48,7 +48,7 @@ func New(values ...secret.Value) *Search {
 		for _, form := range forms(v) {
 			first := binary.LittleEndian.Uint64([]byte(form))
 			s.needles[first] = append(s.needles[first], needle{[]byte(form), v.Fingerprint()})
-			s.begins[uint16(first)] = true //nolint:gosec // the low bytes are wanted
+			s.begins[uint16(first)] = true
 		}
 	}
 	return s

@@ -122,7 +122,7 @@ Without anything configured, try:  go run ./starter demo
 	flags.StringVar(&a.address, "address", "", "`host:port` of Temporal (default from TEMPORAL_ADDRESS or the Temporal config file)")
 	flags.StringVar(&a.namespace, "namespace", "", "Temporal `namespace` (default from TEMPORAL_NAMESPACE or the Temporal config file)")
 	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text")
-	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune())
+	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune(), a.emergency())
 	root.AddCommand(a.decisions()...)
 	return root
 }

@@ -82,7 +82,7 @@ func newFleet(root workflow.Context, in EmergencyInput) *fleet {
 	ctx, _ := workflow.NewDisconnectedContext(root)
 	f := &fleet{in: in, root: root}
 	f.ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 2 * time.Minute, HeartbeatTimeout: 20 * time.Second, RetryPolicy: steadfast(), Priority: Priority(rotation.Emergency),
+		StartToCloseTimeout: 2 * time.Minute, HeartbeatTimeout: 10 * time.Second, RetryPolicy: steadfast(), Priority: Priority(rotation.Emergency),
 	})
 	if in.Resume != nil {
 		f.Fleet = *in.Resume
@@ -281,7 +281,7 @@ func (f *fleet) finish() (Fleet, error) {
 		}
 	}
 	f.EndedAt = workflow.Now(f.ctx)
-	f.Outcome = f.sentence()
+	f.Outcome = f.Sentence()
 	f.show()
 	_ = workflow.UpsertMemo(f.ctx, map[string]any{ResultMemo: f.Summary()})
 	return f.Fleet, nil

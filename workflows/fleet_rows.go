@@ -156,8 +156,8 @@ func (f *Fleet) Counts() map[RowState]int {
 // Complete tells whether every key is done.
 func (f *Fleet) Complete() bool { return f.Counts()[Done] == len(f.Rows) }
 
-// sentence counts what stands how.
-func (f *Fleet) sentence() string {
+// Sentence counts in words what stands how.
+func (f *Fleet) Sentence() string {
 	counts := f.Counts()
 	parts := []string{fmt.Sprintf("%d of %d done", counts[Done], len(f.Rows))}
 	for _, c := range []struct {
@@ -183,7 +183,7 @@ func (f *fleet) show() { workflow.SetCurrentDetails(f.ctx, f.details()) }
 
 func (f *fleet) details() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**Emergency %s** · raised by %s: %.200s\n\n%s\n", escape(f.ID), escape(f.By), escape(f.Why), f.sentence())
+	fmt.Fprintf(&b, "**Emergency %s** · raised by %s: %.200s\n\n%s\n", escape(f.ID), escape(f.By), escape(f.Why), f.Sentence())
 	for _, group := range []struct {
 		state RowState
 		words string

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"golang.org/x/term"
+
+	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// lookAgain is how often the screen is brought up to date.
+const lookAgain = 500 * time.Millisecond
+
+// watchEmergency shows how an emergency stands until it has ended. That a worker or Temporal does not answer is shown,
+// and waited out.
+func (a *app) watchEmergency(ctx context.Context, c client.Client, id string) error {
+	s := &screen{out: a.out, tty: isTerminal(a.out), quiet: a.json, said: map[string]string{}}
+	for {
+		f, closed, err := rotations.EmergencyProgress(ctx, c, id)
+		switch {
+		case errors.Is(err, rotations.ErrNoEmergency):
+			return badInput("there is no emergency %q; the id stands where it was started, and in the Temporal UI as %s", id, workflows.EmergencyID(id))
+		case closed && err != nil:
+			return err
+		case closed:
+			s.clear()
+			return a.emergencyEnded(ctx, c, f)
+		case ctx.Err() != nil:
+		case err != nil:
+			s.problem(id, err)
+		default:
+			s.show(f)
+		}
+		select {
+		case <-ctx.Done():
+			s.clear()
+			return fmt.Errorf("not watching any more, but the emergency goes on. Watch it again: starter emergency --resume %s", id)
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// screen shows an emergency: on a terminal one screen that is drawn anew, elsewhere a line for each thing that happens.
+type screen struct {
+	out        io.Writer
+	tty, quiet bool
+	lines      int               // drawn
+	said       map[string]string // by key; the plain lines
+	last       workflows.Fleet
+}
+
+func (s *screen) show(f workflows.Fleet) {
+	if s.quiet {
+		return
+	}
+	s.last = f
+	if s.tty {
+		s.draw("")
+		return
+	}
+	if s.once("", "Emergency "+f.ID) {
+		fmt.Fprintf(s.out, "Emergency %s over %d key(s). After Ctrl-C or a crash: starter emergency --resume %s\n", f.ID, len(f.Rows), f.ID)
+	}
+	for _, r := range f.Rows {
+		switch text := rowText(r); {
+		case r.State == workflows.Queued && r.Why == "", !s.once(r.Key, text):
+		default:
+			fmt.Fprintf(s.out, "%8s  %-40s %s\n", length(time.Since(f.StartedAt).Truncate(time.Second)), r.Key, text)
+		}
+	}
+}
+
+// problem says that nobody can tell how it stands.
+func (s *screen) problem(id string, err error) {
+	text := err.Error() + ". The emergency is kept and goes on; still watching."
+	switch {
+	case s.quiet:
+	case s.tty:
+		s.last.ID = id
+		s.draw(text)
+	case s.once("problem", text):
+		fmt.Fprintln(s.out, text)
+	}
+}
+
+// once tells whether a text is new.
+func (s *screen) once(about, text string) bool {
+	if s.said[about] == text {
+		return false
+	}
+	s.said[about] = text
+	return true
+}
+
+// urgency is the order of the rows on a screen that has no room for all.
+var urgency = []workflows.RowState{workflows.Failed, workflows.Waiting, workflows.UnderWay, workflows.Queued, workflows.NotRaised, workflows.Done}
+
+// draw draws the screen anew, within the terminal.
+func (s *screen) draw(problem string) {
+	width, height := 100, 30
+	if f, ok := s.out.(*os.File); ok {
+		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 20 && h > 10 {
+			width, height = w, h
+		}
+	}
+	lines := screenLines(s.last, problem, height-2)
+	s.clear()
+	for _, l := range lines {
+		if r := []rune(l); len(r) >= width {
+			l = string(r[:width-2]) + "…"
+		}
+		fmt.Fprintln(s.out, l)
+	}
+	s.lines = len(lines)
+}
+
+// screenLines are at most height lines, the rows that need somebody first.
+func screenLines(f workflows.Fleet, problem string, height int) []string {
+	counts, full := f.Counts(), 0
+	const bar = 40
+	if len(f.Rows) > 0 {
+		full = counts[workflows.Done] * bar / len(f.Rows)
+	}
+	lines := []string{
+		fmt.Sprintf("Emergency %s  %s", f.ID, f.Why),
+		fmt.Sprintf("[%s%s] %s", strings.Repeat("#", full), strings.Repeat(" ", bar-full), f.Sentence()),
+		fmt.Sprintf("Ctrl-C stops the watching only; go on with: starter emergency --resume %s", f.ID),
+	}
+	if problem != "" {
+		lines = append(lines, problem)
+	}
+	rows := slices.DeleteFunc(slices.Clone(f.Rows), func(r workflows.Row) bool { return r.State == workflows.Queued && r.Why == "" })
+	slices.SortStableFunc(rows, func(x, y workflows.Row) int {
+		return cmp.Compare(slices.Index(urgency, x.State), slices.Index(urgency, y.State))
+	})
+	room := height - len(lines) - 2
+	for i, r := range rows {
+		if i >= room {
+			lines = append(lines, fmt.Sprintf("  and %d more", len(rows)-i))
+			break
+		}
+		lines = append(lines, fmt.Sprintf("  %-40s %s", r.Key, rowText(r)))
+	}
+	return lines
+}
+
+// clear takes the screen away.
+func (s *screen) clear() {
+	if s.lines > 0 {
+		fmt.Fprintf(s.out, "\033[%dA\033[J", s.lines)
+	}
+	s.lines = 0
+}
+
+// rowText says in a line how a key stands, and what a person has to do.
+func rowText(r workflows.Row) string {
+	switch r.State {
+	case workflows.UnderWay:
+		return strings.TrimSpace("under way " + string(r.Phase))
+	case workflows.Waiting:
+		return fmt.Sprintf("waits for a person (%s): starter status %s", r.Phase, r.Key)
+	case workflows.Failed:
+		return "FAILED: " + r.Why
+	case workflows.Done:
+		refused, ok := r.ToRefused()
+		if !ok {
+			return "done: " + r.Why
+		}
+		return "done, the old key is refused after " + length(refused)
+	case workflows.Queued:
+		if r.Why != "" {
+			return "tried again: " + r.Why
+		}
+	}
+	return string(r.State)
+}
+
+// finalKey is one key of the final table.
+type finalKey struct {
+	Key   string             `json:"key"`
+	State workflows.RowState `json:"state"`
+	Phase string             `json:"phase,omitempty"`
+	// The times are in seconds since the emergency was raised for the key; absent if it never happened.
+	ToNewKey  *float64 `json:"seconds_to_new_key,omitempty"`
+	ToRefused *float64 `json:"seconds_to_old_key_refused,omitempty"`
+	Outcome   string   `json:"outcome,omitempty"`
+	// Left is what a person has to do.
+	Left []string `json:"left,omitempty"`
+}
+
+// emergencyEnded prints the table and chooses the exit code.
+func (a *app) emergencyEnded(ctx context.Context, c client.Client, f workflows.Fleet) error {
+	keys := make([]finalKey, len(f.Rows))
+	for i, r := range f.Rows {
+		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, Left: leftOf(ctx, c, f, r)}
+		if d, ok := r.ToNewKey(); ok {
+			keys[i].ToNewKey = new(d.Seconds())
+		}
+		if d, ok := r.ToRefused(); ok {
+			keys[i].ToRefused = new(d.Seconds())
+		}
+	}
+	out := map[string]any{"id": f.ID, "complete": f.Complete(), "outcome": f.Outcome, "counts": f.Counts(), "started_at": f.StartedAt, "ended_at": f.EndedAt, "keys": keys}
+	if err := a.print(out, finalTable(f, keys)); err != nil {
+		return err
+	}
+	if !f.Complete() {
+		return fmt.Errorf("the emergency %s is not done: %s", f.ID, f.Outcome)
+	}
+	return nil
+}
+
+// leftOf says what is left to do about a key. The rotation's own result names it.
+func leftOf(ctx context.Context, c client.Client, f workflows.Fleet, r workflows.Row) []string {
+	switch r.State {
+	case workflows.UnderWay, workflows.Waiting:
+		return []string{"its rotation goes on: starter status " + r.Key}
+	case workflows.NotRaised, workflows.Queued:
+		return []string{fmt.Sprintf("raise it: starter emergency %s --reason …", r.Key)}
+	}
+	if r.Left > 0 {
+		if res, closed, err := rotations.Closed(ctx, c, r.Key); err == nil && closed && !res.EndedAt.Before(f.StartedAt) && len(res.Left) > 0 {
+			return res.Left
+		}
+		return []string{"starter status " + r.Key}
+	}
+	if r.State == workflows.Failed {
+		return []string{fmt.Sprintf("put it right, then: starter emergency %s --reason …", r.Key)}
+	}
+	return nil
+}
+
+func finalTable(f workflows.Fleet, keys []finalKey) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Emergency %s: %s\n\n", f.ID, f.Outcome)
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "KEY\tSTATE\tNEW KEY AFTER\tOLD KEY REFUSED AFTER\tOUTCOME")
+	for _, k := range keys {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Key, k.State, seconds(k.ToNewKey), seconds(k.ToRefused), k.Outcome)
+	}
+	_ = w.Flush()
+	head := false
+	for _, k := range keys {
+		for _, l := range k.Left {
+			if !head {
+				b.WriteString("\nLeft to do:\n")
+				head = true
+			}
+			fmt.Fprintf(&b, "  %s: %s\n", k.Key, l)
+		}
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+func seconds(s *float64) string {
+	if s == nil {
+		return "-"
+	}
+	return length(time.Duration(*s * float64(time.Second)))
+}

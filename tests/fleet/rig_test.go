@@ -1,0 +1,122 @@
+// Package fleet tests many rotations at once: emergencies beside schedules and people, and how fast it goes.
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+
+	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/workers"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// town is a simulated cloud with Google keys, a Temporal in memory, and workers in this process.
+type town struct {
+	testing.TB
+	*scene.Scene
+	client client.Client
+	keys   []rotation.Key
+	old    map[string]string
+}
+
+// newTown has so many keys, whose provider has the given lines in rekey.yaml.
+func newTown(t testing.TB, keys int, provider []string, interceptors ...interceptor.WorkerInterceptor) *town {
+	t.Helper()
+	ctx := context.Background()
+	w := &town{TB: t, old: map[string]string{}}
+	var err error
+	w.Scene, err = scene.Start(scene.Options{
+		Policy: []string{"period: 1ms", "grace: 0s", "soak: 0s", "quiet: 0s"}, RequestTimeout: "10s", Mode: "create", KeyBits: 1024, Google: provider,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Scene.Stop)
+	if err := w.IAM.MakeAhead(2 * keys); err != nil {
+		t.Fatal(err)
+	}
+	for i := range keys {
+		name := fmt.Sprintf("ci-%04d", i)
+		if w.old[name], err = w.Google(name, scene.Alias); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := config.Parse("rekey.yaml", []byte(w.YAML()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.keys = cfg.Keys
+	acts, err := cfg.Open(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := devserver.Start(ctx, devserver.Options{SearchAttributes: workflows.SearchAttributes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop() })
+	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent{}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.client.Close)
+	running, err := workers.Start(ctx, w.client, server.Namespace(), acts, workers.Options{Interceptors: interceptors})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(running.Stop)
+	return w
+}
+
+// start starts a rotation as a schedule or a person does; that one is under way already is as good.
+func (w *town) start(k rotation.Key, reason rotation.Reason) {
+	_, err := rotations.Start(context.Background(), w.client, workflows.Input{Key: k, Reason: reason, By: string(reason)})
+	if err != nil && err != rotations.ErrUnderWay { //nolint:errorlint // Start gives it as it is
+		w.Error(err)
+	}
+}
+
+// emergency raises one over keys and waits until it is over.
+func (w *town) emergency(id string, concurrency int, keys ...rotation.Key) workflows.Fleet {
+	in := workflows.EmergencyInput{ID: id, Concurrency: concurrency, Message: rotation.Message{By: "test", Why: "leaked"}}
+	for _, k := range keys {
+		in.Keys = append(in.Keys, k.Name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	var f workflows.Fleet
+	if err := rotations.StartEmergency(ctx, w.client, in); err != nil {
+		w.Error(err)
+		return f
+	}
+	if err := w.client.GetWorkflow(ctx, workflows.EmergencyID(id), "").Get(ctx, &f); err != nil {
+		w.Errorf("emergency %s: %v", id, err)
+	}
+	return f
+}
+
+// ended waits until no rotation of the key runs.
+func (w *town) ended(k rotation.Key) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var res rotation.Result
+	if err := w.client.GetWorkflow(ctx, workflows.ID(k.Name), "").Get(ctx, &res); err != nil {
+		w.Errorf("the rotation of %s: %v", k.Name, err)
+	}
+}
+
+type silent struct{}
+
+func (silent) Debug(string, ...any) {}
+func (silent) Info(string, ...any)  {}
+func (silent) Warn(string, ...any)  {}
+func (silent) Error(string, ...any) {}

@@ -17,7 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Activities has one method per activity. All fields but Now, Rotations, Starter, Limits, Keys and Audit are needed.
+// Activities has one method per activity. All fields but Now, Rotations, Starter, Limits, Keys, Index and Audit are needed.
 type Activities struct {
 	// Install is the id of this rekey installation.
 	Install string
@@ -37,12 +37,16 @@ type Activities struct {
 	Limits map[string]Limit
 	// Keys gives the keys of the worker's own rekey.yaml; needed for emergencies and triggers.
 	Keys func() []rotation.Key
+	// Index spares the stores when many leaks are reported at once.
+	Index *Index
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
 	Audit *slog.Logger
 }
 
 // Starts gives the activities that start rotations, for registration where no provider's rotations live.
-func (a *Activities) Starts() []any { return []any{a.RaiseAll, a.Standings} }
+func (a *Activities) Starts() []any {
+	return []any{a.RaiseAll, a.Standings, a.Identify, a.StartRotation}
+}
 
 // All gives every activity of a rotation, for registration: the struct's other methods are none.
 func (a *Activities) All() []any {

@@ -28,6 +28,8 @@ type Config struct {
 	Keys      []rotation.Key
 	// Paused names the keys whose schedules the file pauses.
 	Paused map[string]bool
+	// Triggers is nil where the worker does not listen for any.
+	Triggers *Triggers
 }
 
 // Provider is how the worker reaches a provider. Durations that are 0 are the adapter's own default.

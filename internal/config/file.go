@@ -9,6 +9,7 @@ type file struct {
 	Stores    map[string]fileStore    `yaml:"stores"`
 	Tiers     map[string]filePolicy   `yaml:"tiers"`
 	Keys      []fileKey               `yaml:"keys"`
+	Triggers  *fileTriggers           `yaml:"triggers"`
 }
 
 type fileProvider struct {

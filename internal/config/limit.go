@@ -13,14 +13,7 @@ const maxLimit = 10000
 // limit reads how fast, and how many at once, the steps of a provider's rotations may go.
 func (c *check) limit(where at, f fileProvider) (l activities.Limit) {
 	if f.Rate != "" {
-		count, unit, _ := strings.Cut(f.Rate, "/")
-		n, err := strconv.Atoi(count)
-		seconds := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
-		if err != nil || n < 1 || n > maxLimit || seconds == 0 {
-			c.problem(where.field("rate"), "%q is no rate; expected 1 to %d steps a second, minute or hour, like 50/s or 30/m", f.Rate, maxLimit)
-		} else {
-			l.Rate = float64(n) / seconds
-		}
+		l.Rate = c.rate(where.field("rate"), f.Rate, "steps")
 	}
 	if f.Concurrency != "" {
 		n, err := strconv.Atoi(f.Concurrency)
@@ -31,4 +24,16 @@ func (c *check) limit(where at, f fileProvider) (l activities.Limit) {
 		}
 	}
 	return l
+}
+
+// rate reads how many of something may happen, a second.
+func (c *check) rate(where at, text, what string) float64 {
+	count, unit, _ := strings.Cut(text, "/")
+	n, err := strconv.Atoi(count)
+	seconds := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
+	if err != nil || n < 1 || n > maxLimit || seconds == 0 {
+		c.problem(where, "%q is no rate; expected 1 to %d %s a second, minute or hour, like 50/s or 30/m", text, maxLimit, what)
+		return 0
+	}
+	return float64(n) / seconds
 }

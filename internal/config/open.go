@@ -27,6 +27,7 @@ func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Acti
 		Install: c.Install, Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{}, Allow: c.Allow, Audit: audit,
 		Limits: map[string]activities.Limit{},
 		Keys:   func() []rotation.Key { return c.Keys },
+		Index:  &activities.Index{},
 	}
 	for name, p := range c.Providers {
 		opened, err := p.open(ctx, name)

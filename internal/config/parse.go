@@ -122,6 +122,7 @@ func (c *check) run() {
 		c.key(i, names)
 	}
 	c.apart()
+	c.triggers()
 }
 
 func (c *check) provider(name string) {

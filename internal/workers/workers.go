@@ -61,6 +61,7 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 	})
 	starts.RegisterWorkflow(workflows.Dispatch)
 	starts.RegisterWorkflow(workflows.Emergency)
+	starts.RegisterWorkflow(workflows.Trigger)
 	for _, activity := range a.Starts() {
 		starts.RegisterActivity(activity)
 	}

@@ -1,0 +1,169 @@
+package activities
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store"
+)
+
+const (
+	// lookers is how many keys a sighting looks at at once.
+	lookers = 16
+	// maxVersions is how many versions an Index remembers; past it, it begins anew.
+	maxVersions = 50_000
+)
+
+// Index spares the stores when many values are reported at once: reports that come while all keys are looked at share
+// the next look, and a version that was read once is not read again, because versions do not change. It holds
+// fingerprints and ids. The zero Index is empty; nil works too, and spares nothing. It is safe for concurrent use.
+type Index struct {
+	// looking is held during a look.
+	looking sync.Mutex
+	begun   atomic.Int64
+	last    *sighting
+
+	mu       sync.Mutex
+	versions map[place]Ref
+}
+
+type place struct {
+	rotation.Location
+	number string
+}
+
+// sighting is what stood where.
+type sighting struct {
+	number int64
+	deep   bool
+	// refs are the values of each key, by its name; missed are the keys that could not be looked at.
+	refs   map[string][]Ref
+	missed []string
+}
+
+// sight looks at all keys, deep also at the versions under no stage. It may give what another caller sees, if that one
+// begins later than this call: what was stored before it is in there.
+func (x *Index) sight(ctx context.Context, a *Activities, deep bool) (*sighting, error) {
+	if x == nil {
+		return a.sight(ctx, deep)
+	}
+	asked := x.begun.Load()
+	x.looking.Lock()
+	defer x.looking.Unlock()
+	if s := x.last; s != nil && s.number > asked && (s.deep || !deep) {
+		return s, nil
+	}
+	number := x.begun.Add(1)
+	s, err := a.sight(ctx, deep)
+	if err != nil {
+		return nil, err
+	}
+	s.number, x.last = number, s
+	return s, nil
+}
+
+func (a *Activities) sight(ctx context.Context, deep bool) (*sighting, error) {
+	s := &sighting{deep: deep, refs: map[string][]Ref{}}
+	var mu sync.Mutex
+	var all errgroup.Group
+	all.SetLimit(lookers)
+	for _, k := range a.Keys() {
+		all.Go(func() error {
+			refs, err := a.values(ctx, k, deep)
+			mu.Lock()
+			defer mu.Unlock()
+			if s.refs[k.Name] = refs; err != nil {
+				s.missed = append(s.missed, k.Name)
+			}
+			return nil
+		})
+	}
+	_ = all.Wait() // no one fails
+	if ctx.Err() != nil {
+		return nil, fault.New(fault.Unavailable, "stopped", "look through the stores")
+	}
+	slices.Sort(s.missed)
+	return s, nil
+}
+
+// values are those of a key, as far as they were seen before an error. A path that does not exist has none.
+func (a *Activities) values(ctx context.Context, k rotation.Key, deep bool) (refs []Ref, err error) {
+	j, err := a.job(Target{Key: k})
+	if err != nil {
+		return nil, err
+	}
+	records := make([]store.Snapshot, len(j.stores))
+	for i := range j.stores {
+		s, failed := j.load(ctx, i)
+		if failed != nil && !fault.Is(failed, fault.NotFound) {
+			err = failed
+			continue
+		}
+		records[i] = s
+		for _, v := range s.Stages() {
+			refs = merge(refs, j.refOf(v, i))
+		}
+		if !deep {
+			continue
+		}
+		if refs, failed = j.unstagedOf(ctx, i, s, refs); failed != nil && !fault.Is(failed, fault.NotFound) {
+			err = failed
+		}
+	}
+	currents, duties := j.standing(records)
+	for _, r := range slices.Concat(currents, duties) {
+		refs = merge(refs, r)
+	}
+	return refs, err
+}
+
+// unstagedOf adds the values of the i-th store that stand under no stage.
+func (j *job) unstagedOf(ctx context.Context, i int, s store.Snapshot, refs []Ref) ([]Ref, error) {
+	numbers, err := j.stores[i].Versions(ctx, j.path(i))
+	if err != nil {
+		return refs, err
+	}
+	for _, n := range numbers {
+		at := place{j.Key.Stores[i], n}
+		r, known := j.Index.recall(at)
+		if !known {
+			r, err = j.refAt(ctx, i, n, s)
+			if err != nil && !fault.Is(err, fault.NotFound) {
+				return refs, err
+			}
+			j.Index.remember(at, r)
+		}
+		if r.Fingerprint != "" {
+			refs = merge(refs, r)
+		}
+	}
+	return refs, nil
+}
+
+func (x *Index) recall(at place) (Ref, bool) {
+	if x == nil {
+		return Ref{}, false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	r, known := x.versions[at]
+	return r, known
+}
+
+func (x *Index) remember(at place, r Ref) {
+	if x == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.versions == nil || len(x.versions) >= maxVersions {
+		x.versions = map[place]Ref{}
+	}
+	x.versions[at] = r
+}

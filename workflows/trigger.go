@@ -1,0 +1,174 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// triggerPatience is how long a trigger asks again when stores, providers or Temporal do not answer.
+const triggerPatience = 7 * 24 * time.Hour
+
+// TriggerID is the workflow id of a delivery: Temporal takes one of an id.
+func TriggerID(source, delivery string) string { return "trigger/" + source + "/" + delivery }
+
+// TriggerInput is a request from outside that was authenticated. It holds no secrets, and has no field for an approval
+// or for revoke-first.
+type TriggerInput struct {
+	// Source is the name of the source in rekey.yaml, Delivery the id of this delivery.
+	Source   string `json:"source"`
+	Delivery string `json:"delivery"`
+	// Keys are names of keys. Without them, Fingerprints say whose value it is.
+	Keys []string `json:"keys,omitempty"`
+	// Fingerprints are of one value in its possible forms.
+	Fingerprints []string `json:"fingerprints,omitempty"`
+	// Within are patterns of names: the source may trigger no other key. None means all keys.
+	Within []string `json:"within,omitempty"`
+	// Leaked makes it an emergency.
+	Leaked bool `json:"leaked,omitempty"`
+	// Leak names the leak where the same one is reported in several deliveries; empty means the delivery.
+	Leak string `json:"leak,omitempty"`
+	Why  string `json:"why,omitempty"`
+}
+
+// Triggered is what came of a delivery. It is the workflow's result, and stands in its memo.
+type Triggered struct {
+	Source  string               `json:"source"`
+	Started []activities.Started `json:"started,omitempty"`
+	// Why says in a sentence what was done, and why.
+	Why string `json:"why"`
+}
+
+// Trigger starts the rotations that a delivery from outside asks for, and ends when they have begun. It fails when for a
+// week nobody could say whose value was reported.
+func Trigger(ctx workflow.Context, in TriggerInput) (Triggered, error) {
+	t := &trigger{in: in, since: workflow.GetInfo(ctx).WorkflowStartTime, Triggered: Triggered{Source: in.Source}}
+	reason := rotation.Manual
+	if in.Leaked {
+		reason = rotation.Emergency
+	}
+	t.ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: 5 * time.Minute, HeartbeatTimeout: 20 * time.Second, ScheduleToCloseTimeout: triggerPatience,
+		RetryPolicy: triggering(), Priority: Priority(reason),
+	})
+	return t.run()
+}
+
+// triggering is for the steps of a trigger: a report of a leak is not dropped because a store is down.
+func triggering() *temporal.RetryPolicy {
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute}
+}
+
+// trigger is one run of Trigger.
+type trigger struct {
+	Triggered
+	ctx   workflow.Context
+	in    TriggerInput
+	since time.Time
+}
+
+// wanted is one rotation to start.
+type wanted struct{ key, value string }
+
+func (t *trigger) run() (Triggered, error) {
+	wants, err := t.wants()
+	if err != nil {
+		return t.Triggered, t.failed("Nobody can say whose value was reported. ", err)
+	}
+	if err := t.start(wants); err != nil {
+		return t.Triggered, t.failed(t.Why+" Not every rotation could be started. ", err)
+	}
+	return t.finish()
+}
+
+// wants gives the rotations to start; if there are none, Why says why.
+func (t *trigger) wants() (wants []wanted, err error) {
+	if len(t.in.Fingerprints) == 0 {
+		for _, k := range t.in.Keys {
+			if !activities.Within(t.in.Within, k) {
+				return nil, rejected("the source %s may not trigger the key %s", t.in.Source, k)
+			}
+			wants = append(wants, wanted{key: k})
+		}
+		t.Why = "No key was named."
+		return wants, nil
+	}
+	ctx := t.summary("find whose value was reported")
+	var out activities.Identified
+	if err := workflow.ExecuteActivity(ctx, acts.Identify, activities.IdentifyInput{Fingerprints: t.in.Fingerprints, Within: t.in.Within}).Get(ctx, &out); err != nil {
+		return nil, err
+	}
+	name := strings.Join(t.in.Fingerprints, " or ")
+	t.Why = "Nothing was started: no key of this worker has the value " + name + " in a store."
+	for _, f := range out.Found {
+		if !f.Live && t.in.Leaked {
+			t.Why = fmt.Sprintf("Nothing was started: the value %s of %s is no longer live.", f.Value, f.Key)
+			continue
+		}
+		wants = append(wants, wanted{key: f.Key, value: f.Value})
+	}
+	return wants, nil
+}
+
+// start starts the rotations, one after the other: a delivery names few. One that cannot be started does not keep the
+// others from it.
+func (t *trigger) start(wants []wanted) (failed error) {
+	var done []string
+	for _, w := range wants {
+		in := activities.StartInput{Key: w.key, Since: t.since, By: "webhook " + t.in.Source, Why: t.in.Why, Leaked: t.in.Leaked, ID: t.leak(w)}
+		if t.in.Leaked {
+			in.Value = w.value
+		}
+		ctx := t.summary("start the rotation of " + w.key)
+		var out activities.Started
+		if err := workflow.ExecuteActivity(ctx, acts.StartRotation, in).Get(ctx, &out); err != nil {
+			failed = err
+			continue
+		}
+		t.Started = append(t.Started, out)
+		done = append(done, w.key+": "+out.Done)
+	}
+	if len(done) > 0 {
+		t.Why = strings.Join(done, " ")
+	}
+	return failed
+}
+
+// leak names the leak: the same value, reported by several senders or several times, is one leak.
+func (t *trigger) leak(w wanted) string {
+	switch {
+	case w.value != "":
+		return "leak/" + w.value
+	case t.in.Leak != "":
+		return t.in.Leak
+	}
+	return TriggerID(t.in.Source, t.in.Delivery)
+}
+
+func (t *trigger) summary(text string) workflow.Context {
+	ao := workflow.GetActivityOptions(t.ctx)
+	ao.Summary = text
+	return workflow.WithActivityOptions(t.ctx, ao)
+}
+
+// failed makes the failure say what a person should know; a cancel stays one.
+func (t *trigger) failed(what string, err error) error {
+	if temporal.IsCanceledError(err) {
+		return err
+	}
+	f := failed(err)
+	return temporal.NewNonRetryableApplicationError(what+f.text, string(f.class), nil)
+}
+
+// finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
+func (t *trigger) finish() (Triggered, error) {
+	_ = workflow.UpsertMemo(t.ctx, map[string]any{ResultMemo: t.Triggered})
+	workflow.SetCurrentDetails(t.ctx, escape(t.Why))
+	return t.Triggered, nil
+}

@@ -203,7 +203,10 @@ type finalKey struct {
 func (a *app) emergencyEnded(ctx context.Context, c client.Client, f workflows.Fleet) error {
 	keys := make([]finalKey, len(f.Rows))
 	for i, r := range f.Rows {
-		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, Left: leftOf(ctx, c, f, r)}
+		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, Left: leftOf(r)}
+		if r.Left > 0 || strings.HasSuffix(r.Why, "…") {
+			keys[i].inFull(ctx, c, f)
+		}
 		if d, ok := r.ToNewKey(); ok {
 			keys[i].ToNewKey = new(d.Seconds())
 		}
@@ -221,24 +224,31 @@ func (a *app) emergencyEnded(ctx context.Context, c client.Client, f workflows.F
 	return nil
 }
 
-// leftOf says what is left to do about a key. The rotation's own result names it.
-func leftOf(ctx context.Context, c client.Client, f workflows.Fleet, r workflows.Row) []string {
-	switch r.State {
-	case workflows.UnderWay, workflows.Waiting:
+// leftOf says what is left to do about a key.
+func leftOf(r workflows.Row) []string {
+	switch {
+	case r.State == workflows.UnderWay || r.State == workflows.Waiting:
 		return []string{"its rotation goes on: starter status " + r.Key}
-	case workflows.NotRaised, workflows.Queued:
+	case r.State == workflows.NotRaised || r.State == workflows.Queued:
 		return []string{fmt.Sprintf("raise it: starter emergency %s --reason …", r.Key)}
-	}
-	if r.Left > 0 {
-		if res, closed, err := rotations.Closed(ctx, c, r.Key); err == nil && closed && !res.EndedAt.Before(f.StartedAt) && len(res.Left) > 0 {
-			return res.Left
-		}
+	case r.Left > 0:
 		return []string{"starter status " + r.Key}
-	}
-	if r.State == workflows.Failed {
+	case r.State == workflows.Failed:
 		return []string{fmt.Sprintf("put it right, then: starter emergency %s --reason …", r.Key)}
 	}
 	return nil
+}
+
+// inFull says in the rotation's own words how it ended and what it left; a fleet has room for the beginning only.
+func (k *finalKey) inFull(ctx context.Context, c client.Client, f workflows.Fleet) {
+	res, closed, err := rotations.Closed(ctx, c, k.Key)
+	if err != nil || !closed || res.EndedAt.Before(f.StartedAt) {
+		return // another one runs by now
+	}
+	k.Outcome = res.Outcome
+	if len(res.Left) > 0 {
+		k.Left = res.Left
+	}
 }
 
 func finalTable(f workflows.Fleet, keys []finalKey) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/trigger"
 	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -33,7 +35,7 @@ func (a *app) doctor() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check Temporal, the workers, and every provider and store; changes nothing",
 		Long: `Looks at everything that a rotation needs: Temporal and its search attributes, a worker on every task queue, and
-for each key what the first step of a rotation looks at. Providers and stores are asked from here, with this
+for each key what the first step of a rotation looks at; and the listener for triggers, if there is one. Providers and stores are asked from here, with this
 machine's credentials; the worker may have others.`,
 		Example: `  starter doctor
   starter doctor --json`,
@@ -45,6 +47,7 @@ machine's credentials; the worker may have others.`,
 			}
 			findings := a.examineTemporal(cmd.Context(), cfg)
 			findings = append(findings, examineKeys(cmd.Context(), cfg)...)
+			findings = append(findings, examineTriggers(cmd.Context(), cfg)...)
 			var b strings.Builder
 			bad := 0
 			for _, f := range findings {
@@ -131,4 +134,23 @@ func examineKey(ctx context.Context, acts *activities.Activities, k rotation.Key
 	default:
 		return finding{what, true, p.Verdict.Message}
 	}
+}
+
+// examineTriggers looks whether the worker's listener for triggers can be reached, and its secrets be read, from here.
+func examineTriggers(ctx context.Context, cfg *config.Config) []finding {
+	t := cfg.Triggers
+	if t == nil {
+		return nil
+	}
+	all := []finding{{"triggers, secrets", true, fmt.Sprintf("%d source(s)", len(t.Sources))}}
+	if err := trigger.Check(*t); err != nil {
+		all[0] = finding{"triggers, secrets", false, err.Error()}
+	}
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	c, err := dialer.DialContext(ctx, "tcp", t.Listen)
+	if err != nil {
+		return append(all, finding{"triggers, listener", false, "nobody listens on " + t.Listen + " as seen from here. Does a worker run on this machine?"})
+	}
+	_ = c.Close()
+	return append(all, finding{"triggers, listener", true, "listens on " + t.Listen})
 }

@@ -60,6 +60,7 @@ var house = []room{
 	{folder: "internal/workers/...", rule: "the workers put workflows and activities to work, and nothing else", may: []string{"internal/workers/...", "internal/rotations", "workflows", "activities", "rotation/..."}, inTests: everything},
 	{folder: "internal/rotations/...", rule: "a client of rotations knows the workflows and what they are about, and nothing of providers and stores", may: []string{"internal/rotations/...", "workflows", "activities", "rotation/..."}, inTests: everything},
 	{folder: "internal/fleet/...", rule: "a fleet is schedules and keys: it knows the workflows that they start, and nothing of providers and stores", may: []string{"internal/fleet/...", "internal/rotations", "workflows", "activities", "rotation/..."}, inTests: everything},
+	{folder: "internal/trigger/...", rule: "the listener knows the workflow that it starts, and nothing of providers and stores", may: []string{"internal/trigger/...", "internal/config", "workflows", "activities", "rotation/...", "secret"}, inTests: everything},
 	{folder: "internal/...", rule: "internal packages know nothing of activities, workflows and the programs", may: []string{"internal/...", "provider", "store", "rotation/...", "secret"}},
 	{folder: "worker/...", rule: "the worker imports neither the starter nor the tests", may: append([]string{"worker/..."}, everything...)},
 	{folder: "starter/...", rule: "the starter imports neither the worker nor the tests", may: append([]string{"starter/..."}, everything...)},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 	_ "time/tzdata" // windows name time zones that this machine may not have
 
 	"github.com/spf13/cobra"
@@ -18,8 +19,11 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 	sdklog "go.temporal.io/sdk/log"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/internal/trigger"
 	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -58,7 +62,8 @@ func command(logs io.Writer) *cobra.Command {
 minute. Killed instead, it loses nothing: another worker goes on where it stopped.
 
 Without --embedded it connects to the Temporal that TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, … or the Temporal config
-file name. Exit codes: 0 stopped, 1 failed, 2 bad configuration.`,
+file name. It listens for webhooks only if rekey.yaml has a section "triggers" (docs/triggers.md). Exit codes:
+0 stopped, 1 failed, 2 bad configuration.`,
 		Example: `  worker --embedded --config rekey.yaml
   TEMPORAL_ADDRESS=temporal:7233 worker --config /etc/rekey/rekey.yaml`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
@@ -89,6 +94,11 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	acts, err := cfg.Open(ctx, audit)
 	if err != nil {
 		return err
+	}
+	if cfg.Triggers != nil {
+		if err := trigger.Check(*cfg.Triggers); err != nil {
+			return err
+		}
 	}
 	var clientOptions client.Options
 	if !o.embedded {
@@ -134,14 +144,44 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	stopListening, err := listen(cfg, acts, c, logs)
+	if err != nil {
+		w.Stop()
+		return err
+	}
 	fmt.Fprintf(logs, "Working on %d key(s) of install %s. Stop with Ctrl-C.\n", len(cfg.Keys), cfg.Install)
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(logs, "Stopping: finishing the steps that are under way.")
+		stopListening()
 		w.Stop()
 		return nil
 	case err := <-fatal:
+		stopListening()
 		w.Stop()
 		return fmt.Errorf("a worker stopped for good: %w", err)
 	}
+}
+
+// listen opens the listener for triggers, if rekey.yaml has any; stop ends it.
+func listen(cfg *config.Config, acts *activities.Activities, c client.Client, logs io.Writer) (stop func(), err error) {
+	if cfg.Triggers == nil {
+		return func() {}, nil
+	}
+	l, err := trigger.Listen(trigger.Options{
+		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints,
+		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
+			return rotations.StartTrigger(ctx, c, in)
+		},
+		Log: slog.New(slog.NewJSONHandler(logs, nil)).With("log", "triggers"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(logs, "Listening for triggers on http://%s/triggers/… (%d source(s))\n", l.Addr(), len(cfg.Triggers.Sources))
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = l.Stop(ctx) // who was cut off sends it again
+	}, nil
 }

@@ -182,14 +182,17 @@ type Beat struct {
 // Beat is the beat of a key: always the same one, and spread over the whole window from key to key, so that a fleet
 // never rotates in one second.
 func (w Window) Beat(install, key string) Beat {
-	sum := sha256.Sum256([]byte(install + "/" + key))
-	seconds := uint64(w.Length() / time.Second)
-	offset := time.Duration(binary.BigEndian.Uint64(sum[:8])%seconds) * time.Second
-	at := time.Duration(w.From)*time.Minute + offset
+	at := time.Duration(w.From)*time.Minute + Spread(install, key, w.Length())
 	if at >= day {
 		return Beat{w, at - day, true}
 	}
 	return Beat{w, at, false}
+}
+
+// Spread is a whole number of seconds below over, always the same for a key and spread evenly from key to key.
+func Spread(install, key string, over time.Duration) time.Duration {
+	sum := sha256.Sum256([]byte(install + "/" + key))
+	return time.Duration(binary.BigEndian.Uint64(sum[:8])%uint64(over/time.Second)) * time.Second
 }
 
 // Weekdays are the days of the week on which the beat comes, Sunday first.

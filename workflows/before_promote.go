@@ -156,6 +156,11 @@ func (r *rotator) awaitingKey() rotation.Phase {
 		r.Note = "The supplied key cannot be used: " + out.Unusable
 		return rotation.AwaitingKey
 	}
+	if r.Claim != nil && r.Claim.Version != claim.Version {
+		// Somebody supplied another key while this one was checked: the latest word counts.
+		r.Left = append(r.Left, fmt.Sprintf("Version %s was supplied, and another one before it was used. Destroy it, and delete its key, if nobody uses it: %s", out.New.Numbers[0], r.Prepared.ProviderConsole))
+		return rotation.AwaitingKey
+	}
 	r.New, r.Minted = out.New, false
 	return r.afterStaging()
 }

@@ -28,6 +28,12 @@ var beatAttribute = temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTi
 // that the next beat finds it ended.
 const dispatchPatience = time.Hour
 
+// A beat that comes later than lateFrom is one of many that an outage has held up; they are spread over spreadOver.
+const (
+	lateFrom   = time.Minute
+	spreadOver = 10 * time.Minute
+)
+
 // DispatchInput is what a schedule starts a dispatcher with.
 type DispatchInput struct {
 	Key rotation.Key `json:"key"`
@@ -66,6 +72,9 @@ type dispatcher struct {
 }
 
 func (d *dispatcher) run() (Dispatched, error) {
+	if err := d.spread(); err != nil {
+		return d.Dispatched, err
+	}
 	due, err := d.ask()
 	if err != nil {
 		return d.Dispatched, err
@@ -77,6 +86,16 @@ func (d *dispatcher) run() (Dispatched, error) {
 		return d.Dispatched, err
 	}
 	return d.finish()
+}
+
+// spread waits a little when the beat comes late: after an outage the beats of a whole fleet come in one second.
+func (d *dispatcher) spread() error {
+	if d.Beat.IsZero() || workflow.Now(d.ctx).Sub(d.Beat) < lateFrom {
+		return nil
+	}
+	return workflow.NewTimerWithOptions(d.ctx, rotation.Spread(d.in.Install, d.in.Key.Name, spreadOver), workflow.TimerOptions{
+		Summary: "the beat comes late, and so do those of other keys: keep apart from them",
+	}).Get(d.ctx, nil)
 }
 
 // ask asks provider and stores. It is advice: the rotation looks again, under the key's workflow id.

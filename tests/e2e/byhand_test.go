@@ -357,3 +357,21 @@ func TestARotationByHandThatIsResetTakesTheKeyThatItPublished(t *testing.T) {
 	p.replacedBy(p.end(p.client.GetWorkflow(context.Background(), p.id(), "")), id, v)
 	p.oneVersion()
 }
+
+func TestASecondSupplyReplacesAFirstThatIsStillBeingChecked(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, scene.Options{})
+	run := p.start(rotation.Manual)
+	p.waitFor(rotation.AwaitingKey)
+	first, v := p.create()
+	version := p.stage(v)
+	reached, release := make(chan struct{}), make(chan struct{})
+	p.Cloud.Inject(simcloud.Fault{Service: "openai", Target: first, Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
+	p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: version})
+	<-reached
+	// The rotation takes the second one, so the person need not care for the first any more.
+	id, v := p.supply()
+	close(release)
+	p.revoke()
+	p.replacedBy(p.end(run), id, v, first)
+}

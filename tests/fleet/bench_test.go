@@ -22,6 +22,8 @@ import (
 const (
 	envKeys    = "REKEY_BENCH_KEYS"
 	envBacklog = "REKEY_BENCH_BACKLOG"
+	// envRate is the provider's limit in steps a second; 50 if it is not set.
+	envRate = "REKEY_BENCH_RATE"
 )
 
 func size(b *testing.B, env string, otherwise int) int {
@@ -104,7 +106,7 @@ func BenchmarkEmergency(b *testing.B) {
 		b.Skipf("set %s, like %s=1000", envKeys, envKeys)
 	}
 	const atOnce = workflows.FleetConcurrency
-	for _, rate := range []float64{0, 50} {
+	for _, rate := range []float64{0, float64(size(b, envRate, 50))} {
 		var lines []string
 		name := "without a limit"
 		if rate > 0 {

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,7 +35,7 @@ two at once do no harm. It deletes nothing; prune does.`,
 			text := ""
 			if n := p.plan.Applies(); n > 0 {
 				text = fmt.Sprintf("Applied: %d created, %d changed.", p.plan.Count(fleet.Create), n-p.plan.Count(fleet.Create))
-				if !yes && !a.confirm(fmt.Sprintf("\nChange %d schedule(s)? Only yes counts: ", n)) {
+				if !yes && !a.confirm(fmt.Sprintf("\nChange %d schedule(s)? Only yes counts: ", n), "yes") {
 					return refused("nothing was changed")
 				}
 				p.fleet.Progress = a.bar("applying")
@@ -79,7 +77,7 @@ installs are left alone. The keys themselves, and rotations under way, stay as t
 				}
 			}
 			if n > 0 {
-				if !yes && !a.confirm(fmt.Sprintf("\nDelete %d schedule(s)? Only yes counts: ", n)) {
+				if !yes && !a.confirm(fmt.Sprintf("\nDelete %d schedule(s)? Only yes counts: ", n), "yes") {
 					return refused("nothing was changed")
 				}
 				p.fleet.Progress = a.bar("deleting")
@@ -102,16 +100,6 @@ func (a *app) applied(p planned, err error, text string) error {
 		return err
 	}
 	return errors.Join(a.print(p, text), err)
-}
-
-// confirm asks a person; only yes counts.
-func (a *app) confirm(question string) bool {
-	fmt.Fprint(a.out, question)
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false
-	}
-	return strings.TrimSpace(answer) == "yes"
 }
 
 // bar is a progress bar for people who watch; nothing is shown elsewhere.

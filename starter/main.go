@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -76,7 +78,19 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(errOut, "starter: "+err.Error())
+	code := a.code(err)
+	if a.json {
+		e := json.NewEncoder(errOut)
+		e.SetEscapeHTML(false)
+		_ = e.Encode(map[string]any{"error": err.Error(), "exit_code": code})
+	} else {
+		fmt.Fprintln(errOut, "starter: "+err.Error())
+	}
+	return code
+}
+
+// code is the exit code of an error.
+func (a *app) code(err error) int {
 	var problems config.Problems
 	var e *exit
 	switch {
@@ -95,6 +109,8 @@ type app struct {
 
 	configFile, address, namespace string
 	json                           bool
+	// lines is what a person types, read line by line.
+	lines *bufio.Reader
 	// parsing: cobra is still reading flags and arguments, so an error is the caller's.
 	parsing bool
 }
@@ -121,8 +137,8 @@ Without anything configured, try:  go run ./starter demo
 	flags.StringVar(&a.configFile, "config", config.DefaultFile, "the `file` that lists providers, stores and keys")
 	flags.StringVar(&a.address, "address", "", "`host:port` of Temporal (default from TEMPORAL_ADDRESS or the Temporal config file)")
 	flags.StringVar(&a.namespace, "namespace", "", "Temporal `namespace` (default from TEMPORAL_NAMESPACE or the Temporal config file)")
-	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text")
-	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune(), a.emergency())
+	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text; an error is one on standard error, with error and exit_code")
+	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune(), a.emergency(), a.stores())
 	root.AddCommand(a.decisions()...)
 	return root
 }
@@ -171,6 +187,16 @@ func (a *app) dial(ctx context.Context) (client.Client, string, error) {
 		return nil, "", fmt.Errorf("Temporal does not answer on %s. Start it, or name another with --address or TEMPORAL_ADDRESS. `go run ./worker --embedded` brings its own", options.HostPort)
 	}
 	return c, options.Namespace, nil
+}
+
+// confirm asks a person to type a word.
+func (a *app) confirm(question, want string) bool {
+	fmt.Fprint(a.errOut, question)
+	if a.lines == nil {
+		a.lines = bufio.NewReader(a.in)
+	}
+	answer, err := a.lines.ReadString('\n')
+	return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(answer) == want
 }
 
 // isTerminal tells whether out is a screen that a person watches.

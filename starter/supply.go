@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,7 +54,7 @@ never goes to Temporal.`,
 			if err != nil {
 				return err
 			}
-			value, err := a.readKey(cmd.Context(), k)
+			value, err := a.readKey(cmd.Context(), k.Name)
 			if err != nil {
 				return err
 			}
@@ -95,15 +96,9 @@ func keyless(cmd *cobra.Command, args []string) error {
 }
 
 // readKey reads the key without showing it.
-func (a *app) readKey(_ context.Context, k rotation.Key) (secret.Value, error) {
+func (a *app) readKey(ctx context.Context, what string) (secret.Value, error) {
 	if f, ok := a.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(a.errOut, "New key for %s (not shown): ", k.Name)
-		text, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(a.errOut)
-		if err != nil {
-			return secret.Value{}, fmt.Errorf("the key could not be read from the terminal: %w", err)
-		}
-		return secret.New(text), nil
+		return a.promptKey(ctx, int(f.Fd()), what)
 	}
 	text, err := io.ReadAll(io.LimitReader(a.in, maxSupplied+1))
 	if err != nil {
@@ -116,4 +111,34 @@ func (a *app) readKey(_ context.Context, k rotation.Key) (secret.Value, error) {
 		return secret.Value{}, badInput("standard input is empty; expected the new key")
 	}
 	return secret.New(text), nil
+}
+
+// promptKey reads the key from a terminal that does not show it. Ctrl-C gives the terminal back as it was.
+func (a *app) promptKey(ctx context.Context, fd int, what string) (secret.Value, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("the key could not be read from the terminal: %w", err)
+	}
+	fmt.Fprintf(a.errOut, "New key for %s (not shown): ", what)
+	type typed struct {
+		text []byte
+		err  error
+	}
+	read := make(chan typed, 1)
+	go func() {
+		text, err := term.ReadPassword(fd)
+		read <- typed{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		_ = term.Restore(fd, before)
+		fmt.Fprintln(a.errOut)
+		return secret.Value{}, errors.New("cancelled; nothing was changed")
+	case t := <-read:
+		fmt.Fprintln(a.errOut)
+		if t.err != nil {
+			return secret.Value{}, fmt.Errorf("the key could not be read from the terminal: %w", t.err)
+		}
+		return secret.New(t.text), nil
+	}
 }

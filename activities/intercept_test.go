@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
@@ -25,7 +27,7 @@ const leak = "Incorrect API key provided: sk-proj-abcdefghijklmnop1234"
 func crossed(t *testing.T, f func(context.Context) (string, error)) (string, error) {
 	t.Helper()
 	suite := &testsuite.WorkflowTestSuite{}
-	suite.SetLogger(silent{})
+	suite.SetLogger(silent)
 	env := suite.NewTestActivityEnvironment()
 	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
 	env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: "step"})
@@ -131,9 +133,4 @@ func TestWhatSucceedsCrossesUntouched(t *testing.T) {
 	}
 }
 
-type silent struct{}
-
-func (silent) Debug(string, ...any) {}
-func (silent) Info(string, ...any)  {}
-func (silent) Warn(string, ...any)  {}
-func (silent) Error(string, ...any) {}
+var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

@@ -119,7 +119,7 @@ func (w *workingFleet) replays(run client.WorkflowRun) {
 	}
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflow(workflows.Dispatch)
-	if err := r.ReplayWorkflowHistory(silent{}, h); err != nil {
+	if err := r.ReplayWorkflowHistory(silent, h); err != nil {
 		w.Errorf("the history of %s does not replay: %v", run.GetID(), err)
 	}
 }

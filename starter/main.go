@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"os/user"
@@ -19,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/log"
 	"golang.org/x/term"
 
 	"github.com/rekeyhq/rekey/internal/config"
@@ -181,7 +183,7 @@ func (a *app) dial(ctx context.Context) (client.Client, string, error) {
 	if options.HostPort == "" {
 		options.HostPort = client.DefaultHostPort
 	}
-	options.Logger = silent{}
+	options.Logger = silent
 	c, err := client.DialContext(ctx, options)
 	if err != nil {
 		return nil, "", fmt.Errorf("Temporal does not answer on %s. Start it, or name another with --address or TEMPORAL_ADDRESS. `go run ./worker --embedded` brings its own", options.HostPort)
@@ -218,9 +220,4 @@ func who() string {
 }
 
 // silent drops the SDK's log lines: what matters comes back as an error.
-type silent struct{}
-
-func (silent) Debug(string, ...any) {}
-func (silent) Info(string, ...any)  {}
-func (silent) Warn(string, ...any)  {}
-func (silent) Error(string, ...any) {}
+var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

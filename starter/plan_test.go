@@ -44,7 +44,7 @@ func newFleetRig(t *testing.T, install string, keys ...string) *fleetRig {
 		t.Fatal(err)
 	}
 	r := &fleetRig{T: t, file: filepath.Join(t.TempDir(), "rekey.yaml"), address: server.HostPort()}
-	if r.client, err = client.Dial(client.Options{HostPort: r.address, Logger: silent{}}); err != nil {
+	if r.client, err = client.Dial(client.Options{HostPort: r.address, Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.client.Close)

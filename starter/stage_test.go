@@ -74,7 +74,7 @@ func newStage(t *testing.T, add func(*scene.Scene) error) *stage {
 	}
 	t.Cleanup(func() { _ = server.Stop() })
 	s.address = server.HostPort()
-	if s.client, err = client.DialContext(ctx, client.Options{HostPort: s.address, Namespace: server.Namespace(), Logger: silent{}}); err != nil {
+	if s.client, err = client.DialContext(ctx, client.Options{HostPort: s.address, Namespace: server.Namespace(), Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)

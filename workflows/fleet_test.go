@@ -57,7 +57,7 @@ func newTheatre(t *testing.T, keys int) *theatre {
 // stage makes the environment of a run.
 func (p *theatre) stage(begin time.Time) {
 	suite := &testsuite.WorkflowTestSuite{}
-	suite.SetLogger(quiet{})
+	suite.SetLogger(quiet)
 	p.env = suite.NewTestWorkflowEnvironment()
 	p.env.SetTestTimeout(time.Minute)
 	p.env.SetStartTime(begin)

@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
@@ -102,7 +104,7 @@ func (r *rig) now() time.Time { return r.env.Now() }
 // newEnv makes the environment of a run that begins at a moment.
 func (r *rig) newEnv(begin time.Time) {
 	suite := &testsuite.WorkflowTestSuite{}
-	suite.SetLogger(quiet{})
+	suite.SetLogger(quiet)
 	r.env = suite.NewTestWorkflowEnvironment()
 	r.env.SetTestTimeout(time.Minute)
 	r.env.SetStartTime(begin)
@@ -249,9 +251,4 @@ func (r *rig) supply() string {
 	return id
 }
 
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Info(string, ...any)  {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
+var quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/cluster"
 	"go.temporal.io/server/common/config"
@@ -106,7 +108,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 // AddNamespace creates another namespace with the given search attributes, and returns when it can be used.
 func (s *Server) AddNamespace(ctx context.Context, name string, attributes map[string]enumspb.IndexedValueType) error {
-	c, err := client.NewNamespaceClient(client.Options{HostPort: s.hostPort, Logger: quiet{}})
+	c, err := client.NewNamespaceClient(client.Options{HostPort: s.hostPort, Logger: quiet})
 	if err != nil {
 		return fmt.Errorf("namespace %s: %w", name, err)
 	}
@@ -146,7 +148,7 @@ func (s *Server) Stop() error {
 func (s *Server) ready(ctx context.Context, namespace string, want map[string]enumspb.IndexedValueType) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.hostPort, Namespace: namespace, Logger: quiet{}})
+	c, err := client.DialContext(ctx, client.Options{HostPort: s.hostPort, Namespace: namespace, Logger: quiet})
 	if err != nil {
 		return fmt.Errorf("the embedded Temporal server does not answer on %s: %w", s.hostPort, err)
 	}
@@ -336,9 +338,4 @@ func free(port int) error {
 }
 
 // quiet drops the SDK's log lines of the readiness check.
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Info(string, ...any)  {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
+var quiet = sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))

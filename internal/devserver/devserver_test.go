@@ -34,7 +34,7 @@ func stop(t *testing.T, s *Server) {
 
 func startWorkflow(t *testing.T, s *Server, id string) {
 	t.Helper()
-	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Namespace: s.Namespace(), Logger: quiet{}})
+	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Namespace: s.Namespace(), Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestADatabaseFileSurvivesARestartAndGainsNewSearchAttributes(t *testing.T) 
 
 	s = start(t, Options{DatabaseFile: file, SearchAttributes: attributes})
 	defer stop(t, s)
-	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Logger: quiet{}})
+	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}

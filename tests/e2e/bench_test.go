@@ -72,7 +72,7 @@ func newBench(b *testing.B) *bench {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = server.Stop() })
-	c, err := client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent{}})
+	c, err := client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func (w *town) replayed(run client.WorkflowRun) {
 	}
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflow(workflows.RotateKey)
-	if err := r.ReplayWorkflowHistory(silent{}, h); err != nil {
+	if err := r.ReplayWorkflowHistory(silent, h); err != nil {
 		w.Errorf("the history does not replay: %v", err)
 	}
 	dir := os.Getenv(envCorpus)

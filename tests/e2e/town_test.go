@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
@@ -100,7 +102,7 @@ func build(t *testing.T, server *devserver.Server, name string, add func(*scene.
 	if err := server.AddNamespace(ctx, w.namespace, workflows.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
-	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Namespace: w.namespace, Identity: "e2e", Logger: silent{}}); err != nil {
+	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Namespace: w.namespace, Identity: "e2e", Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.client.Close)
@@ -257,9 +259,4 @@ func (w *town) waitFor(p rotation.Phase) {
 	w.Fatalf("the rotation does not come to %s: %s", p, w.details())
 }
 
-type silent struct{}
-
-func (silent) Debug(string, ...any) {}
-func (silent) Info(string, ...any)  {}
-func (silent) Warn(string, ...any)  {}
-func (silent) Error(string, ...any) {}
+var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

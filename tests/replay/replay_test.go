@@ -8,6 +8,7 @@ package replay
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/workflows"
@@ -49,7 +51,7 @@ func replay(t *testing.T, h *historypb.History) error {
 		t.Fatal(err)
 	}
 	r.RegisterWorkflow(workflows.RotateKey)
-	return r.ReplayWorkflowHistory(silent{}, h)
+	return r.ReplayWorkflowHistory(silent, h)
 }
 
 func TestEveryHistoryOfTheCorpusReplays(t *testing.T) {
@@ -97,9 +99,4 @@ func TestTheCorpusHoldsNothingOfTheMachineItWasMadeOn(t *testing.T) {
 	}
 }
 
-type silent struct{}
-
-func (silent) Debug(string, ...any) {}
-func (silent) Info(string, ...any)  {}
-func (silent) Warn(string, ...any)  {}
-func (silent) Error(string, ...any) {}
+var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

@@ -1,8 +1,6 @@
 package googlesa
 
 import (
-	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -10,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rekeyhq/rekey/internal/google"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
@@ -31,33 +30,20 @@ const (
 )
 
 // fault classifies an error of the IAM client. It keeps the status code and what the details say in types of their
-// own; no text passes.
+// own; no text passes. What IAM means by a code, and what to do about it, is added here.
 func (p *Provider) fault(err error, what, account string, e effect) *fault.Error {
 	what = p.doing(what)
-	s, ok := status.FromError(err)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		s = status.New(codes.DeadlineExceeded, "")
-	case errors.Is(err, context.Canceled):
-		s = status.New(codes.Canceled, "")
-	case !ok:
-		s = status.New(codes.Unknown, "")
-	}
-	f := fault.New(fault.Internal, s.Code().String(), what)
-	f.RetryAfter = retryDelay(s)
+	f, s := google.Fault(err, what, e != reads)
 	switch s.Code() {
 	case codes.NotFound:
-		f.Class = fault.NotFound
 		return f.WithAdvice("Look whether it exists: %s.", p.Console(account))
 	case codes.PermissionDenied, codes.Unauthenticated:
-		f.Class = fault.AccessDenied
 		return f.WithAdvice("Grant rekey's own identity roles/iam.serviceAccountKeyAdmin on %s, and look whether that account exists.", account)
 	case codes.ResourceExhausted:
 		// How Google told the limit until about 2022: the "retry delay" was a day.
 		if e == creates && f.RetryAfter >= time.Hour {
 			return p.full(what, account)
 		}
-		f.Class = fault.Throttled
 	case codes.FailedPrecondition:
 		constraint, violated := violation(s)
 		switch {
@@ -70,13 +56,6 @@ func (p *Provider) fault(err error, what, account string, e effect) *fault.Error
 		case e == creates && !violated:
 			return p.full(what, account)
 		}
-		f.Class = fault.Rejected
-	case codes.InvalidArgument, codes.OutOfRange, codes.AlreadyExists:
-		f.Class = fault.Rejected
-	case codes.Unimplemented:
-	default:
-		// Unavailable, DeadlineExceeded, Internal, Canceled, Aborted, Unknown, DataLoss: nobody knows what became of it.
-		f.Class, f.Unsettled = fault.Unavailable, e != reads
 	}
 	return f
 }
@@ -94,13 +73,4 @@ func violation(s *status.Status) (constraint string, violated bool) {
 		}
 	}
 	return "", false
-}
-
-func retryDelay(s *status.Status) time.Duration {
-	for _, d := range s.Details() {
-		if r, ok := d.(*errdetails.RetryInfo); ok {
-			return max(0, r.GetRetryDelay().AsDuration())
-		}
-	}
-	return 0
 }

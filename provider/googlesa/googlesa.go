@@ -8,17 +8,14 @@ package googlesa
 
 import (
 	"context"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
 
 	admin "cloud.google.com/go/iam/admin/apiv1"
 	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/rekeyhq/rekey/internal/google"
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -38,9 +35,8 @@ const (
 	// Google's quota page: 10 keys per service account; disabled ones count.
 	keyLimit = 10
 
-	iamEndpoint    = "iam.googleapis.com:443"
-	tokenURL       = "https://oauth2.googleapis.com/token"
-	universeDomain = "googleapis.com"
+	iamEndpoint = "iam.googleapis.com:443"
+	tokenURL    = "https://oauth2.googleapis.com/token"
 )
 
 // Options set up a Provider. The zero value, plus ClientOptions with credentials, is good for production.
@@ -120,7 +116,7 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 	}
 	client, dialError := admin.NewIamClient(ctx, options...)
 	if dialError != nil {
-		return nil, fault.New(fault.Rejected, "bad_options", doing).WithAdvice("Google's client refuses its options: look at the credentials that rekey calls Google with.")
+		return nil, google.ErrClient(doing)
 	}
 	// The client retries some calls by itself, Delete among them. Repeating is the caller's business.
 	client.CallOptions = &admin.IamCallOptions{}
@@ -144,38 +140,14 @@ func (p *Provider) Close() error {
 func (o Options) clientOptions(doing string) ([]option.ClientOption, error) {
 	if o.TokenURL != "" {
 		u, err := url.Parse(o.TokenURL)
-		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !google.Loopback(u.Hostname())) {
 			return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("the token URL must be https, or http on loopback.")
 		}
 	}
-	options := []option.ClientOption{
-		option.WithUniverseDomain(universeDomain),
-		option.WithTelemetryDisabled(),
-		// Without a logger of ours, GOOGLE_SDK_GO_LOGGING_LEVEL=debug makes the client print private keys.
-		option.WithLogger(slog.New(slog.DiscardHandler)),
-		option.WithGRPCDialOption(grpc.WithDisableRetry()),
-		option.WithGRPCDialOption(grpc.WithDisableServiceConfig()),
+	if o.Endpoint != "" && o.TokenURL == "" {
+		return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("another endpoint needs a token URL.")
 	}
-	if o.Endpoint == "" {
-		if len(o.ClientOptions) == 0 {
-			return nil, fault.New(fault.Rejected, "no_credentials", doing).WithAdvice("say with which credentials rekey calls Google; they are not taken from the environment.")
-		}
-		return append(append(options, option.WithEndpoint(iamEndpoint)), o.ClientOptions...), nil
-	}
-	host, _, err := net.SplitHostPort(o.Endpoint)
-	if err != nil || !loopback(host) || o.TokenURL == "" {
-		return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("another endpoint must be host:port on loopback, because nothing is encrypted on the way, and needs a token URL.")
-	}
-	return append(append(options,
-		option.WithEndpoint(o.Endpoint),
-		option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
-	), o.ClientOptions...), nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return google.ClientOptions(iamEndpoint, o.Endpoint, o.ClientOptions, doing)
 }
 
 func or(d, otherwise time.Duration) time.Duration {

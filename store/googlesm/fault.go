@@ -1,16 +1,13 @@
 package googlesm
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"github.com/rekeyhq/rekey/internal/google"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
@@ -20,37 +17,20 @@ type call struct {
 	changes              bool
 }
 
-// fault classifies an error of the client. It keeps the status code; no text passes.
+// fault classifies an error of the client. It keeps the status code; no text passes. What to do about it is added here.
 func (c *client) fault(err error, on call) *fault.Error {
-	s, ok := status.FromError(err)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		s = status.New(codes.DeadlineExceeded, "")
-	case errors.Is(err, context.Canceled):
-		s = status.New(codes.Canceled, "")
-	case !ok:
-		s = status.New(codes.Unknown, "")
-	}
-	f := fault.New(fault.Internal, s.Code().String(), c.doing(on.what))
-	f.RetryAfter = retryDelay(s)
+	f, s := google.Fault(err, c.doing(on.what), on.changes)
 	switch s.Code() {
 	case codes.NotFound:
-		f.Class = fault.NotFound
 		return f.WithAdvice("Look whether it exists: %s", c.Console(on.id))
 	case codes.PermissionDenied, codes.Unauthenticated:
-		f.Class = fault.AccessDenied
 		return f.WithAdvice("%s", c.grant(on.id, on.permission))
 	case codes.ResourceExhausted:
 		// Google's quota page: 2 AddSecretVersion and UpdateSecret a second for one secret, 1 destroy a second for
 		// one version. So a second is enough, and less is not.
-		f.Class, f.RetryAfter = fault.Throttled, max(f.RetryAfter, time.Second)
+		f.RetryAfter = max(f.RetryAfter, time.Second)
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange, codes.AlreadyExists:
-		f.Class = fault.Rejected
 		return f.WithAdvice("Look at the secret: %s", c.Console(on.id))
-	case codes.Unimplemented:
-	default:
-		// Unavailable, DeadlineExceeded, Internal, Canceled, Aborted, Unknown, DataLoss: nobody knows what became of it.
-		f.Class, f.Unsettled = fault.Unavailable, on.changes
 	}
 	return f
 }
@@ -70,12 +50,3 @@ func (c *client) grant(id string, permissions ...string) string {
 }
 
 var allPermissions = []string{secretsGet, secretsUpdate, versionsAdd, versionsAccess, versionsGet, versionsList, versionsDestroy}
-
-func retryDelay(s *status.Status) time.Duration {
-	for _, d := range s.Details() {
-		if r, ok := d.(*errdetails.RetryInfo); ok {
-			return max(0, r.GetRetryDelay().AsDuration())
-		}
-	}
-	return 0
-}

@@ -17,16 +17,13 @@ package googlesm
 
 import (
 	"context"
-	"log/slog"
-	"net"
 	"net/url"
 	"time"
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/rekeyhq/rekey/internal/google"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
 )
@@ -41,10 +38,7 @@ const (
 	ReadLatest Readers = "latest"
 )
 
-const (
-	googleEndpoint = "secretmanager.googleapis.com:443"
-	universeDomain = "googleapis.com"
-)
+const googleEndpoint = "secretmanager.googleapis.com:443"
 
 // Options set up a Store.
 type Options struct {
@@ -93,13 +87,13 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if o.ReadLag == 0 {
 		o.ReadLag = 5 * time.Minute
 	}
-	options, err := o.clientOptions(doing)
+	options, err := google.ClientOptions(googleEndpoint, o.Endpoint, o.ClientOptions, doing)
 	if err != nil {
 		return nil, err
 	}
 	sm, dialError := secretmanager.NewClient(ctx, options...)
 	if dialError != nil {
-		return nil, fault.New(fault.Rejected, "bad_options", doing).WithAdvice("Google's client refuses its options: look at the credentials that rekey calls Google with.")
+		return nil, google.ErrClient(doing)
 	}
 	// The client retries AccessSecretVersion by itself. Repeating is the caller's business, who knows how long.
 	sm.CallOptions = &secretmanager.CallOptions{}
@@ -117,33 +111,6 @@ func New(ctx context.Context, o Options) (*Store, error) {
 
 // Close gives the connections back.
 func (s *Store) Close() error { return s.c.sm.Close() }
-
-// clientOptions checks the endpoint and gives what the client is made with.
-func (o Options) clientOptions(doing string) ([]option.ClientOption, error) {
-	options := []option.ClientOption{
-		option.WithUniverseDomain(universeDomain),
-		option.WithTelemetryDisabled(),
-		// Without a logger of ours, GOOGLE_SDK_GO_LOGGING_LEVEL=debug makes the client print payloads.
-		option.WithLogger(slog.New(slog.DiscardHandler)),
-		option.WithGRPCDialOption(grpc.WithDisableRetry()),
-		option.WithGRPCDialOption(grpc.WithDisableServiceConfig()),
-	}
-	if o.Endpoint == "" {
-		if len(o.ClientOptions) == 0 {
-			return nil, fault.New(fault.Rejected, "no_credentials", doing).WithAdvice("say with which credentials rekey calls Google; they are not taken from the environment.")
-		}
-		return append(append(options, option.WithEndpoint(googleEndpoint)), o.ClientOptions...), nil
-	}
-	host, _, err := net.SplitHostPort(o.Endpoint)
-	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("another endpoint must be host:port on loopback, because nothing is encrypted on the way.")
-	}
-	return append(append(options,
-		option.WithEndpoint(o.Endpoint),
-		option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
-	), o.ClientOptions...), nil
-}
 
 // Capabilities: etags give compare-and-set.
 func (c *client) Capabilities() store.Capabilities {

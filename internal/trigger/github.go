@@ -75,7 +75,7 @@ func (s *github) byType(in workflows.TriggerInput, a alert) (asked, *refusal) {
 	}
 	switch {
 	case len(in.Keys) == 0:
-		return asked{}, refuse(http.StatusUnprocessableEntity, "the alert does not tell the value, and secret_types of this source names no key for its type %s", a.kind())
+		return asked{}, refuse(http.StatusUnprocessableEntity, "the alert does not tell the value, and secret_types of this source names no key for its type")
 	case a.Alert.Validity == "inactive":
 		return asked{why: "GitHub has found the value refused already"}, nil
 	}

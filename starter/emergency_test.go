@@ -20,6 +20,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/internal/workers"
+	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -29,7 +30,7 @@ func testWorker() {
 	cfg, err := config.Load(os.Args[1])
 	var c client.Client
 	if err == nil {
-		c, err = client.Dial(client.Options{HostPort: os.Args[2], Namespace: os.Args[3], Logger: silent{}})
+		c, err = client.Dial(client.Options{HostPort: os.Args[2], Namespace: os.Args[3], Logger: silent})
 	}
 	if err == nil {
 		acts, openErr := cfg.Open(ctx, nil)
@@ -88,7 +89,7 @@ func newNight(t *testing.T, keys int, byHand bool) *night {
 	if err := server.AddNamespace(t.Context(), n.namespace, workflows.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
-	if n.client, err = client.Dial(client.Options{HostPort: n.address, Namespace: n.namespace, Logger: silent{}}); err != nil {
+	if n.client, err = client.Dial(client.Options{HostPort: n.address, Namespace: n.namespace, Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.client.Close)
@@ -226,6 +227,7 @@ func TestAnEmergencyGoesOnWhenCommandAndWorkerAreKilledHalfWay(t *testing.T) {
 
 func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 	n := newNight(t, 3, false)
+	var begun []string
 	for sentence, tc := range map[string]struct {
 		answer string
 		args   []string
@@ -253,9 +255,26 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 			if (err == nil) != (tc.code == exitOK) {
 				t.Errorf("looking for the emergency: %v\n%s", err, out)
 			}
+			if err == nil {
+				begun = append(begun, emergencyOf(out))
+			}
 		})
 	}
-	// No worker ever came: nothing was touched.
+	n.invariants()
+	if len(begun) != 2 || n.Cloud.Calls("google-iam", "CreateServiceAccountKey") > 0 {
+		t.Fatalf("without a worker something was done: %v", begun)
+	}
+	n.work(n.file)
+	for _, id := range begun {
+		if code, out, errOut := n.starter(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(out, "3 of 3 done.") {
+			t.Errorf("when a worker came: exit code %d\n%s%s", code, out, errOut)
+		}
+	}
+	for name, id := range n.old {
+		if _, live := n.Cloud.LiveKeys()[id]; live {
+			t.Errorf("the old key of %s still works", name)
+		}
+	}
 	n.invariants()
 }
 
@@ -307,6 +326,34 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 		}
 	}
 	n.invariants("ci-00")
+}
+
+func TestTheMostExposedKeysComeFirst(t *testing.T) {
+	cfg := &config.Config{Providers: map[string]config.Provider{"google": {}, "openai": {}}}
+	for i, tier := range []rotation.Tier{rotation.Development, rotation.Production, rotation.Production1, rotation.Staging, rotation.Production1, rotation.Production} {
+		provider := []string{"google", "openai"}[i%2]
+		cfg.Keys = append(cfg.Keys, rotation.Key{Name: fmt.Sprintf("key-%d", 9-i), Provider: provider, Tier: tier})
+	}
+	for sentence, tc := range map[string]struct {
+		flags emergencyFlags
+		want  string
+	}{
+		"all":                      {emergencyFlags{all: true}, "key-5 key-7 key-4 key-8 key-6 key-9"},
+		"of a provider":            {emergencyFlags{provider: "openai"}, "key-4 key-8 key-6"},
+		"of a tier":                {emergencyFlags{tier: "production-1"}, "key-5 key-7"},
+		"of a provider and a tier": {emergencyFlags{provider: "openai", tier: "production"}, "key-4 key-8"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			keys, err := (&app{}).exposed(cfg, nil, tc.flags)
+			var got []string
+			for _, k := range keys {
+				got = append(got, k.Name)
+			}
+			if err != nil || strings.Join(got, " ") != tc.want {
+				t.Errorf("got %v, %v, want %s", got, err, tc.want)
+			}
+		})
+	}
 }
 
 func TestTheScreenShowsFirstWhatNeedsSomebody(t *testing.T) {

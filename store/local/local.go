@@ -140,10 +140,40 @@ func (s *Store) add(st *state, v secret.Value) (string, error) {
 	return number, nil
 }
 
-// Put makes a value the one that applications read, without a rotation: that is how a key that exists already comes
-// into the store. A rotation under way sees it as a change behind its back.
+// CodeNotEmpty is the code of the fault with which PutFirst refuses a path that has a value.
+const CodeNotEmpty = "not_empty"
+
+// PutFirst makes a value the one that applications read, without a rotation: that is how a key that exists already
+// comes into the store. A path that has a value, or one that a rotation has staged, is refused (Rejected, CodeNotEmpty)
+// and stays as it is. Repeated with the same value it changes nothing.
+func (s *Store) PutFirst(ctx context.Context, path string, v secret.Value) (number string, err error) {
+	return s.put(ctx, path, v, func(st *state, doing string) (string, error) {
+		shown := st.version(st.Shown)
+		switch {
+		case shown != nil && shown.Value.Equal(v):
+			return st.Shown, nil
+		case shown != nil:
+			return "", s.refuse(CodeNotEmpty, doing, "Applications read %s there already, as version %s: to replace a key, rotate it.", shown.Value.Fingerprint(), st.Shown)
+		case st.Record.Pending != nil:
+			return "", s.refuse(CodeNotEmpty, doing, "A rotation has staged %s there, as version %s: let it come to its end.", st.Record.Pending.Fingerprint, st.Record.Pending.Number)
+		}
+		return "", nil
+	})
+}
+
+// Put does so whatever applications read there now. The former value stays as a version, and its key stays live. A
+// rotation under way sees it as a change behind its back.
 func (s *Store) Put(ctx context.Context, path string, v secret.Value) (number string, err error) {
-	err = s.exclusive(ctx, path, "put a value into "+path, func(st *state) error {
+	return s.put(ctx, path, v, func(*state, string) (string, error) { return "", nil })
+}
+
+// put writes unless look, which runs under the lock, gives the number of a version that will do.
+func (s *Store) put(ctx context.Context, path string, v secret.Value, look func(st *state, doing string) (string, error)) (number string, err error) {
+	doing := "put a value into " + path
+	err = s.exclusive(ctx, path, doing, func(st *state) error {
+		if number, err = look(st, doing); err != nil || number != "" {
+			return err
+		}
 		if number, err = s.add(st, v); err != nil {
 			return err
 		}

@@ -98,13 +98,13 @@ func Within(patterns []string, name string) bool {
 	})
 }
 
-// Fingerprints are those by which stores may know a value that somebody found: as it is, and in the form that a
-// provider's keys are stored in.
+// Fingerprints are those by which Identify knows a value that somebody found: as it is, in the form that rekey stores it
+// in, and of its id at the provider, because a key file can be written in many ways.
 func (a *Activities) Fingerprints(v secret.Value) []string {
 	all := []string{v.Fingerprint()}
 	for _, p := range a.Providers {
 		if parsed, err := p.Parse(v); err == nil {
-			all = append(all, parsed.Value.Fingerprint())
+			all = append(all, parsed.Value.Fingerprint(), secret.FromString(parsed.KeyID).Fingerprint())
 		}
 	}
 	slices.Sort(all)

@@ -62,7 +62,8 @@ func Trigger(ctx workflow.Context, in TriggerInput) (Triggered, error) {
 
 // triggering is for the steps of a trigger: a report of a leak is not dropped because a store is down.
 func triggering() *temporal.RetryPolicy {
-	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute}
+	// The patience ends before the attempts do.
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 3000}
 }
 
 // trigger is one run of Trigger.
@@ -82,7 +83,7 @@ func (t *trigger) run() (Triggered, error) {
 		return t.Triggered, t.failed("Nobody can say whose value was reported. ", err)
 	}
 	if err := t.start(wants); err != nil {
-		return t.Triggered, t.failed(t.Why+" Not every rotation could be started. ", err)
+		return t.Triggered, t.failed(t.Why+"Not every rotation could be started. ", err)
 	}
 	return t.finish()
 }
@@ -96,7 +97,6 @@ func (t *trigger) wants() (wants []wanted, err error) {
 			}
 			wants = append(wants, wanted{key: k})
 		}
-		t.Why = "No key was named."
 		return wants, nil
 	}
 	ctx := t.summary("find whose value was reported")
@@ -116,26 +116,31 @@ func (t *trigger) wants() (wants []wanted, err error) {
 	return wants, nil
 }
 
-// start starts the rotations, one after the other: a delivery names few. One that cannot be started does not keep the
-// others from it.
+// start starts the rotations, all at once: one that cannot be started does not keep the others from it.
 func (t *trigger) start(wants []wanted) (failed error) {
-	var done []string
+	var starts []workflow.Future
 	for _, w := range wants {
 		in := activities.StartInput{Key: w.key, Since: t.since, By: "webhook " + t.in.Source, Why: t.in.Why, Leaked: t.in.Leaked, ID: t.leak(w)}
 		if t.in.Leaked {
 			in.Value = w.value
 		}
-		ctx := t.summary("start the rotation of " + w.key)
+		starts = append(starts, workflow.ExecuteActivity(t.summary("start the rotation of "+w.key), acts.StartRotation, in))
+	}
+	var done []string
+	for i, s := range starts {
 		var out activities.Started
-		if err := workflow.ExecuteActivity(ctx, acts.StartRotation, in).Get(ctx, &out); err != nil {
+		if err := s.Get(t.ctx, &out); err != nil {
 			failed = err
 			continue
 		}
 		t.Started = append(t.Started, out)
-		done = append(done, w.key+": "+out.Done)
+		done = append(done, wants[i].key+": "+out.Done)
 	}
 	if len(done) > 0 {
 		t.Why = strings.Join(done, " ")
+	}
+	if failed != nil && t.Why != "" {
+		t.Why += " "
 	}
 	return failed
 }

@@ -86,3 +86,23 @@ type fileLocation struct {
 	Store string `yaml:"store"`
 	Path  string `yaml:"path"`
 }
+
+type fileTriggers struct {
+	Listen  string                       `yaml:"listen"`
+	Host    string                       `yaml:"host"`
+	Rate    string                       `yaml:"rate"`
+	Sources map[string]fileTriggerSource `yaml:"sources"`
+}
+
+type fileTriggerSource struct {
+	Type       string   `yaml:"type"`
+	SecretFile string   `yaml:"secret_file"`
+	Keys       []string `yaml:"keys"`
+	// github-secret-scanning
+	SecretTypes map[string][]string `yaml:"secret_types"`
+	// google-secret-rotate
+	Audience       string `yaml:"audience"`
+	ServiceAccount string `yaml:"service_account"`
+	Store          string `yaml:"store"`
+	ProjectNumber  string `yaml:"project_number"`
+}

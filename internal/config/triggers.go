@@ -49,26 +49,6 @@ type TriggerSource struct {
 	Audience, ServiceAccount, Store, Project, ProjectNumber string
 }
 
-type fileTriggers struct {
-	Listen  string                       `yaml:"listen"`
-	Host    string                       `yaml:"host"`
-	Rate    string                       `yaml:"rate"`
-	Sources map[string]fileTriggerSource `yaml:"sources"`
-}
-
-type fileTriggerSource struct {
-	Type       string   `yaml:"type"`
-	SecretFile string   `yaml:"secret_file"`
-	Keys       []string `yaml:"keys"`
-	// github-secret-scanning
-	SecretTypes map[string][]string `yaml:"secret_types"`
-	// google-secret-rotate
-	Audience       string `yaml:"audience"`
-	ServiceAccount string `yaml:"service_account"`
-	Store          string `yaml:"store"`
-	ProjectNumber  string `yaml:"project_number"`
-}
-
 var (
 	sourceName = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,37}[a-z0-9])?$`)
 	hostName   = regexp.MustCompile(`^[A-Za-z0-9.-]+(?::[0-9]{1,5})?$|^\[[0-9A-Fa-f:]+\](?::[0-9]{1,5})?$`)
@@ -76,7 +56,7 @@ var (
 )
 
 // defaultTriggerRate is deliveries a second for one source.
-const defaultTriggerRate = 5
+const defaultTriggerRate = 10
 
 func (c *check) triggers() {
 	f, where := c.file.Triggers, at("$.triggers")

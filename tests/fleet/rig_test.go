@@ -3,6 +3,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -82,7 +83,7 @@ func newTown(t testing.TB, keys int, provider []string, interceptors ...intercep
 // start starts a rotation as a schedule or a person does; that one is under way already is as good.
 func (w *town) start(k rotation.Key, reason rotation.Reason) {
 	_, err := rotations.Start(context.Background(), w.client, workflows.Input{Key: k, Reason: reason, By: string(reason)})
-	if err != nil && err != rotations.ErrUnderWay { //nolint:errorlint // Start gives it as it is
+	if err != nil && !errors.Is(err, rotations.ErrUnderWay) {
 		w.Error(err)
 	}
 }

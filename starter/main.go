@@ -1,5 +1,5 @@
 // Command starter is the `rekey` command line: it starts rotations, shows them, and sends the decisions that people
-// take. It talks to Temporal; only supply and doctor reach providers and stores themselves.
+// take. It talks to Temporal; only supply, store, doctor, plan and apply reach providers and stores themselves.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"slices"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // windows name time zones that this machine may not have
@@ -34,15 +35,18 @@ const (
 	exitBadInput   = 2
 	exitRefused    = 3
 	exitRolledBack = 4
+	// exitInterrupted is what shells give to a process that Ctrl-C ended.
+	exitInterrupted = 130
 )
 
 const exitCodes = `Exit codes:
   0  done
   1  it failed: something could not be reached, or an invariant did not hold
   2  bad input; nothing was changed
-  3  nothing was changed: the rotation did not take it (wrong phase, already running), nobody said yes, or
-     plan --check found something to change
-  4  the rotation ended by rolling back`
+  3  nothing was changed: the rotation did not take it (wrong phase, already running), nobody said yes, store put
+     found a value there, or plan --check found something to change
+  4  the rotation ended by rolling back
+130  Ctrl-C at the prompt for a key; nothing was changed`
 
 // exit is an error that chooses the exit code.
 type exit struct {
@@ -81,7 +85,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitOK
 	}
 	code := a.code(err)
-	if a.json {
+	// An error while flags are read comes before the flag has been.
+	if a.json || a.parsing && slices.Contains(args, "--json") {
 		e := json.NewEncoder(errOut)
 		e.SetEscapeHTML(false)
 		_ = e.Encode(map[string]any{"error": err.Error(), "exit_code": code})

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -113,7 +112,8 @@ func (a *app) readKey(ctx context.Context, what string) (secret.Value, error) {
 	return secret.New(text), nil
 }
 
-// promptKey reads the key from a terminal that does not show it. Ctrl-C gives the terminal back as it was.
+// promptKey reads the key from a terminal that does not show it. Ctrl-C gives the terminal back as it was: the first one
+// does not end the process, and a read of a terminal cannot be interrupted, so it is left behind.
 func (a *app) promptKey(ctx context.Context, fd int, what string) (secret.Value, error) {
 	before, err := term.GetState(fd)
 	if err != nil {
@@ -133,7 +133,7 @@ func (a *app) promptKey(ctx context.Context, fd int, what string) (secret.Value,
 	case <-ctx.Done():
 		_ = term.Restore(fd, before)
 		fmt.Fprintln(a.errOut)
-		return secret.Value{}, errors.New("cancelled; nothing was changed")
+		return secret.Value{}, &exit{exitInterrupted, fmt.Errorf("interrupted before a key for %s was read; nothing was changed", what)}
 	case t := <-read:
 		fmt.Fprintln(a.errOut)
 		if t.err != nil {

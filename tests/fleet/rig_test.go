@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/internal/config"
@@ -68,7 +70,7 @@ func newTown(t testing.TB, keys int, provider []string, interceptors ...intercep
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Stop() })
-	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent{}}); err != nil {
+	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.client.Close)
@@ -122,7 +124,7 @@ func (w *town) replayed(id string) {
 	}
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflow(workflows.Emergency)
-	if err := r.ReplayWorkflowHistory(silent{}, h); err != nil {
+	if err := r.ReplayWorkflowHistory(silent, h); err != nil {
 		w.Errorf("the history of %s does not replay: %v", id, err)
 	}
 }
@@ -138,9 +140,5 @@ func (w *town) ended(k rotation.Key) {
 	}
 }
 
-type silent struct{}
-
-func (silent) Debug(string, ...any) {}
-func (silent) Info(string, ...any)  {}
-func (silent) Warn(string, ...any)  {}
-func (silent) Error(string, ...any) {}
+// silent drops the SDK's log lines.
+var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

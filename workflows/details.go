@@ -179,7 +179,7 @@ func (r *rotator) otherwise() string {
 	switch {
 	case !r.now().Before(r.Deadline):
 		return fmt.Sprintf("**Overdue** since %s; reminded %d times.", when, r.Reminders)
-	case r.Step == rotation.AwaitingKey, r.Step == rotation.AwaitingApproval && r.rollsBackAtDeadline():
+	case r.Step == rotation.AwaitingKey && !r.Irreversible, r.Step == rotation.AwaitingApproval && r.rollsBackAtDeadline():
 		return fmt.Sprintf("If nobody acts until %s, the rotation rolls back to the old key.", when)
 	default:
 		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. Both keys stay as they are.", when)

@@ -27,7 +27,10 @@ func (r *rotator) begin() {
 			r.Leaks[i].At = r.StartedAt
 		}
 	}
-	r.Decisions = slices.Clone(r.Leaks)
+	r.Decisions = slices.Clone(r.in.Decided)
+	if r.in.Round == 0 {
+		r.Decisions = slices.Clone(r.Leaks)
+	}
 }
 
 // raise takes an emergency into a rotation that is under way. Where this rotation cannot serve it, because its own new
@@ -87,7 +90,7 @@ func (r *rotator) follow() (rotation.Result, error) {
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
 	r.drain()
 	r.noDeadline()
-	in := Input{Key: r.in.Key, Reason: rotation.Emergency, By: r.Follow[0].By, Why: r.Follow[0].Why, Round: r.in.Round + 1, Left: r.Left}
+	in := Input{Key: r.in.Key, Reason: rotation.Emergency, By: r.Follow[0].By, Why: r.Follow[0].Why, Round: r.in.Round + 1, Left: r.Left, Decided: r.Decisions}
 	if r.Step != rotation.Completed {
 		in.Emergencies = slices.Clone(r.Leaks)
 	}

@@ -23,9 +23,10 @@ type Input struct {
 	// Emergencies say what has leaked, for reason emergency; none means every value made before the start.
 	Emergencies []rotation.Decision `json:"emergencies,omitempty"`
 	// Round counts the rotations before this one that an emergency cut short in the same workflow, Left is what those
-	// left for a person.
-	Round int      `json:"round,omitempty"`
-	Left  []string `json:"left,omitempty"`
+	// left for a person, Decided what people decided there.
+	Round   int                 `json:"round,omitempty"`
+	Left    []string            `json:"left,omitempty"`
+	Decided []rotation.Decision `json:"decided,omitempty"`
 	// Resume is set by the rotation itself when its history grew too long.
 	Resume *State `json:"resume,omitempty"`
 }
@@ -335,7 +336,7 @@ func (r *rotator) shouldContinueAsNew() bool {
 
 func (r *rotator) continueAsNew() (rotation.Result, error) {
 	in := r.in
-	in.Emergencies, in.Left = nil, nil
+	in.Emergencies, in.Left, in.Decided = nil, nil, nil
 	state := r.State
 	in.Resume = &state
 	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)

@@ -85,26 +85,29 @@ func newFleetRig(t *testing.T, n int) *fleetRig {
 var outage = struct{ from, to time.Duration }{2*day + 7*time.Hour, 4*day + 9*time.Hour}
 
 // beat is the schedule of one key: it beats for a time, and does not wait for what it starts.
-func (f *fleetRig) beat(ctx workflow.Context, k rotation.Key, begin time.Time, length time.Duration) {
+func (f *fleetRig) beat(ctx workflow.Context, k rotation.Key, begin time.Time, length time.Duration) error {
 	attribute := temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime")
 	for _, at := range k.Policy.Window.Beat(f.acts.Install, k.Name).Next(begin, int(length/day)+1) {
 		if at.After(begin.Add(length)) {
-			return
+			return nil
 		}
 		comes := at
 		if since := at.Sub(begin); since >= outage.from && since < outage.to {
 			comes = begin.Add(outage.to)
 		}
-		_ = workflow.Sleep(ctx, comes.Sub(workflow.Now(ctx)))
+		if err := workflow.Sleep(ctx, comes.Sub(workflow.Now(ctx))); err != nil {
+			return err
+		}
 		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 			WorkflowID: workflows.DispatchID(k.Name) + "-" + at.Format(time.RFC3339), ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON,
 			TypedSearchAttributes: temporal.NewSearchAttributes(attribute.ValueSet(at)),
 		})
 		var out workflows.Dispatched
 		if err := workflow.ExecuteChildWorkflow(child, workflows.Dispatch, workflows.DispatchInput{Key: k, Install: f.acts.Install}).Get(ctx, &out); err != nil {
-			f.Errorf("the beat of %s at %s: %v", k.Name, at, err)
+			return fmt.Errorf("the beat of %s at %s: %w", k.Name, at, err)
 		}
 	}
+	return nil
 }
 
 func TestInAWeekEveryKeyOfAFleetIsRotatedWhenItIsDueAndOnlyThen(t *testing.T) {
@@ -120,14 +123,20 @@ func TestInAWeekEveryKeyOfAFleetIsRotatedWhenItIsDueAndOnlyThen(t *testing.T) {
 	begin := f.now()
 	f.env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
 		all := workflow.NewWaitGroup(ctx)
+		var failed error
 		for _, k := range f.keys {
 			all.Add(1)
 			workflow.Go(ctx, func(ctx workflow.Context) {
 				defer all.Done()
-				f.beat(ctx, k, begin, length)
+				if err := f.beat(ctx, k, begin, length); err != nil {
+					failed = err
+				}
 			})
 		}
 		all.Wait(ctx)
+		if failed != nil {
+			return failed
+		}
 		// The last rotations come to their end.
 		return workflow.Sleep(ctx, 3*day)
 	}, workflow.RegisterOptions{Name: "week"})

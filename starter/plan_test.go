@@ -182,9 +182,10 @@ func TestAnInvalidFileChangesNothing(t *testing.T) {
 	r.must(exitOK, "1 created", "", "apply", "--offline", "--yes")
 	before := r.describe("bad-a")
 	r.write("bad001", aKey("bad-a", "policy: {grace: 1d}"), aKey("bad-b", "apart_from: [nobody]"))
-	for _, command := range [][]string{{"plan"}, {"apply", "--yes"}, {"prune", "--yes"}, {"apply", "--yes", "--json"}} {
+	for _, command := range [][]string{{"plan"}, {"apply", "--yes"}, {"prune", "--yes"}} {
 		r.must(exitBadInput, `keys[1].apart_from[0]: there is no key "nobody"`, "", command...)
 	}
+	r.must(exitBadInput, `keys[1].apart_from[0]: there is no key \"nobody\"`, "", "apply", "--yes", "--json")
 	r.must(exitBadInput, "rekey.yaml:16:18: ", "", "apply", "--yes")
 	if after := r.describe("bad-a"); !after.Info.LastUpdateAt.Equal(before.Info.LastUpdateAt) {
 		t.Error("the schedule was changed")
@@ -333,8 +334,13 @@ func TestAnApplyThatWasCutOffIsFinishedByTheNext(t *testing.T) {
 	if err := f.Apply(ctx, p); !errors.Is(err, context.Canceled) {
 		t.Errorf("an apply that was cut off says %v", err)
 	}
-	if done := r.steps(); done["cut-0"] != "unchanged" || done["cut-39"] != "create" {
-		t.Errorf("it was not cut off half-way: %v", done)
+	// Several are under way at once, so which ones are done is chance.
+	count := map[string]int{}
+	for _, step := range r.steps() {
+		count[step]++
+	}
+	if count["unchanged"] < 5 || count["create"] == 0 || count["unchanged"]+count["create"] != len(names) {
+		t.Errorf("it was not cut off half-way: %v", count)
 	}
 	r.must(exitOK, "Applied: ", "", "apply", "--offline", "--yes")
 	r.expect(names)

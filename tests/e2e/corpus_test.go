@@ -23,6 +23,7 @@ const envCorpus = "REKEY_CORPUS"
 var inCorpus = []string{
 	"TestOneKeyRotatesOnceAtATime", "TestATerminatedRotationsDutyIsInherited", "TestARollBackAfterPromoteGoesThroughReverse",
 	"TestAWorkerKilledWhileARollBackDiscardsLosesNothing/killed_just_before_Discard", "TestAMintThatTakesEffectAfterItsRetryIsSwept",
+	"TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce", "TestASecondSupplyReplacesAFirstThatIsStillBeingChecked",
 }
 
 // replayed replays the history of a rotation with today's code, from its beginning: whatever happened to its

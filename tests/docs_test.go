@@ -140,7 +140,8 @@ func TestEveryLinkInTheDocsLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// cliProgram is what a command line takes: its flags by subcommand, those of the program itself under "".
+// cliProgram is what a command line takes: its flags by subcommand ("rotate", "store put"), those of the program itself
+// under "".
 type cliProgram map[string][]string
 
 // readProgram finds the cobra commands and their flags in the source of a program, without building it: a function
@@ -151,7 +152,8 @@ func readProgram(t *testing.T, folder string) cliProgram {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no source in %s: %v", folder, err)
 	}
-	p := cliProgram{}
+	made := map[string]*cliCommands{}
+	parents := map[string]string{}
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
@@ -162,15 +164,35 @@ func readProgram(t *testing.T, folder string) cliProgram {
 		}
 		for _, declared := range parsed.Decls {
 			if f, ok := declared.(*ast.FuncDecl); ok {
-				readCommands(f, folder, p)
+				c := readCommands(f)
+				made[f.Name.Name] = c
+				for _, child := range c.children {
+					if name, _, _ := strings.Cut(c.uses[0], " "); name != folder {
+						parents[child] = name + " "
+					}
+				}
+			}
+		}
+	}
+	p := cliProgram{}
+	for function, c := range made {
+		for _, use := range c.uses {
+			if name, _, _ := strings.Cut(use, " "); name == folder {
+				p[""] = append(p[""], c.flags...)
+			} else if name != "" {
+				p[parents[function]+name] = append(p[parents[function]+name], c.flags...)
 			}
 		}
 	}
 	return p
 }
 
-func readCommands(f *ast.FuncDecl, folder string, p cliProgram) {
-	var uses, flags []string
+// cliCommands is what one function makes: commands, their flags, and below the first of them the commands of other
+// functions.
+type cliCommands struct{ uses, flags, children []string }
+
+func readCommands(f *ast.FuncDecl) *cliCommands {
+	var uses, flags, children []string
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.KeyValueExpr:
@@ -185,19 +207,26 @@ func readCommands(f *ast.FuncDecl, folder string, p cliProgram) {
 				}
 			}
 		case *ast.CallExpr:
-			if s, ok := n.Fun.(*ast.SelectorExpr); ok && len(n.Args) > 2 && strings.Contains(s.Sel.Name, "Var") {
+			s, ok := n.Fun.(*ast.SelectorExpr)
+			switch {
+			case ok && len(n.Args) > 2 && strings.Contains(s.Sel.Name, "Var"):
 				flags = append(flags, stringLiteral(n.Args[1]))
+			case ok && s.Sel.Name == "AddCommand":
+				for _, arg := range n.Args {
+					if call, ok := arg.(*ast.CallExpr); ok {
+						if of, ok := call.Fun.(*ast.SelectorExpr); ok {
+							children = append(children, of.Sel.Name)
+						}
+					}
+				}
 			}
 		}
 		return true
 	})
-	for _, use := range uses {
-		if name, _, _ := strings.Cut(use, " "); name == folder {
-			p[""] = append(p[""], flags...)
-		} else if name != "" {
-			p[name] = append(p[name], flags...)
-		}
+	if len(uses) == 0 {
+		children = nil
 	}
+	return &cliCommands{uses, flags, children}
 }
 
 // stringLiteral is the text of a string literal; empty if e is none.
@@ -210,6 +239,16 @@ func stringLiteral(e ast.Expr) string {
 	return ""
 }
 
+// branches tells whether a command has commands below it.
+func (p cliProgram) branches(command string) bool {
+	for c := range p {
+		if strings.HasPrefix(c, command+" ") {
+			return true
+		}
+	}
+	return false
+}
+
 // wrong says what a line of code mentions that the program does not have; empty if nothing.
 func (p cliProgram) wrong(name, arguments string) string {
 	words := strings.Fields(arguments)
@@ -217,6 +256,9 @@ func (p cliProgram) wrong(name, arguments string) string {
 	for i, w := range words {
 		if w[0] >= 'a' && w[0] <= 'z' && len(p) > 1 && (i == 0 || !strings.HasPrefix(words[i-1], "--")) {
 			command = w
+			if i+1 < len(words) && !strings.HasPrefix(words[i+1], "-") && p.branches(w) {
+				command += " " + words[i+1]
+			}
 			break
 		}
 	}

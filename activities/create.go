@@ -309,7 +309,7 @@ func (m *mint) settle(ctx context.Context) {
 // stage commits the minted key on the claim. If the claim is lost, or the store takes no value, the key that only
 // we know is deleted by its id.
 func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) {
-	number, err := m.stores[0].Add(ctx, m.path(0), minted.Value)
+	number, err := patiently(ctx, func() (string, error) { return m.stores[0].Add(ctx, m.path(0), minted.Value) })
 	if err != nil {
 		return nil, m.disown(ctx, minted, "", err)
 	}
@@ -324,7 +324,7 @@ func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) 
 		claim := *s.Claim
 		claim.Settled = claim.Attempt == 1
 		s.Claim = &claim
-		if m.snap, err = m.stores[0].Save(ctx, m.path(0), s); err == nil {
+		if m.snap, err = patiently(ctx, func() (store.Snapshot, error) { return m.stores[0].Save(ctx, m.path(0), s) }); err == nil {
 			break
 		}
 		if !store.IsConflict(err) || try == 4 {
@@ -341,6 +341,26 @@ func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) 
 	m.audit(ctx, "key staged", "key_id", minted.ID, "store", m.Key.Stores[0].String(), "version", number)
 	ref := m.refOf(v, 0)
 	return &ref, nil
+}
+
+// quotaPause is how long to wait when a store's quota refuses a request. Google's docs: 2 changes a second for each
+// secret.
+const quotaPause = time.Second
+
+// patiently repeats a request that a quota refused, so that nothing took effect: without it the key that was just minted
+// would have to be deleted, and the next attempt would meet the same quota.
+func patiently[T any](ctx context.Context, request func() (T, error)) (T, error) {
+	for try := 0; ; try++ {
+		out, err := request()
+		if err == nil || !fault.Is(err, fault.Throttled) || fault.Of(err).Unsettled || try == 4 {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(max(quotaPause, fault.Of(err).RetryAfter)):
+		}
+	}
 }
 
 // disown deletes a key that was minted but not staged, by its id, and the version that holds it. A crash before

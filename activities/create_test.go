@@ -36,6 +36,24 @@ func TestCreateMintsOneStampedKeyAndStagesItWhereNobodyReadsIt(t *testing.T) {
 	}
 }
 
+func TestAQuotaOfTheStoreCostsNoKey(t *testing.T) {
+	for name, quota := range map[string]simcloud.Fault{
+		"when the value is added": {Method: "AddSecretVersion", Times: 2},
+		"when the stage is saved": {Method: "UpdateSecret", Skip: 1, Times: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			quota.Service, quota.Kind, quota.Code = "secret-manager", simcloud.Refuse, 429
+			r.Cloud.Inject(quota)
+			n := r.create(r1)
+			r.keys(r.oldID, n.KeyID)
+			if made := r.Cloud.Calls("google-iam", "UploadServiceAccountKey"); made != 1 {
+				t.Errorf("%d keys were minted", made)
+			}
+		})
+	}
+}
+
 // The heart of the fences: a request that was given up takes effect long after another one did its work.
 func TestAMintThatTakesEffectAfterItsRetryIsSweptByRetire(t *testing.T) {
 	r := newRig(t, setup{stores: []string{scene.Alias, scene.Latest}, opts: scene.Options{RequestTimeout: "1s"}})

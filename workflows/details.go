@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func (r *rotator) details() string {
 	}
 	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", r.in.Reason, r.id, r.happening())
 	if r.Note != "" {
-		fmt.Fprintf(&b, "\n**Note:** %s\n", escape(r.Note))
+		fmt.Fprintf(&b, "\n**Note:** %s\n", prose(r.Note))
 	}
 	if r.Stall != "" {
 		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", escape(r.Stall))
@@ -112,6 +113,9 @@ func (r *rotator) happening() string {
 	case rotation.RolledBack:
 		return "Rolled back; applications read the old key. Why: " + escape(r.Outcome)
 	case rotation.Completed:
+		if r.Outcome == "" && r.New != nil {
+			return fmt.Sprintf("Done: applications read the new key `%s`. Keys revoked: %d.", r.New.Fingerprint, len(r.Revoked))
+		}
 		return escape(r.Outcome)
 	}
 	return ""
@@ -147,16 +151,16 @@ func (r *rotator) todo() []string {
 		return []string{
 			fmt.Sprintf("Create a new key for `%s`: [%s console](%s)", escape(r.in.Key.Account), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
 			fmt.Sprintf("Run `starter supply %s` and paste it there. Never paste a key into this page.", name),
-			"If you put it into the store yourself, as a version that no application reads, send the update `key-supplied`: " + code(`{"by": "you@example.com", "version": "…"}`),
+			"Or put it into the store yourself, as a version that no application reads. Then " + update(rotation.KeySupplied, `{"by": "you@example.com"}`) + " rekey takes the newest version; to name another, add " + code(`"version": "7"`) + ".",
 		}
 	case rotation.AwaitingApproval:
-		steps := []string{"To go on, send the update `approve`: " + code(`{"by": "you@example.com", "why": "…"}`)}
+		steps := []string{"To go on: " + update(rotation.Approve, `{"by": "you@example.com", "why": "…"}`)}
 		if slices.Contains(r.situation().Accepts(), rotation.Reject) {
-			steps = append(steps, "To return to the old key, send `reject` with the same input.")
+			steps = append(steps, "To return to the old key: the same with the name `reject`.")
 		}
 		return steps
 	case rotation.AwaitingRevocation:
-		revoked := "Send the update `key-revoked`: " + code(`{"by": "you@example.com"}`) + ". rekey checks that the key is refused."
+		revoked := "Then " + update(rotation.KeyRevoked, `{"by": "you@example.com"}`) + " rekey checks that the key is refused."
 		if r.ContainThen != "" {
 			return []string{
 				fmt.Sprintf("Revoke the key of `%s` (%s): [%s console](%s).", escape(r.in.Key.Account), r.names(), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
@@ -188,12 +192,31 @@ func (r *rotator) otherwise() string {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
+// update says where the Temporal UI takes a message; a refused Update leaves nothing in the history, a Signal does.
+func update(kind rotation.Kind, data string) string {
+	return fmt.Sprintf("**More Actions**, **Send an Update**: name `%s`, data %s.", kind, code(data))
+}
+
 func code(text string) string { return "`" + text + "`" }
 
 // escape takes the meaning out of markup in text that came from elsewhere.
 var markup = strings.NewReplacer("<", "&lt;", ">", "&gt;", "[", "\\[", "]", "\\]", "`", "'", "*", "\\*", "\n", " ")
 
 func escape(text string) string { return markup.Replace(text) }
+
+// input is what a message takes, quoted in a sentence.
+var input = regexp.MustCompile("\\{\"[^{}`<>\\n]*\\}")
+
+// prose escapes a text of ours that may quote the input of a message. That becomes code: in plain text the UI sets
+// typographic quotes, and what somebody copies would be no JSON.
+func prose(text string) string {
+	var b strings.Builder
+	for at := input.FindStringIndex(text); at != nil; at = input.FindStringIndex(text) {
+		b.WriteString(escape(text[:at[0]]) + code(text[at[0]:at[1]]))
+		text = text[at[1]:]
+	}
+	return b.String() + escape(text)
+}
 
 // StaticSummary is the line that the Temporal UI shows in its list.
 func StaticSummary(in Input) string { return fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name) }

@@ -62,7 +62,7 @@ func (r *rotator) waitForPerson(condition func() bool) {
 	if r.now().Before(r.Deadline) && r.Deadline.Before(moment) {
 		moment = r.Deadline
 	}
-	r.until("wait for a person", moment, condition)
+	r.until("waits for a person: what to do stands under User Metadata", moment, condition)
 	if !condition() && !r.now().Before(moment) {
 		r.Reminders++
 		r.show()

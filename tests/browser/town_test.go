@@ -1,0 +1,237 @@
+package browser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/workers"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// The keys of the town. A person makes and revokes all of them.
+const (
+	journeyKey   = "openai-prod"
+	wrongKey     = "openai-staging"
+	waitingKey   = "openai-search"
+	emergencyKey = "openai-batch"
+	returnedKey  = "openai-archive"
+)
+
+// town is a simulated cloud, a Temporal server with its UI, workers, and a browser.
+type town struct {
+	*scene.Scene
+	cfg     *config.Config
+	acts    *activities.Activities
+	server  *devserver.Server
+	client  client.Client
+	browser context.Context
+}
+
+// open starts all of it. stop ends what was started, also after an error.
+func open(chromium string) (_ *town, stop func(), err error) {
+	ctx := context.Background()
+	var stops []func()
+	stop = func() {
+		for i := len(stops) - 1; i >= 0; i-- {
+			stops[i]()
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	dir, err := os.MkdirTemp("", "rekey-browser-")
+	if err != nil {
+		return nil, stop, err
+	}
+	stops = append(stops, func() { _ = os.RemoveAll(dir) })
+	w := &town{}
+	if w.Scene, err = scene.Start(scene.Options{
+		Dir: dir, RequestTimeout: "2s", Propagation: "2s", RevocationLag: "2s",
+		Policy: []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_timeout: 10s", "approve: true"},
+	}); err != nil {
+		return nil, stop, err
+	}
+	stops = append(stops, w.Stop)
+	for _, key := range []string{journeyKey, wrongKey, waitingKey, emergencyKey, returnedKey} {
+		if _, err := w.OpenAIKey(key, scene.Local); err != nil {
+			return nil, stop, err
+		}
+	}
+	file := filepath.Join(dir, "rekey.yaml")
+	if err := os.WriteFile(file, []byte(w.YAML()), 0o600); err != nil {
+		return nil, stop, err
+	}
+	if w.cfg, err = config.Load(file); err != nil {
+		return nil, stop, err
+	}
+	if w.acts, err = w.cfg.Open(ctx, slog.New(slog.DiscardHandler)); err != nil {
+		return nil, stop, err
+	}
+	if w.server, err = devserver.Start(ctx, devserver.Options{UI: true, SearchAttributes: workflows.SearchAttributes()}); err != nil {
+		return nil, stop, err
+	}
+	stops = append(stops, func() { _ = w.server.Stop() })
+	if w.client, err = client.DialContext(ctx, client.Options{
+		HostPort: w.server.HostPort(), Namespace: w.server.Namespace(), Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+	}); err != nil {
+		return nil, stop, err
+	}
+	stops = append(stops, w.client.Close)
+	all, err := workers.Start(ctx, w.client, w.server.Namespace(), w.acts, workers.Options{})
+	if err != nil {
+		return nil, stop, err
+	}
+	stops = append(stops, all.Stop)
+	allocator, endAllocator := chromedp.NewExecAllocator(ctx,
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(dir, "browser")), chromedp.WindowSize(width, height),
+		chromedp.Flag("headless", "new"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("hide-scrollbars", true), chromedp.Flag("disable-dev-shm-usage", true),
+	)
+	browser, endBrowser := chromedp.NewContext(allocator)
+	stops = append(stops, endAllocator, endBrowser)
+	w.browser = browser
+	if err := chromedp.Do(browser, chromedp.EmulateViewport(width, height), chromedp.Navigate(w.server.UIURL())); err != nil {
+		return nil, stop, fmt.Errorf("%s does not start: %w", chromium, err)
+	}
+	return w, stop, nil
+}
+
+// start starts the rotation of a key, and waits until it wants a new key.
+func (w *town) start(t *testing.T, key string, reason rotation.Reason) {
+	t.Helper()
+	k, err := w.key(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rotations.Start(t.Context(), w.client, workflows.Input{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
+		t.Fatal(err)
+	}
+	w.waitFor(t, key, rotation.AwaitingKey)
+}
+
+func (w *town) key(name string) (rotation.Key, error) {
+	if k, ok := w.cfg.Key(name); ok {
+		return k, nil
+	}
+	return rotation.Key{}, errors.New("no key " + name)
+}
+
+// waitFor waits until a rotation is in a phase.
+func (w *town) waitFor(t *testing.T, key string, p rotation.Phase) {
+	t.Helper()
+	var s rotation.Status
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if s, err = rotations.Status(t.Context(), w.client, key); err == nil && s.Phase == p {
+			return
+		}
+	}
+	t.Fatalf("the rotation of %s does not come to %s: %v\n%s", key, p, err, s.Details)
+}
+
+// supply makes a key in the provider's console and puts it into the store, as `starter supply` does before it tells
+// the rotation. It gives the number of the version.
+func (w *town) supply(t *testing.T, key string) (version string) {
+	t.Helper()
+	k, err := w.key(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value := w.OpenAI.CreateKey(k.Account, "made by hand, again")
+	s, err := rotations.Status(t.Context(), w.client, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, _, err = w.acts.StageSupplied(t.Context(), k, s.Rotation, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return version
+}
+
+// revokeOld deletes the old key in the provider's console.
+func (w *town) revokeOld(t *testing.T, key string) {
+	t.Helper()
+	for _, k := range w.OpenAI.Keys(scene.OpenAIProject(key)) {
+		if k.Name == "made by hand" {
+			if err := w.OpenAI.DeleteKey(k.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// events are the types of what stands in the history of a rotation.
+func (w *town) events(t *testing.T, key string) (types []string) {
+	t.Helper()
+	for it := w.client.GetWorkflowHistory(t.Context(), workflows.ID(key), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext(); {
+		e, err := it.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		types = append(types, e.GetEventType().String())
+	}
+	return types
+}
+
+// decide sends a decision as the command line does.
+func (w *town) decide(t *testing.T, key string, kind rotation.Kind, m rotation.Message) {
+	t.Helper()
+	h, err := w.client.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+		WorkflowID: workflows.ID(key), UpdateName: string(kind), Args: []any{m}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = h.Get(t.Context(), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lists waits until a query finds, of some keys, the rotations of those that are wanted and no others.
+func (w *town) lists(t *testing.T, query string, of, want []string) {
+	t.Helper()
+	var found []string
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		var all *workflowservice.ListWorkflowExecutionsResponse
+		if all, err = w.client.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: query}); err != nil {
+			continue
+		}
+		found = nil
+		for _, key := range of {
+			if slices.ContainsFunc(all.GetExecutions(), func(e *workflowpb.WorkflowExecutionInfo) bool {
+				return e.GetExecution().GetWorkflowId() == workflows.ID(key)
+			}) {
+				found = append(found, key)
+			}
+		}
+		if slices.Equal(found, want) {
+			return
+		}
+	}
+	t.Errorf("%s finds %v, want %v (%v)", query, found, want, err)
+}

@@ -157,7 +157,7 @@ func (w *town) killed() {
 }
 
 func TestAWorkerKilledAroundAnyActivityOfARotationByHandLosesNothing(t *testing.T) {
-	for _, activity := range byHand {
+	for _, activity := range steps(byHand, "Adopt", "Promote") {
 		for _, when := range []string{"before", "after"} {
 			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
 				t.Parallel()

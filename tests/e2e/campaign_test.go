@@ -17,6 +17,15 @@ import (
 // envCampaign is how long the campaign below lasts, like 10m; empty means a few rotations only.
 const envCampaign = "REKEY_CAMPAIGN"
 
+// steps are all of them in a campaign, and otherwise some: killing a worker costs seconds, and what every step shares is
+// tried with the automatic rotation anyway.
+func steps(all []string, some ...string) []string {
+	if os.Getenv(envCampaign) != "" {
+		return all
+	}
+	return some
+}
+
 // faults are what can go wrong with any request of a rotation.
 var faults = []simcloud.Fault{
 	{Kind: simcloud.Refuse, Code: 503}, {Kind: simcloud.Refuse, Code: 429, RetryAfter: time.Second},

@@ -13,6 +13,7 @@ import (
 )
 
 func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
+	needsBrowser(t)
 	p := house.sit(t)
 	house.start(t, journeyKey, rotation.Manual)
 	old := house.First(journeyKey).Fingerprint()
@@ -35,10 +36,14 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.send(sendUpdate, "key-supplied", p.code("Send an Update"))
 
 	// The policy wants an approval.
+	house.waitFor(t, journeyKey, rotation.AwaitingApproval)
+	p.again()
 	p.details("awaiting-approval", "To go on:", "To return to the old key:")
 	p.picture("awaiting-approval")
 	p.send(sendUpdate, "approve", strings.ReplaceAll(p.code("To go on:"), "…", "no dashboard shows the old key"))
 
+	house.waitFor(t, journeyKey, rotation.AwaitingRevocation)
+	p.again()
 	p.details("awaiting-revocation", "leave that one", "Revoke the old key of "+scene.OpenAIProject(journeyKey)+" ("+old+")", "name key-revoked", "Both keys stay as they are")
 	p.picture("awaiting-revocation")
 	data := p.code("Send an Update")
@@ -46,6 +51,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.send(sendSignal, "key-revoked", data)
 
 	p.reads("COMPLETED")
+	p.again()
 	p.details("Done: applications read the new key")
 	p.picture("completed")
 	p.click("link", "Timeline")
@@ -66,6 +72,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 }
 
 func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
+	needsBrowser(t)
 	p := house.sit(t)
 	house.start(t, wrongKey, rotation.Manual)
 	p.goTo("workflows/"+url.PathEscape(workflows.ID(wrongKey)), nil)
@@ -92,6 +99,7 @@ func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
 		{"a version that is not there", "key-supplied", `{"by": "night shift", "version": "77"}`, "has no readable version 77"},
 	} {
 		p.send(sendSignal, wrong.name, wrong.data)
+		p.again()
 		p.details(wrong.want, "What you do now")
 		p.picture("signal-" + strings.ReplaceAll(wrong.says, " ", "-"))
 	}
@@ -99,6 +107,7 @@ func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
 	// After all that the right answer is taken.
 	p.send(sendUpdate, "roll-back", `{"by": "night shift", "why": "nobody can make a key today"}`)
 	p.reads("COMPLETED")
+	p.again()
 	p.details("Rolled back; applications read the old key", "nobody can make a key today (night shift)")
 	p.picture("rolled-back")
 }

@@ -14,11 +14,12 @@ import (
 )
 
 func TestEachSavedViewOfTheRunbookShowsWhatItIsFor(t *testing.T) {
+	needsBrowser(t)
+	p := house.sit(t)
 	views := savedViews(t)
 	house.start(t, waitingKey, rotation.Manual)
 	house.start(t, emergencyKey, rotation.Emergency)
 	house.start(t, returnedKey, rotation.Manual)
-	p := house.sit(t)
 	house.decide(t, returnedKey, rotation.RollBack, rotation.Message{By: "ops@example.com", Why: "not today"})
 
 	mine := []string{waitingKey, emergencyKey, returnedKey}

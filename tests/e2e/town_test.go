@@ -248,10 +248,11 @@ func (w *town) details() string {
 	return fmt.Sprintf("%s\n%v", s.Details, err)
 }
 
-// waitFor waits until the rotation is in a phase.
+// waitFor waits until the rotation is in a phase. After a restart of the server the pollers of a worker take most of a
+// minute to come back, and longer on a busy machine.
 func (w *town) waitFor(p rotation.Phase) {
 	w.Helper()
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if s, err := w.status(); err == nil && s.Phase == p {
 			return
 		}

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,11 +25,14 @@ import (
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/dynamicconfig"
 	"go.temporal.io/server/common/log"
+	"go.temporal.io/server/common/metrics"
+	"go.temporal.io/server/common/persistence/sql"
+	"go.temporal.io/server/common/persistence/sql/sqlplugin"
 	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	"go.temporal.io/server/common/primitives"
+	"go.temporal.io/server/common/resolver"
 	"go.temporal.io/server/schema/sqlite"
 	"go.temporal.io/server/temporal"
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -68,33 +69,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Namespace == "" {
 		o.Namespace = client.DefaultNamespace
 	}
-	port, err := choosePort(o.Port)
-	if err != nil {
-		return nil, fmt.Errorf("the embedded Temporal server needs a port: %w", err)
-	}
-	cfg, sqlConfig, err := serverConfig(o, port)
+	inner, hostPort, err := startTemporal(o)
 	if err != nil {
 		return nil, err
 	}
-	if err := prepareDatabase(sqlConfig, o); err != nil {
-		return nil, err
-	}
-	inner, err := temporal.NewServer(
-		temporal.WithConfig(cfg),
-		temporal.ForServices(temporal.DefaultServices),
-		// The server logs at length about things an embedding program cannot act on; what it can act on comes
-		// back as an error from the client.
-		temporal.WithLogger(log.NewZapLogger(zap.NewNop())),
-		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
-		temporal.WithDynamicConfigClient(dynamicConfig()),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("the embedded Temporal server cannot be built: %w", err)
-	}
-	if err := inner.Start(); err != nil {
-		return nil, fmt.Errorf("the embedded Temporal server does not start: %w", err)
-	}
-	s := &Server{inner: inner, hostPort: cfg.PublicClient.HostPort, namespace: o.Namespace}
+	s := &Server{inner: inner, hostPort: hostPort, namespace: o.Namespace}
 	if err := s.ready(ctx, o.Namespace, o.SearchAttributes); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -104,6 +83,55 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// startTemporal tries again with other ports when one that was free a moment ago is taken.
+func startTemporal(o Options) (temporal.Server, string, error) {
+	var refused error
+	for range 5 {
+		chosen, err := choosePorts(o.Port)
+		if err != nil {
+			return nil, "", errors.Join(err, refused)
+		}
+		inner, err := startOn(o, chosen)
+		if !errors.As(err, new(fatalError)) {
+			return inner, fmt.Sprintf("127.0.0.1:%d", chosen.frontend), err
+		}
+		refused = err
+	}
+	return nil, "", refused
+}
+
+// startOn returns a fatalError if the server would have ended the process, as it does when it cannot listen.
+func startOn(o Options, p ports) (temporal.Server, error) {
+	cfg, sqlConfig, err := serverConfig(o, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := prepareDatabase(sqlConfig, o); err != nil {
+		return nil, err
+	}
+	// The server logs at length about things an embedding program cannot act on; what it can act on comes
+	// back as an error from the client.
+	var inner temporal.Server
+	err = caught(func() error {
+		var err error
+		inner, err = temporal.NewServer(
+			temporal.WithConfig(cfg),
+			temporal.ForServices(temporal.DefaultServices),
+			temporal.WithLogger(logger{log.NewNoopLogger()}),
+			temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
+			temporal.WithDynamicConfigClient(dynamicConfig()),
+		)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the embedded Temporal server cannot be built: %w", err)
+	}
+	if err := caught(inner.Start); err != nil {
+		return nil, fmt.Errorf("the embedded Temporal server does not start: %w", err)
+	}
+	return inner, nil
 }
 
 // AddNamespace creates another namespace with the given search attributes, and returns when it can be used.
@@ -178,7 +206,7 @@ func (s *Server) ready(ctx context.Context, namespace string, want map[string]en
 	}
 }
 
-func serverConfig(o Options, port int) (*config.Config, *config.SQL, error) {
+func serverConfig(o Options, p ports) (*config.Config, *config.SQL, error) {
 	sqlConfig := &config.SQL{
 		PluginName:        sqliteplugin.PluginName,
 		ConnectAttributes: map[string]string{"mode": "memory", "cache": "shared"},
@@ -195,7 +223,7 @@ func serverConfig(o Options, port int) (*config.Config, *config.SQL, error) {
 		}
 		sqlConfig.DatabaseName = file
 	}
-	frontend := fmt.Sprintf("127.0.0.1:%d", port)
+	frontend := fmt.Sprintf("127.0.0.1:%d", p.frontend)
 	cfg := &config.Config{
 		Global: config.Global{Membership: config.Membership{MaxJoinDuration: 30 * time.Second, BroadcastAddress: "127.0.0.1"}},
 		Persistence: config.Persistence{
@@ -220,16 +248,10 @@ func serverConfig(o Options, port int) (*config.Config, *config.SQL, error) {
 			Visibility: config.VisibilityArchivalNamespaceDefaults{State: "disabled"},
 		}},
 	}
-	for _, name := range temporal.DefaultServices {
-		rpc := config.RPC{BindOnIP: "127.0.0.1", GRPCPort: port}
-		var err error
-		if name != string(primitives.FrontendService) {
-			if rpc.GRPCPort, err = choosePort(0); err != nil {
-				return nil, nil, err
-			}
-		}
-		if rpc.MembershipPort, err = choosePort(0); err != nil {
-			return nil, nil, err
+	for i, name := range temporal.DefaultServices {
+		rpc := config.RPC{BindOnIP: "127.0.0.1", GRPCPort: p.grpc[i], MembershipPort: p.membership[i]}
+		if name == string(primitives.FrontendService) {
+			rpc.GRPCPort = p.frontend
 		}
 		cfg.Services[name] = config.Service{RPC: rpc}
 	}
@@ -262,14 +284,7 @@ func dynamicConfig() dynamicconfig.StaticClient {
 // prepareDatabase creates schema and namespace. An in-memory database gets its schema from the plugin.
 func prepareDatabase(sqlConfig *config.SQL, o Options) error {
 	if o.DatabaseFile != "" {
-		if err := os.MkdirAll(filepath.Dir(sqlConfig.DatabaseName), 0o700); err != nil {
-			return fmt.Errorf("database file %s: %w", o.DatabaseFile, err)
-		}
-		if _, err := os.Stat(sqlConfig.DatabaseName); errors.Is(err, os.ErrNotExist) {
-			if err := createDatabase(*sqlConfig); err != nil {
-				return fmt.Errorf("database file %s: %w", o.DatabaseFile, err)
-			}
-		} else if err != nil {
+		if err := prepareFile(sqlConfig); err != nil {
 			return fmt.Errorf("database file %s: %w", o.DatabaseFile, err)
 		}
 	}
@@ -282,6 +297,33 @@ func prepareDatabase(sqlConfig *config.SQL, o Options) error {
 		return fmt.Errorf("namespace %s: %w", o.Namespace, err)
 	}
 	return nil
+}
+
+func prepareFile(sqlConfig *config.SQL) error {
+	if err := os.MkdirAll(filepath.Dir(sqlConfig.DatabaseName), 0o700); err != nil {
+		return err
+	}
+	_, err := os.Stat(sqlConfig.DatabaseName)
+	if errors.Is(err, os.ErrNotExist) {
+		return createDatabase(*sqlConfig)
+	}
+	if err != nil {
+		return err
+	}
+	return forgetMembers(sqlConfig)
+}
+
+// forgetMembers removes the services that the server before this one announced in the file. They are gone with its
+// process; without this the new server tries for half a minute to join them.
+func forgetMembers(sqlConfig *config.SQL) error {
+	db, err := sql.NewSQLDB(sqlplugin.DbKindMain, sqlConfig, resolver.NewNoopResolver(), log.NewNoopLogger(), metrics.NoopMetricsHandler)
+	if err != nil {
+		return err
+	}
+	_, err = db.PruneClusterMembership(context.Background(), &sqlplugin.PruneClusterMembershipFilter{
+		PruneRecordsBefore: time.Now().AddDate(100, 0, 0),
+	})
+	return errors.Join(err, db.Close())
 }
 
 // createDatabase builds the schema in a temporary file and renames it, so that a process killed half-way
@@ -305,36 +347,6 @@ func createDatabase(c config.SQL) error {
 		return err
 	}
 	return os.Rename(c.DatabaseName, file)
-}
-
-// choosePort returns want if it is free, or any free port of loopback if want is 0.
-//
-// The Temporal server crashes when it cannot listen, so a port must still be free a moment later. The system's own
-// choice would come from the range that it gives to outgoing connections, which take ports all the time; this one is
-// from below that range.
-func choosePort(want int) (int, error) {
-	if want != 0 {
-		if err := free(want); err != nil {
-			return 0, fmt.Errorf("port %d cannot be used; is another Temporal running? Choose another port: %w", want, err)
-		}
-		return want, nil
-	}
-	var err error
-	for range 100 {
-		port := 15000 + rand.IntN(17000) //nolint:gosec // a port is no secret
-		if err = free(port); err == nil {
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no free port on loopback: %w", err)
-}
-
-func free(port int) error {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 // quiet drops the SDK's log lines of the readiness check.

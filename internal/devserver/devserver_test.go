@@ -2,6 +2,7 @@ package devserver
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -52,6 +53,29 @@ func TestAWorkflowCanUseTheSearchAttributesAtOnce(t *testing.T) {
 	s := start(t, Options{SearchAttributes: attributes})
 	defer stop(t, s)
 	startWorkflow(t, s, "w")
+}
+
+func TestAPortThatIsTakenAtTheLastMomentIsAnErrorAndNoCrash(t *testing.T) {
+	for name, take := range map[string]func(p ports) int{
+		"of the frontend":           func(p ports) int { return p.frontend },
+		"of a service":              func(p ports) int { return p.grpc[2] },
+		"of a service's membership": func(p ports) int { return p.membership[1] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := choosePorts(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := listen(take(p))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = l.Close() }()
+			if _, err := startOn(Options{Namespace: "default"}, p); !errors.As(err, new(fatalError)) || !strings.Contains(err.Error(), l.Addr().String()) {
+				t.Errorf("Start said %v", err)
+			}
+		})
+	}
 }
 
 func TestADatabaseFileSurvivesARestartAndGainsNewSearchAttributes(t *testing.T) {

@@ -23,8 +23,12 @@ type ui struct {
 }
 
 func startUI(ctx context.Context, port int, temporalHostPort, namespace string) (*ui, error) {
-	innerPort, err := choosePort(0)
+	free, err := listenBelowOutgoing()
 	if err != nil {
+		return nil, fmt.Errorf("the Temporal UI needs a port: %w", err)
+	}
+	innerPort := free.Addr().(*net.TCPAddr).Port
+	if err := free.Close(); err != nil {
 		return nil, fmt.Errorf("the Temporal UI needs a port: %w", err)
 	}
 	inner := uiserver.NewServer(server_options.WithConfigProvider(&uiconfig.Config{
@@ -37,7 +41,7 @@ func startUI(ctx context.Context, port int, temporalHostPort, namespace string) 
 		HideLogs:            true,
 		CORS:                uiconfig.CORS{CookieInsecure: true},
 	}))
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	listener, err := listen(port)
 	if err != nil {
 		return nil, fmt.Errorf("the Temporal UI cannot listen: %w", err)
 	}

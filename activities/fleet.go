@@ -109,6 +109,8 @@ type FleetStanding struct {
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
 	RevokedAt   time.Time `json:"revokedAt,omitzero"`
 	Outcome     string    `json:"outcome,omitempty"`
+	// Unknown: the emergency named values that nobody knows.
+	Unknown bool `json:"unknown,omitempty"`
 	// Left is how many things the rotation left for a person.
 	Left int `json:"left,omitempty"`
 }
@@ -133,7 +135,7 @@ func (a *Activities) Standings(ctx context.Context, in StandingsInput) ([]FleetS
 			if serves(s, in.ID) {
 				r := s.Result
 				out[i].Served, out[i].Phase, out[i].PublishedAt, out[i].RevokedAt = true, r.Phase, r.PublishedAt, r.RevokedAt
-				out[i].Outcome, out[i].Left = shorten(r.Outcome), len(r.Left)
+				out[i].Outcome, out[i].Left, out[i].Unknown = shorten(r.Outcome), len(r.Left), r.Unknown
 			}
 			return nil
 		})

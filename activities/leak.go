@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/rekeyhq/rekey/rotation"
@@ -24,7 +25,13 @@ func (j *job) leaked(ctx context.Context, l *look, names []string) ([]Ref, error
 	}
 	meant := func(r Ref) bool { return len(names) == 0 || slices.ContainsFunc(names, r.Called) }
 	var gone []Ref
-	for _, r := range l.old(j.Rotation) {
+	old := l.old(j.Rotation)
+	for _, name := range names {
+		if called := func(r Ref) bool { return r.Called(name) }; !slices.ContainsFunc(old, called) && !slices.ContainsFunc(others, called) {
+			l.unknown = append(l.unknown, name)
+		}
+	}
+	for _, r := range old {
 		switch current := slices.ContainsFunc(l.currents, r.is); {
 		case current && meant(r):
 			l.facts.CurrentLeaked = true
@@ -107,7 +114,7 @@ func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepa
 	if err != nil {
 		return err
 	}
-	out.Verdict = rotation.Due(l.facts, in.Key.Policy)
+	out.Verdict, out.Unknown = rotation.Due(l.facts, in.Key.Policy), j.unknownNames(l)
 	switch out.Verdict.Work {
 	case rotation.Rotate:
 		out.Old = gone
@@ -126,6 +133,20 @@ func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepa
 		out.New, out.Old = &l.currents[0], gone
 	}
 	return nil
+}
+
+// unknownNames says of each name that fits no value of the key what a person should look at: a slip of the pen must not end
+// as an emergency that is done.
+func (j *job) unknownNames(l look) []string {
+	var out []string
+	for _, name := range l.unknown {
+		if hasKey(l.keys, name) {
+			out = append(out, fmt.Sprintf("%s was said to have leaked. The provider has that key, but no store has its value: rekey did not make it and does not revoke it. Revoke it yourself: %s", name, j.provider.Console(j.Key.Account)))
+			continue
+		}
+		out = append(out, fmt.Sprintf("%s was said to have leaked, but no value of %s is called so, in a store or at the provider: it was destroyed long ago, or the name is mistyped. See what there is with: starter store list %s %s", name, j.Key.Name, j.Key.Stores[0].Store, j.path(0)))
+	}
+	return out
 }
 
 func rank(r Ref, currents []Ref) int {

@@ -29,6 +29,9 @@ type Prepared struct {
 	Verdict rotation.Verdict `json:"verdict"`
 	// Old are the keys to revoke in the end; the first is the one that applications read now, if there is one.
 	Old []Ref `json:"old,omitempty"`
+	// Unknown are names that a person gave to what leaked and that fit no value of the key, each a sentence that says
+	// what to do.
+	Unknown []string `json:"unknown,omitempty"`
 	// New is set when there is nothing to mint: the current value, for work "finish".
 	New *Ref `json:"new,omitempty"`
 	// Question, if set, must be approved by a person before the rotation goes on.
@@ -107,6 +110,8 @@ type look struct {
 	// currents are the values that stand as current, duties the keys that earlier rotations left to be revoked.
 	currents, duties []Ref
 	facts            rotation.Facts
+	// unknown are the names of what leaked that fit none of the key's values.
+	unknown []string
 }
 
 // look reads every store and asks the provider. It changes nothing.

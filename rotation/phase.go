@@ -127,6 +127,8 @@ type Result struct {
 	New string `json:"new,omitempty"`
 	// Revoked names every key that was revoked: its id at the provider, or its fingerprint.
 	Revoked []string `json:"revoked,omitempty"`
+	// Unknown: an emergency named values that nobody knows; Left says which.
+	Unknown bool `json:"unknown,omitempty"`
 	// Left lists what a person has to see to, each a sentence that names ids.
 	Left []string `json:"left,omitempty"`
 	// Decisions are the decisions that people took. By is what the sender claimed.

@@ -27,6 +27,7 @@ func (r *rotator) prepare() rotation.Phase {
 		return rotation.Prepare // an emergency came meanwhile: look again with its eyes
 	}
 	r.Prepared, r.Old, r.New = out, out.Old, out.New
+	r.unknown(out.Unknown)
 	if out.Question != "" {
 		return r.ask(foreignClaim, out.Question, rotation.Prepare)
 	}
@@ -35,6 +36,9 @@ func (r *rotator) prepare() rotation.Phase {
 		r.NotDue, r.Outcome = true, "Not due: "+out.Verdict.Message
 		if r.emergency() {
 			r.Outcome = out.Verdict.Message
+		}
+		if r.Unknown {
+			r.Outcome = "Nothing was changed: what was named is not known. " + strings.Join(out.Unknown, " ")
 		}
 		return rotation.Completed
 	case rotation.Finish:

@@ -169,6 +169,16 @@ func (r *rotator) giveUp(why string) rotation.Phase {
 	return r.Step
 }
 
+// unknown keeps what nobody could find for the result, once.
+func (r *rotator) unknown(sentences []string) {
+	for _, s := range sentences {
+		r.Unknown = true
+		if !slices.Contains(r.Left, s) {
+			r.Left = append(r.Left, s)
+		}
+	}
+}
+
 // stillLive says what an emergency that rolled back leaves.
 func (r *rotator) stillLive() {
 	if !r.emergency() || r.Step != rotation.RolledBack || len(r.Old) == 0 {

@@ -99,7 +99,10 @@ func (r *Row) stands(s activities.FleetStanding, now time.Time) bool {
 		r.Phase, r.Why, r.Left = s.Phase, s.Outcome, s.Left
 		r.PublishedAt, r.RevokedAt = s.PublishedAt.Truncate(time.Millisecond), s.RevokedAt.Truncate(time.Millisecond)
 		r.State = Failed
-		if s.Phase == rotation.Completed {
+		switch {
+		case s.Unknown:
+			r.Why = "nobody knows a value that was named: starter status " + r.Key + " says which"
+		case s.Phase == rotation.Completed:
 			r.State = Done
 		}
 	case r.Raises <= maxRaises:

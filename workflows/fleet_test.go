@@ -292,6 +292,17 @@ func TestARotationThatRollsBackIsAFailedRow(t *testing.T) {
 	}
 }
 
+func TestAKeyOfWhichAnUnknownValueWasNamedIsAFailedRow(t *testing.T) {
+	p := newTheatre(t, 1)
+	p.in.Message.Leaked = []string{"0123456789ab"}
+	p.play = func(string, int, time.Duration) activities.FleetStanding {
+		return activities.FleetStanding{Served: true, Phase: rotation.Completed, Outcome: "Nothing was changed.", Left: 1, Unknown: true}
+	}
+	if f := p.run(); f.Rows[0].State != workflows.Failed || !strings.Contains(f.Rows[0].Why, "nobody knows") {
+		t.Errorf("%+v", f.Rows[0])
+	}
+}
+
 func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		phase  rotation.Phase

@@ -95,9 +95,11 @@ type State struct {
 	Decisions []rotation.Decision `json:"decisions,omitempty"`
 	Revoked   []string            `json:"revoked,omitempty"`
 	Left      []string            `json:"left,omitempty"`
-	Outcome   string              `json:"outcome,omitempty"`
-	NotDue    bool                `json:"notDue,omitempty"`
-	Trail     []rotation.Entry    `json:"trail,omitempty"`
+	// Unknown: an emergency named values that nobody knows; Left says which.
+	Unknown bool             `json:"unknown,omitempty"`
+	Outcome string           `json:"outcome,omitempty"`
+	NotDue  bool             `json:"notDue,omitempty"`
+	Trail   []rotation.Entry `json:"trail,omitempty"`
 }
 
 // maxTrail bounds what a rotation that goes to and fro for months carries along.
@@ -347,7 +349,7 @@ func (r *rotator) finish() (rotation.Result, error) {
 	r.stillLive()
 	res := rotation.Result{
 		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.Step, Outcome: r.Outcome, NotDue: r.NotDue,
-		Revoked: r.Revoked, Left: r.Left, Decisions: r.Decisions, StartedAt: r.StartedAt, EndedAt: r.now(),
+		Revoked: r.Revoked, Unknown: r.Unknown, Left: r.Left, Decisions: r.Decisions, StartedAt: r.StartedAt, EndedAt: r.now(),
 		PublishedAt: r.PublishedAt, RevokedAt: r.RevokedAt, Trail: r.Trail,
 	}
 	if r.Step == rotation.Completed && r.New != nil {

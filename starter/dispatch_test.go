@@ -10,11 +10,10 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
-	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
@@ -109,18 +108,12 @@ func (w *workingFleet) beats(key string, n int) (all []workflows.Dispatched) {
 // replays checks that the code of today comes to the same decisions on the history of a dispatcher.
 func (w *workingFleet) replays(run client.WorkflowRun) {
 	w.Helper()
-	h := &historypb.History{}
-	for iter := w.client.GetWorkflowHistory(w.Context(), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); iter.HasNext(); {
-		e, err := iter.Next()
-		if err != nil {
-			w.Fatal(err)
-		}
-		h.Events = append(h.Events, e)
+	h, err := histories.Check(w.Context(), w.client, run.GetID(), run.GetRunID())
+	if err == nil {
+		err = histories.Keep(h, w.Name())
 	}
-	r := worker.NewWorkflowReplayer()
-	r.RegisterWorkflow(workflows.Dispatch)
-	if err := r.ReplayWorkflowHistory(silent, h); err != nil {
-		w.Errorf("the history of %s does not replay: %v", run.GetID(), err)
+	if err != nil {
+		w.Error(err)
 	}
 }
 

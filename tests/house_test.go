@@ -59,6 +59,7 @@ var house = []room{
 	{folder: "internal/devserver/...", rule: "the embedded Temporal server imports nothing of ours", may: []string{"internal/devserver/..."}},
 	{folder: "internal/workers/...", rule: "the workers put workflows and activities to work, and nothing else", may: []string{"internal/workers/...", "internal/rotations", "workflows", "activities", "rotation/..."}, inTests: everything},
 	{folder: "internal/rotations/...", rule: "a client of rotations knows the workflows and what they are about, and nothing of providers and stores", may: []string{"internal/rotations/...", "workflows", "activities", "rotation/..."}, inTests: everything},
+	{folder: "internal/histories/...", rule: "what replays histories knows the workflows only", may: []string{"internal/histories/...", "workflows"}},
 	{folder: "internal/fleet/...", rule: "a fleet is schedules and keys: it knows the workflows that they start, and nothing of providers and stores", may: []string{"internal/fleet/...", "internal/rotations", "workflows", "activities", "rotation/..."}, inTests: everything},
 	{folder: "internal/trigger/...", rule: "the listener knows the workflow that it starts, and nothing of providers and stores", may: []string{"internal/trigger/...", "internal/config", "workflows", "activities", "rotation/...", "secret"}, inTests: everything},
 	{folder: "internal/google/...", rule: "what the adapters of Google share imports only faults", may: []string{"internal/google/...", "rotation/fault"}, noTemporal: true},

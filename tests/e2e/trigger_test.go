@@ -24,12 +24,10 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
-	enumspb "go.temporal.io/api/enums/v1"
-	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
@@ -148,18 +146,12 @@ func (d *doorbell) came(id string) workflows.Triggered {
 	if err := d.client.GetWorkflow(ctx, id, "").Get(ctx, &out); err != nil {
 		d.Fatalf("%s: %v", id, err)
 	}
-	h := &historypb.History{}
-	for iter := d.client.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); iter.HasNext(); {
-		e, err := iter.Next()
-		if err != nil {
-			d.Fatal(err)
-		}
-		h.Events = append(h.Events, e)
+	h, err := histories.Check(ctx, d.client, id, "")
+	if err == nil && id == workflows.TriggerID("scanner", "d1") {
+		err = histories.Keep(h, d.Name())
 	}
-	r := worker.NewWorkflowReplayer()
-	r.RegisterWorkflow(workflows.Trigger)
-	if err := r.ReplayWorkflowHistory(silent, h); err != nil {
-		d.Errorf("the history of %s does not replay: %v", id, err)
+	if err != nil {
+		d.Error(err)
 	}
 	return out
 }

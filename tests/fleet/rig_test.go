@@ -9,15 +9,13 @@ import (
 	"testing"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
-	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/internal/workers"
@@ -106,27 +104,14 @@ func (w *town) emergency(id string, concurrency int, keys ...rotation.Key) workf
 	if err := w.client.GetWorkflow(ctx, workflows.EmergencyID(id), "").Get(ctx, &f); err != nil {
 		w.Errorf("emergency %s: %v", id, err)
 	}
-	w.replayed(workflows.EmergencyID(id))
+	h, err := histories.Check(ctx, w.client, workflows.EmergencyID(id), "")
+	if err == nil {
+		err = histories.Keep(h, w.Name())
+	}
+	if err != nil {
+		w.Error(err)
+	}
 	return f
-}
-
-// replayed checks that the workflow does the same once more on the history that it wrote.
-func (w *town) replayed(id string) {
-	h := &historypb.History{}
-	iter := w.client.GetWorkflowHistory(context.Background(), id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for iter.HasNext() {
-		e, err := iter.Next()
-		if err != nil {
-			w.Error(err)
-			return
-		}
-		h.Events = append(h.Events, e)
-	}
-	r := worker.NewWorkflowReplayer()
-	r.RegisterWorkflow(workflows.Emergency)
-	if err := r.ReplayWorkflowHistory(silent, h); err != nil {
-		w.Errorf("the history of %s does not replay: %v", id, err)
-	}
 }
 
 // ended waits until no rotation of the key runs.

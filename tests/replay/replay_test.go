@@ -1,14 +1,14 @@
 // Package replay replays histories of released workflow code with the code of today: a rotation in its grace period
 // must survive new worker code (I9).
 //
-// The corpus in testdata is made by the end-to-end tests: REKEY_CORPUS=$PWD/tests/replay/testdata go test ./tests/e2e
-// writes one history for each scenario that it names. Make it from released code, never from the branch under test,
+// The corpus in testdata is made by the tests that call histories.Keep:
+// REKEY_CORPUS=$PWD/tests/replay/testdata go test ./tests/e2e ./tests/fleet ./starter
+// writes one history for each scenario that they name. Make it from released code, never from the branch under test,
 // and add to it rather than replace: old histories stay in production for as long as a grace period lasts.
 package replay
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,10 +16,8 @@ import (
 
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
-	"go.temporal.io/sdk/worker"
 
-	"github.com/rekeyhq/rekey/workflows"
+	"github.com/rekeyhq/rekey/internal/histories"
 )
 
 func read(t *testing.T) map[string]*historypb.History {
@@ -44,20 +42,10 @@ func read(t *testing.T) map[string]*historypb.History {
 	return all
 }
 
-func replay(t *testing.T, h *historypb.History) error {
-	t.Helper()
-	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.RegisterWorkflow(workflows.RotateKey)
-	return r.ReplayWorkflowHistory(silent, h)
-}
-
 func TestEveryHistoryOfTheCorpusReplays(t *testing.T) {
 	for name, h := range read(t) {
 		t.Run(name, func(t *testing.T) {
-			if err := replay(t, h); err != nil {
+			if err := histories.Replay(h); err != nil {
 				t.Error(err)
 			}
 		})
@@ -78,7 +66,7 @@ func TestAHistoryOfOtherCodeIsRefused(t *testing.T) {
 			if !changed {
 				t.Fatal("the history schedules no activity: it tests little")
 			}
-			if err := replay(t, h); err == nil {
+			if err := histories.Replay(h); err == nil {
 				t.Error("the replay did not notice")
 			}
 		})
@@ -98,5 +86,3 @@ func TestTheCorpusHoldsNothingOfTheMachineItWasMadeOn(t *testing.T) {
 		}
 	}
 }
-
-var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

@@ -1,0 +1,74 @@
+// Package histories reads what workflows have written and replays it: whatever happened to its workers, the code must
+// come to the same decisions on it. Tests use it; tests/replay holds a corpus.
+package histories
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/temporalproto"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// EnvCorpus is a folder; if it is set, Keep writes there.
+const EnvCorpus = "REKEY_CORPUS"
+
+// Check reads the history of a run (empty: the latest) and replays it.
+func Check(ctx context.Context, c client.Client, id, run string) (*historypb.History, error) {
+	h := &historypb.History{}
+	iter := c.GetWorkflowHistory(ctx, id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iter.HasNext() {
+		e, err := iter.Next()
+		if err != nil {
+			return nil, fmt.Errorf("history of %s: %w", id, err)
+		}
+		h.Events = append(h.Events, e)
+	}
+	if err := Replay(h); err != nil {
+		return nil, fmt.Errorf("the history of %s does not replay: %w", id, err)
+	}
+	return h, nil
+}
+
+// Replay fails if the code of today comes to other decisions on the history, from its beginning.
+func Replay(h *historypb.History) error {
+	r := worker.NewWorkflowReplayer()
+	for _, w := range []any{workflows.RotateKey, workflows.Dispatch, workflows.Emergency, workflows.Trigger} {
+		r.RegisterWorkflow(w)
+	}
+	return r.ReplayWorkflowHistory(silent, h)
+}
+
+// Keep writes the history into the corpus, if one is wanted, under the name of the test that it is from.
+func Keep(h *historypb.History, test string) error {
+	dir := os.Getenv(EnvCorpus)
+	if dir == "" {
+		return nil
+	}
+	text, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(h)
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	// Workers name themselves after their machine.
+	text = bytes.ReplaceAll(text, []byte("@"+host+"@"), []byte("@host@"))
+	file := strings.ToLower(regexp.MustCompile(`[^A-Za-z]+`).ReplaceAllString(test, "-")) + ".json"
+	return os.WriteFile(filepath.Join(dir, file), append(text, '\n'), 0o644) //nolint:gosec // it goes into the repository
+}
+
+var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

@@ -35,6 +35,12 @@ type town struct {
 // newTown has so many keys, whose provider has the given lines in rekey.yaml.
 func newTown(t testing.TB, keys int, provider []string, interceptors ...interceptor.WorkerInterceptor) *town {
 	t.Helper()
+	return newTownOn(t, keys, provider, devserver.Options{}, interceptors...)
+}
+
+// newTownOn has a Temporal as the options want it.
+func newTownOn(t testing.TB, keys int, provider []string, temporal devserver.Options, interceptors ...interceptor.WorkerInterceptor) *town {
+	t.Helper()
 	ctx := context.Background()
 	w := &town{TB: t, old: map[string]string{}}
 	var err error
@@ -63,7 +69,8 @@ func newTown(t testing.TB, keys int, provider []string, interceptors ...intercep
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := devserver.Start(ctx, devserver.Options{SearchAttributes: workflows.SearchAttributes()})
+	temporal.SearchAttributes = workflows.SearchAttributes()
+	server, err := devserver.Start(ctx, temporal)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ const exitCodes = `Exit codes:
   1  it failed: something could not be reached, or an invariant did not hold
   2  bad input; nothing was changed
   3  nothing was changed: the rotation did not take it (wrong phase, already running), nobody said yes, store put
-     found a value there, or plan --check found something to change
+     found a value there, plan --check found something to change, or inbox --check something that waits
   4  the rotation ended by rolling back
 130  Ctrl-C at the prompt for a key; nothing was changed`
 
@@ -139,14 +139,14 @@ Without anything configured, try:  go run ./starter demo
 		},
 	}
 	a.parsing = true
-	root.CompletionOptions.HiddenDefaultCmd = true
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.configFile, "config", config.DefaultFile, "the `file` that lists providers, stores and keys")
 	flags.StringVar(&a.address, "address", "", "`host:port` of Temporal (default from TEMPORAL_ADDRESS or the Temporal config file)")
 	flags.StringVar(&a.namespace, "namespace", "", "Temporal `namespace` (default from TEMPORAL_NAMESPACE or the Temporal config file)")
 	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text; an error is one on standard error, with error and exit_code")
-	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune(), a.emergency(), a.stores())
+	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune(), a.emergency(), a.stores(), a.inbox(), a.explain())
 	root.AddCommand(a.decisions()...)
+	a.complete(root)
 	return root
 }
 

@@ -47,7 +47,7 @@ func BenchmarkGrace(b *testing.B) {
 			turns <- struct{}{}
 			all.Go(func() {
 				defer func() { <-turns }()
-				fires := end.Add(rand.N(time.Minute)) //nolint:gosec // a moment is no secret
+				fires := end.Add(rand.N(time.Minute))
 				k.Policy.Grace = rotation.Duration(time.Until(fires))
 				k.Policy.MaxGrace = k.Policy.Grace + rotation.Duration(24*time.Hour)
 				w.start(k, rotation.Scheduled)

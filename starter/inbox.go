@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+
+	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// inboxContents is what waits for people.
+type inboxContents struct {
+	Waiting []rotations.Waiting `json:"waiting"`
+	// Left is what rotations that have ended left to do, latest rotation of each key only.
+	Left []leftover `json:"left"`
+	// Partial: there were more ended rotations than could be looked at.
+	Partial bool `json:"partial,omitempty"`
+}
+
+type leftover struct {
+	Key     string         `json:"key"`
+	Phase   rotation.Phase `json:"phase"`
+	EndedAt time.Time      `json:"endedAt"`
+	Left    []string       `json:"left"`
+}
+
+func (a *app) inbox() *cobra.Command {
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "inbox",
+		Short: "Show everything that waits for a person",
+		Long: `Shows the rotations that wait for a person, the one whose time is up first at the top, each with the command that
+answers it; then what rotations that have ended left to do, for as long as Temporal remembers them. It asks Temporal
+alone, and needs neither a worker nor rekey.yaml.`,
+		Example: `  starter inbox
+  starter inbox --check || echo "somebody is needed"`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, _, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			in, err := readInbox(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			if err := a.print(in, in.text(time.Now())); err != nil {
+				return err
+			}
+			if n := len(in.Waiting); check && n > 0 {
+				return refused("%d rotation(s) wait for a person", n)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "exit code 3 if a rotation waits")
+	return cmd
+}
+
+func readInbox(ctx context.Context, c client.Client) (inboxContents, error) {
+	in := inboxContents{Left: []leftover{}}
+	var err error
+	if in.Waiting, err = rotations.Inbox(ctx, c); err != nil {
+		return in, err
+	}
+	results, all, err := rotations.Leftovers(ctx, c)
+	in.Partial = !all
+	for _, r := range results {
+		in.Left = append(in.Left, leftover{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, Left: r.Left})
+	}
+	return in, err
+}
+
+func (in inboxContents) text(now time.Time) string {
+	var b strings.Builder
+	if len(in.Waiting) == 0 {
+		b.WriteString("No rotation waits for a person.\n")
+	} else {
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "KEY\tTIER\tPHASE\tREASON\tUNTIL\tANSWER WITH")
+		for _, x := range in.Waiting {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", x.Key, x.Tier, x.Phase, x.Reason, until(x.Deadline, now), answer(x))
+		}
+		_ = w.Flush()
+		b.WriteString("\nWhat to do, step by step: starter explain KEY\n")
+	}
+	if len(in.Left) > 0 {
+		b.WriteString("\nLeft to do by rotations that have ended:\n")
+		for _, l := range in.Left {
+			fmt.Fprintf(&b, "\n%s, %s at %s\n", l.Key, l.Phase, l.EndedAt.UTC().Format(minute))
+			for _, s := range l.Left {
+				fmt.Fprintf(&b, "  - %s\n", s)
+			}
+		}
+	}
+	if in.Partial {
+		b.WriteString("\nThere are more ended rotations than were looked at; starter status KEY shows the latest of a key.\n")
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// minute is how a moment is shown to a person.
+const minute = "2006-01-02 15:04 MST"
+
+func until(deadline, now time.Time) string {
+	switch {
+	case deadline.IsZero():
+		return ""
+	case !now.Before(deadline):
+		return "OVERDUE since " + deadline.UTC().Format(minute)
+	}
+	return deadline.UTC().Format(minute)
+}
+
+// answer is the command that answers a rotation.
+func answer(w rotations.Waiting) string {
+	switch w.Phase {
+	case rotation.AwaitingKey:
+		return "starter supply " + w.Key
+	case rotation.AwaitingRevocation:
+		return "starter revoked " + w.Key
+	case rotation.AwaitingApproval:
+		return "starter approve " + w.Key
+	}
+	return "starter explain " + w.Key
+}

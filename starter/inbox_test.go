@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T) {
+	s := newStage(t, func(c *scene.Scene) error {
+		for _, name := range []string{"zebra", "ant", "gnu"} {
+			if _, err := c.OpenAIKey(name, scene.Alias); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if out := s.starter(exitOK, "", "inbox", "--check"); !strings.Contains(out, "No rotation waits") {
+		t.Errorf("before any rotation: %s", out)
+	}
+	for _, name := range []string{"zebra", "ant", "gnu"} {
+		s.starter(exitOK, "", "rotate", name)
+		s.waitFor(name, rotation.AwaitingKey)
+	}
+	s.starter(exitOK, "", "rollback", "gnu", "--why", "not today")
+	s.ended("gnu")
+	s.listed(2)
+
+	out := s.starter(exitRefused, "", "inbox", "--check")
+	zebra, ant := strings.Index(out, "starter supply zebra"), strings.Index(out, "starter supply ant")
+	if zebra < 0 || ant < zebra || strings.Contains(out, "starter supply gnu") {
+		t.Errorf("the inbox:\n%s", out)
+	}
+	var got inboxContents
+	if err := json.Unmarshal([]byte(s.starter(exitOK, "", "inbox", "--json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Waiting) != 2 || got.Waiting[0].Key != "zebra" || got.Waiting[0].Phase != rotation.AwaitingKey || got.Waiting[0].Tier == "" ||
+		got.Waiting[0].Reason != rotation.Manual || !got.Waiting[0].Deadline.After(time.Now()) || len(got.Left) != 0 {
+		t.Errorf("%+v", got)
+	}
+
+	// What a rotation left stays in the inbox when it has ended.
+	s.starter(exitOK, "", "emergency", "ant", "--reason", "seen in a log", "--leaked", "0123456789ab", "--yes", "--detach")
+	s.ended("ant")
+	s.listed(1)
+	if out := s.starter(exitOK, "", "inbox"); !strings.Contains(out, "ant, ") || !strings.Contains(out, "0123456789ab was said to have leaked") {
+		t.Errorf("the inbox:\n%s", out)
+	}
+
+	out = s.starter(exitOK, "", "explain", "zebra")
+	for _, want := range []string{"What you do now", "How it got there", "starter supply zebra", `starter rollback zebra --why "…"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("explain lacks %q:\n%s", want, out)
+		}
+	}
+	if out := s.starter(exitOK, "", "explain", "gnu"); !strings.Contains(out, "rolled-back") || !strings.Contains(out, "roll-back by ") {
+		t.Errorf("explain of a rotation that has ended:\n%s", out)
+	}
+}
+
+// listed waits until Temporal's list, which lags, shows so many rotations that wait.
+func (s *stage) listed(n int) {
+	s.Helper()
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		all, err := rotations.Inbox(s.Context(), s.client)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if len(all) == n {
+			return
+		}
+	}
+	s.Fatalf("Temporal does not list %d waiting rotations", n)
+}
+
+func TestEveryDecisionHasACommand(t *testing.T) {
+	var out, errOut strings.Builder
+	if code := run(t.Context(), []string{"--help"}, strings.NewReader(""), &out, &errOut); code != exitOK {
+		t.Fatal(errOut.String())
+	}
+	for _, k := range rotation.Kinds() {
+		if command := twin(k, "gpt"); !slices.Contains(strings.Fields(out.String()), strings.Fields(command)[1]) {
+			t.Errorf("%s is sent by %q, which is no command", k, command)
+		}
+	}
+}

@@ -78,6 +78,10 @@ type Ref struct {
 	Stamp string `json:"stamp,omitempty"`
 	// Numbers are the version numbers, one for each of the key's stores; empty where the value does not stand.
 	Numbers []string `json:"numbers"`
+	// Shown is how the provider's console lists the key, AddedAt when its value came into a store: a person finds it by
+	// them where the provider gives it no id. Empty and zero if not known; nothing is decided by them.
+	Shown   string    `json:"shown,omitempty"`
+	AddedAt time.Time `json:"addedAt,omitzero"`
 
 	rotation string // that staged it
 }
@@ -244,6 +248,32 @@ func (j *job) refOf(v store.Version, i int) Ref {
 	r := Ref{KeyID: v.KeyID, Fingerprint: v.Fingerprint, Stamp: v.Stamp, Numbers: make([]string, len(j.stores)), rotation: v.Rotation}
 	r.Numbers[i] = v.Number
 	return r
+}
+
+// recognisable fills in by what a person finds the keys in the provider's console, where they have no id. It is help, not
+// proof: a store that does not answer costs a person the hint, and not the rotation its next step.
+func (j *job) recognisable(ctx context.Context, refs ...*Ref) {
+	for _, r := range refs {
+		if r == nil || r.KeyID != "" || r.Shown != "" {
+			continue
+		}
+		v, found, err := j.value(ctx, *r)
+		if err != nil || !found {
+			continue
+		}
+		if p, err := j.provider.Parse(v); err == nil {
+			r.Shown = p.Shown
+		}
+		for i, number := range r.Numbers {
+			dated, ok := j.stores[i].(store.Dated)
+			if !ok || number == "" {
+				continue
+			}
+			if at, err := dated.AddedAt(ctx, j.path(i), number); err == nil && (r.AddedAt.IsZero() || at.Before(r.AddedAt)) {
+				r.AddedAt = at.UTC()
+			}
+		}
+	}
 }
 
 // merge adds r to the set, or its version numbers to the member that names the same key.

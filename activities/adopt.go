@@ -61,8 +61,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	raw, err := j.stores[0].Read(ctx, j.path(0), number)
 	if fault.Is(err, fault.NotFound) && snap.Pending != nil && snap.Pending.Rotation == j.Rotation {
 		// An earlier try of this activity stored a clean copy and destroyed what it was made from.
-		ref := j.refOf(*snap.Pending, 0)
-		return Adopted{New: &ref}, nil
+		return j.adopted(ctx, *snap.Pending), nil
 	} else if fault.Is(err, fault.NotFound) {
 		return Adopted{Unusable: fmt.Sprintf("%s has no readable version %s.", j.Key.Stores[0], number)}, nil
 	} else if err != nil {
@@ -83,8 +82,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 			// The same key once more, or what an earlier try of this activity made a clean copy of.
 			_ = j.stores[0].Destroy(ctx, j.path(0), number)
 		}
-		ref := j.refOf(*snap.Pending, 0)
-		return Adopted{New: &ref}, nil
+		return j.adopted(ctx, *snap.Pending), nil
 	}
 	if !parsed.Value.Equal(raw) {
 		// What stands there has quotes, white space or fields around the key that applications must not read.
@@ -103,26 +101,31 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 		_ = j.stores[0].Destroy(ctx, j.path(0), number)
 	}
 	j.audit(ctx, "supplied key staged", "key_id", v.KeyID, "fingerprint", v.Fingerprint, "store", j.Key.Stores[0].String(), "version", v.Number)
+	return j.adopted(ctx, v), nil
+}
+
+// adopted names a version of the first store as the new key, with what a person knows it by.
+func (j *job) adopted(ctx context.Context, v store.Version) Adopted {
 	ref := j.refOf(v, 0)
-	return Adopted{New: &ref}, nil
+	j.recognisable(ctx, &ref)
+	return Adopted{New: &ref}
 }
 
 // adoptedBefore answers a workflow that was reset to before this step: applications read its own new key already, and
 // another one would leave that key to nobody.
 func (j *job) adoptedBefore(ctx context.Context, current store.Version, named string) (Adopted, error) {
-	ref := j.refOf(current, 0)
 	if named == "" || named == current.Number {
-		return Adopted{New: &ref}, nil
+		return j.adopted(ctx, current), nil
 	}
 	v, err := j.stores[0].Read(ctx, j.path(0), named)
 	if fault.Is(err, fault.NotFound) {
 		// The version that the promote made it current from.
-		return Adopted{New: &ref}, nil
+		return j.adopted(ctx, current), nil
 	} else if err != nil {
 		return Adopted{}, err
 	}
 	if parsed, err := j.provider.Parse(v); err == nil && parsed.Value.Fingerprint() == current.Fingerprint {
-		return Adopted{New: &ref}, nil
+		return j.adopted(ctx, current), nil
 	}
 	return Adopted{Stays: named, Unusable: fmt.Sprintf(
 		"Applications already read the key %s, which this rotation published, so it takes no other one. To go on with that key send the update `key-supplied` without a version; to replace it, let this rotation end and start another.",

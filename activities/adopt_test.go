@@ -127,3 +127,41 @@ func TestNobodyIsToldToDeleteTheOldKeyThatWasSuppliedByMistake(t *testing.T) {
 		t.Errorf("%+v: want version %s listed, which holds another project's key", out, version)
 	}
 }
+
+func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
+	for _, where := range []string{scene.Alias, scene.Latest} {
+		t.Run(where, func(t *testing.T) {
+			r := newRig(t, openAI(where))
+			prepared, err := r.prepare(r1, rotation.Manual)
+			if err != nil || len(prepared.Old) != 1 {
+				t.Fatalf("prepared %+v, %v", prepared, err)
+			}
+			raw, v := r.typed("new", `"`)
+			adopted := r.adopt(r1, raw, prepared.Old...)
+			for what, c := range map[string]struct {
+				ref   *activities.Ref
+				value secret.Value
+			}{"the old key": {&prepared.Old[0], r.First("gpt")}, "the new key": {adopted.New, v}} {
+				plain := c.value.Reveal()
+				if c.ref == nil || c.ref.Shown != "sk-..."+plain[len(plain)-4:] || c.ref.AddedAt.IsZero() {
+					t.Errorf("%s is described by %+v", what, c.ref)
+				}
+			}
+		})
+	}
+	t.Run("a store that does not answer costs the hint only", func(t *testing.T) {
+		r := newRig(t, openAI(scene.Alias))
+		r.Cloud.Inject(inStore("GetSecretVersion", simcloud.Refuse))
+		prepared, err := r.prepare(r1, rotation.Manual)
+		if err != nil || len(prepared.Old) != 1 || prepared.Old[0].Shown == "" || !prepared.Old[0].AddedAt.IsZero() {
+			t.Errorf("prepared %+v, %v", prepared, err)
+		}
+	})
+	t.Run("a key that has an id is known by it", func(t *testing.T) {
+		r := newRig(t, setup{stores: []string{scene.Alias}})
+		prepared, err := r.prepare(r1, rotation.Manual)
+		if err != nil || len(prepared.Old) != 1 || prepared.Old[0].KeyID == "" || prepared.Old[0].Shown != "" {
+			t.Errorf("prepared %+v, %v", prepared, err)
+		}
+	})
+}

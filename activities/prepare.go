@@ -89,16 +89,22 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	}
 	out.OldRefused = look.facts.CurrentRefused
 	if in.Reason == rotation.Emergency {
-		err := j.emergency(ctx, in, look, &out)
-		return out, err
+		if err := j.emergency(ctx, in, look, &out); err != nil {
+			return out, err
+		}
+	} else {
+		out.Verdict = rotation.Due(look.facts, in.Key.Policy)
+		switch out.Verdict.Work {
+		case rotation.Rotate:
+			out.Old = look.old(j.Rotation)
+		case rotation.Finish:
+			out.New, out.Old = &look.currents[0], look.duties
+		}
 	}
-	out.Verdict = rotation.Due(look.facts, in.Key.Policy)
-	switch out.Verdict.Work {
-	case rotation.Rotate:
-		out.Old = look.old(j.Rotation)
-	case rotation.Finish:
-		out.New, out.Old = &look.currents[0], look.duties
+	for i := range out.Old {
+		j.recognisable(ctx, &out.Old[i])
 	}
+	j.recognisable(ctx, out.New)
 	return out, nil
 }
 

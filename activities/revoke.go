@@ -385,6 +385,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 	for i, s := range records {
 		if s.Current != nil && (s.Current.Rotation == j.Rotation && j.Rotation != "" || in.New != nil && staged(*in.New, s.Current)) {
 			out := j.refOf(*s.Current, i)
+			j.recognisable(ctx, &out)
 			return Discarded{Published: &out}, nil
 		}
 		if s.Pending != nil && s.Pending.Rotation == j.Rotation {

@@ -67,6 +67,10 @@ type Parsed struct {
 	KeyID string
 	// Account is the account that the value belongs to; empty if the value does not tell.
 	Account string
+	// Shown is how the provider's own console lists the key, where a person has to find it there and the console shows
+	// a part of the value, at most its last four characters; else empty. It goes where people read it
+	// (docs/security.md says what it gives away).
+	Shown string
 }
 
 // Proof is a provider's answer to "do you accept this value?".

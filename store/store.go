@@ -158,3 +158,9 @@ type Store interface {
 	// Console is where a person looks at the path.
 	Console(path string) string
 }
+
+// Dated is a store that knows when each version was added.
+type Dated interface {
+	// AddedAt says when a version was added; NotFound if there is no such version. For people: no decision rests on it.
+	AddedAt(ctx context.Context, path, number string) (time.Time, error)
+}

@@ -26,7 +26,7 @@ var foreign = []struct{ prefix, advice string }{
 var quotes = map[string]string{`"`: `"`, "'": "'", "`": "`", "“": "”", "‘": "’"}
 
 // Parse takes the white space and quotes of a paste away. KeyID and Account stay empty: a key of OpenAI does not
-// tell them. What is not one token that starts with `sk-`, or is the key of something else, is Rejected.
+// tell them. Shown is how the console lists the key. What is not one token that starts with `sk-`, or is the key of something else, is Rejected.
 func (p *Provider) Parse(v secret.Value) (provider.Parsed, error) {
 	text := unwrap(v.Reveal())
 	for _, f := range foreign {
@@ -38,7 +38,20 @@ func (p *Provider) Parse(v secret.Value) (provider.Parsed, error) {
 		return provider.Parsed{}, fault.New(fault.Rejected, "not_a_key", "read a key of "+p.options.Name).
 			WithAdvice("A key is one word that starts with sk-. Copy it whole from the console, where it is shown once; the list shows it shortened.")
 	}
-	return provider.Parsed{Value: secret.FromString(text)}, nil
+	return provider.Parsed{Value: secret.FromString(text), Shown: shown(text)}, nil
+}
+
+// longEnough is how long a key must be before four of its characters are shown: what is left is beyond guessing.
+const longEnough = 40
+
+// shown is the key as the console's list shows it. OpenAI documents it for its API only, as redacted_value of
+// GET /organization/projects/{id}/api_keys ("sk-...def"); people describe the console's column as `sk-...` and the last
+// four characters. The end is what tells keys apart in either.
+func shown(text string) string {
+	if len(text) < longEnough {
+		return ""
+	}
+	return "sk-..." + text[len(text)-4:]
 }
 
 func unwrap(text string) string {

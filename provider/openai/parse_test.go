@@ -6,6 +6,7 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/provider/openai"
+	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
 )
@@ -81,4 +82,26 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("parsed twice: %v, %v", twice, err)
 		}
 	})
+}
+
+func TestAKeyIsShownAsTheConsoleListsItAndNoMoreOfIt(t *testing.T) {
+	_, sim, p := start(t, simcloud.OpenAIOptions{})
+	_, made := sim.CreateKey(alpha, "k")
+	plain := made.Reveal()
+	for sentence, c := range map[string]struct{ value, want string }{
+		"a key of today":         {plain, "sk-..." + plain[len(plain)-4:]},
+		"pasted with quotes":     {`"` + plain + "\"\n", "sk-..." + plain[len(plain)-4:]},
+		"too short to show from": {"sk-0123456789abcdefghij", ""},
+	} {
+		parsed, err := p.Parse(secret.FromString(c.value))
+		if err != nil || parsed.Shown != c.want {
+			t.Errorf("%s: shown as %q, %v", sentence, parsed.Shown, err)
+		}
+		if rotation.LooksLikeKey(parsed.Shown) {
+			t.Errorf("%s: %q in a message would be taken for a key", sentence, parsed.Shown)
+		}
+	}
+	if listed := sim.Keys(alpha)[0].Redacted; listed[len(listed)-4:] != plain[len(plain)-4:] {
+		t.Errorf("the simulated console lists the key as %s", listed)
+	}
 }

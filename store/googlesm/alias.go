@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"strconv"
+	"time"
 
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 
@@ -197,6 +198,15 @@ func (a *aliasReaders) Versions(ctx context.Context, path string) ([]string, err
 		}
 	}
 	return numbers, nil
+}
+
+// AddedAt says when a version was added.
+func (a *aliasReaders) AddedAt(ctx context.Context, path, number string) (time.Time, error) {
+	n, ok := parseNumber(number)
+	if !ok {
+		return time.Time{}, fault.New(fault.NotFound, "bad_number", a.doing("look at a version of secret "+path))
+	}
+	return a.addedAt(ctx, path, n)
 }
 
 // Promote points `current` at v, after reading it: an alias of a version that cannot be read takes the key from

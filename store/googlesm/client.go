@@ -217,6 +217,14 @@ func (c *client) version(ctx context.Context, id string, number int64) (*secretm
 	return v, nil
 }
 
+func (c *client) addedAt(ctx context.Context, id string, number int64) (time.Time, error) {
+	v, err := c.version(ctx, id, number)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return v.GetCreateTime().AsTime(), nil
+}
+
 // gone: destroyed, or, where the secret delays destruction (version_destroy_ttl), disabled and bound to be.
 func gone(v *secretmanagerpb.SecretVersion) bool {
 	return v.GetState() == secretmanagerpb.SecretVersion_DESTROYED ||

@@ -68,9 +68,15 @@ type Store struct {
 }
 
 // readers are the methods that depend on how applications read: aliasReaders or latestReaders.
-type readers interface{ store.Store }
+type readers interface {
+	store.Store
+	store.Dated
+}
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store = (*Store)(nil)
+	_ store.Dated = (*Store)(nil)
+)
 
 // New makes a Store. It asks nobody anything yet. A Rejected fault says which option is wrong.
 func New(ctx context.Context, o Options) (*Store, error) {

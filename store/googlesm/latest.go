@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 
@@ -252,6 +253,15 @@ func (l *latestReaders) Versions(ctx context.Context, path string) ([]string, er
 		numbers = append(numbers, v.number)
 	}
 	return numbers, nil
+}
+
+// AddedAt says when a version of either secret was added.
+func (l *latestReaders) AddedAt(ctx context.Context, path, number string) (time.Time, error) {
+	id, n, ok := l.place(path, number)
+	if !ok {
+		return time.Time{}, fault.New(fault.NotFound, "bad_number", l.doing("look at a version of secret "+path))
+	}
+	return l.addedAt(ctx, id, n)
 }
 
 // Promote adds the value of v to the secret that applications read, unless its newest version holds it already.

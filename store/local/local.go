@@ -51,7 +51,10 @@ type Store struct {
 	recipient  age.Recipient
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store = (*Store)(nil)
+	_ store.Dated = (*Store)(nil)
+)
 
 // New opens the folder. It refuses (Rejected, with advice) an identity inside it, and folders and identities that
 // others can read.
@@ -208,6 +211,20 @@ func (s *Store) Versions(ctx context.Context, path string) (numbers []string, er
 		return nil
 	})
 	return numbers, err
+}
+
+// AddedAt says when a version was added.
+func (s *Store) AddedAt(ctx context.Context, path, number string) (at time.Time, err error) {
+	doing := fmt.Sprintf("look at version %q of %s", number, path)
+	err = s.shared(ctx, path, doing, func(st *state) error {
+		found := st.version(number)
+		if found == nil {
+			return fault.New(fault.NotFound, "no_version", s.doing(doing))
+		}
+		at = found.AddedAt
+		return nil
+	})
+	return at, err
 }
 
 // Promote makes applications read v and saves the record, in one write.

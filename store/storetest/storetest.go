@@ -24,6 +24,7 @@ func Run(t *testing.T, h Harness) {
 		{"an empty path gives an empty record and publishes nothing", s.emptyPath},
 		{"check passes on a path that is ready, and changes nothing", s.check},
 		{"the record comes back as it was saved, every field of it", s.roundTrip},
+		{"a store that dates its versions dates every one, and no other", s.dates},
 		{"a stale save conflicts and writes nothing", s.staleSave},
 		{"of two writers with one revision exactly one wins", s.twoWriters},
 		{"adding a value leaves the revision of the record alone", s.addKeepsRevision},
@@ -134,6 +135,29 @@ func (s *suite) roundTrip(t *testing.T) {
 	again := s.save(t, path, saved)
 	if diff := cmp.Diff(again, s.load(t, path)); diff != "" {
 		t.Fatalf("load after emptying (-want +got):\n%s", diff)
+	}
+}
+
+func (s *suite) dates(t *testing.T) {
+	dated, ok := s.Store.(store.Dated)
+	if !ok {
+		t.Skip("this store does not date its versions")
+	}
+	path := s.Path(t, s.fresh(t))
+	s.claim(t, path)
+	_, err := s.Store.Add(context.Background(), path, s.fresh(t))
+	s.must(t, err)
+	numbers, err := s.Store.Versions(context.Background(), path)
+	s.must(t, err)
+	for i, n := range numbers {
+		added, err := dated.AddedAt(context.Background(), path, n)
+		s.must(t, err)
+		if added.IsZero() {
+			t.Errorf("version %s, number %d of the list, has no date", n, i)
+		}
+	}
+	if _, err := dated.AddedAt(context.Background(), path, "99999"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a version that does not exist gives %v", err)
 	}
 }
 

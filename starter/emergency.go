@@ -24,16 +24,16 @@ import (
 
 // emergencyFlags are what a person says about an emergency.
 type emergencyFlags struct {
-	provider, tier, why, by, leaked, grace, resume string
-	all, revokeFirst, yes, detach                  bool
-	concurrency                                    int
+	provider, tier, store, why, by, leaked, grace, resume string
+	all, revokeFirst, yes, detach                         bool
+	concurrency                                           int
 }
 
 func (a *app) emergency() *cobra.Command {
 	var o emergencyFlags
 	cmd := &cobra.Command{
 		Use:   "emergency [KEY…]",
-		Short: "Replace leaked keys now: one, all of a provider or a tier, or all",
+		Short: "Replace leaked keys now: one, all of a provider, a tier or a store, or all",
 		Long: `Rotates the keys now, most exposed first, without guard and without grace unless --grace says so. A rotation that is
 under way is joined. A key is done when every value that leaked is refused; without --leaked that is every value made
 before now. Nothing goes back to a leaked key.
@@ -51,7 +51,7 @@ confirm.`,
 		Example: `  starter emergency openai-prod --reason "stood in a public repository"
   starter emergency ci --leaked 0a1b2c3d4e5f --reason "fingerprint in a build log"
   starter emergency --provider google --reason "laptop stolen" --concurrency 100
-  starter emergency --all --revoke-first --reason "store was read by a stranger"
+  starter emergency --store gsm --revoke-first --reason "store was read by a stranger"
   starter emergency --resume k3jq5w7a`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.resume != "" {
@@ -63,6 +63,7 @@ confirm.`,
 	f := cmd.Flags()
 	f.StringVar(&o.provider, "provider", "", "all keys of this provider")
 	f.StringVar(&o.tier, "tier", "", "all keys of this tier; with --provider only those of both")
+	f.StringVar(&o.store, "store", "", "all keys that stand in this store; with --provider and --tier only those of all")
 	f.BoolVar(&o.all, "all", false, "every key of the file")
 	f.StringVar(&o.why, "reason", "", "why; kept with every rotation (needed)")
 	f.StringVar(&o.leaked, "leaked", "all", "what leaked: fingerprints, provider's ids or version numbers, with commas between them; or all, which is every value made before now. Names go with one key only")
@@ -130,7 +131,7 @@ func (a *app) raiseEmergency(ctx context.Context, args []string, o emergencyFlag
 }
 
 func (a *app) resumeEmergency(cmd *cobra.Command, args []string, id string) error {
-	for _, name := range []string{"provider", "tier", "all", "reason", "leaked", "revoke-first", "grace", "concurrency", "detach"} {
+	for _, name := range []string{"provider", "tier", "store", "all", "reason", "leaked", "revoke-first", "grace", "concurrency", "detach"} {
 		if len(args) > 0 || cmd.Flags().Changed(name) {
 			return badInput("--resume watches an emergency as it is: no keys and no --%s with it", name)
 		}
@@ -179,16 +180,19 @@ func (o emergencyFlags) message() (rotation.Message, error) {
 // exposed are the keys that a person means, most exposed first.
 func (a *app) exposed(cfg *config.Config, names []string, o emergencyFlags) ([]rotation.Key, error) {
 	ways := 0
-	for _, said := range []bool{len(names) > 0, o.all, o.provider+o.tier != ""} {
+	for _, said := range []bool{len(names) > 0, o.all, o.provider+o.tier+o.store != ""} {
 		if said {
 			ways++
 		}
 	}
 	if ways != 1 {
-		return nil, badInput("say which keys: their names, or --provider and --tier, or --all; and only one of the three")
+		return nil, badInput("say which keys: their names, or --provider, --tier and --store, or --all; and only one of the three")
 	}
 	if _, known := cfg.Providers[o.provider]; o.provider != "" && !known {
 		return nil, badInput("%s has no provider %q", a.configFile, o.provider)
+	}
+	if _, known := cfg.Stores[o.store]; o.store != "" && !known {
+		return nil, badInput("%s has no store %q", a.configFile, o.store)
 	}
 	if o.tier != "" && !rotation.Tier(o.tier).Valid() {
 		return nil, badInput("there is no tier %q; there are %v", o.tier, rotation.Tiers())
@@ -201,7 +205,8 @@ func (a *app) exposed(cfg *config.Config, names []string, o emergencyFlags) ([]r
 		}
 	}
 	keys = slices.DeleteFunc(keys, func(k rotation.Key) bool {
-		return o.provider != "" && k.Provider != o.provider || o.tier != "" && k.Tier != rotation.Tier(o.tier)
+		stands := slices.ContainsFunc(k.Stores, func(l rotation.Location) bool { return l.Store == o.store })
+		return o.provider != "" && k.Provider != o.provider || o.tier != "" && k.Tier != rotation.Tier(o.tier) || o.store != "" && !stands
 	})
 	if len(keys) == 0 {
 		return nil, badInput("%s has no such key", a.configFile)

@@ -329,10 +329,10 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 }
 
 func TestTheMostExposedKeysComeFirst(t *testing.T) {
-	cfg := &config.Config{Providers: map[string]config.Provider{"google": {}, "openai": {}}}
+	cfg := &config.Config{Providers: map[string]config.Provider{"google": {}, "openai": {}}, Stores: map[string]config.Store{"gsm": {}, "local": {}}}
 	for i, tier := range []rotation.Tier{rotation.Development, rotation.Production, rotation.Production1, rotation.Staging, rotation.Production1, rotation.Production} {
 		provider := []string{"google", "openai"}[i%2]
-		cfg.Keys = append(cfg.Keys, rotation.Key{Name: fmt.Sprintf("key-%d", 9-i), Provider: provider, Tier: tier})
+		cfg.Keys = append(cfg.Keys, rotation.Key{Name: fmt.Sprintf("key-%d", 9-i), Provider: provider, Tier: tier, Stores: []rotation.Location{{Store: "gsm"}, {Store: "local"}}[i%3/2:]})
 	}
 	for sentence, tc := range map[string]struct {
 		flags emergencyFlags
@@ -341,6 +341,8 @@ func TestTheMostExposedKeysComeFirst(t *testing.T) {
 		"all":                      {emergencyFlags{all: true}, "key-5 key-7 key-4 key-8 key-6 key-9"},
 		"of a provider":            {emergencyFlags{provider: "openai"}, "key-4 key-8 key-6"},
 		"of a tier":                {emergencyFlags{tier: "production-1"}, "key-5 key-7"},
+		"of a store":               {emergencyFlags{store: "gsm"}, "key-5 key-8 key-6 key-9"},
+		"of a store and a tier":    {emergencyFlags{store: "gsm", tier: "production-1"}, "key-5"},
 		"of a provider and a tier": {emergencyFlags{provider: "openai", tier: "production"}, "key-4 key-8"},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -109,7 +112,10 @@ func (a *app) complete(root *cobra.Command) {
 		}
 		if cmd.Flags().Lookup("provider") != nil {
 			// It fails only where there is no such flag.
-			_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProviders)
+			_ = cmd.RegisterFlagCompletionFunc("provider", a.completeFrom(func(c *config.Config) iter.Seq[string] { return maps.Keys(c.Providers) }))
+		}
+		if cmd.Flags().Lookup("store") != nil {
+			_ = cmd.RegisterFlagCompletionFunc("store", a.completeFrom(func(c *config.Config) iter.Seq[string] { return maps.Keys(c.Stores) }))
 		}
 		if cmd.Flags().Lookup("tier") != nil {
 			_ = cmd.RegisterFlagCompletionFunc("tier", completeTiers)
@@ -117,17 +123,15 @@ func (a *app) complete(root *cobra.Command) {
 	}
 }
 
-func (a *app) completeProviders(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	cfg, err := a.config()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completeFrom completes names that stand in rekey.yaml.
+func (a *app) completeFrom(names func(*config.Config) iter.Seq[string]) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		cfg, err := a.config()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return slices.Sorted(names(cfg)), cobra.ShellCompDirectiveNoFileComp
 	}
-	var names []cobra.Completion
-	for name := range cfg.Providers {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func completeTiers(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {

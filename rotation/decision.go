@@ -30,11 +30,21 @@ const (
 	// RaiseEmergency says that values have leaked: the rotation goes on without grace and guard, and another follows
 	// if this one's own new key is among them.
 	RaiseEmergency Kind = "emergency"
+	// ExtendWait moves the deadline of the present wait for a person, and with it reminders and escalation.
+	ExtendWait Kind = "extend-wait"
+	// HandOver leaves a note for whoever comes next. It decides nothing.
+	HandOver Kind = "hand-over"
 )
+
+// MaxNote is how many bytes a note for whoever comes next may have: it is shown wherever the rotation is.
+const MaxNote = 500
+
+// WaitCap is how many times the policy's patience a wait can last, however often it is extended.
+const WaitCap = 4
 
 // Kinds gives all decisions.
 func Kinds() []Kind {
-	return []Kind{Approve, Reject, KeySupplied, KeyRevoked, ExtendGrace, FinishGrace, RollBack, RaiseEmergency}
+	return []Kind{Approve, Reject, KeySupplied, KeyRevoked, ExtendGrace, FinishGrace, RollBack, RaiseEmergency, ExtendWait, HandOver}
 }
 
 // Message is the payload of a decision, as an Update or as a Signal. It never holds a key: KeySupplied names a
@@ -49,7 +59,7 @@ type Message struct {
 	// Version is for KeySupplied: the number of the version in the first store; empty means the newest one that
 	// is not current.
 	Version string `json:"version,omitempty"`
-	// For is for ExtendGrace: how much longer; for RaiseEmergency: how long the leaked key may still work beside the new
+	// For is for ExtendGrace and ExtendWait: how much longer; for RaiseEmergency: how long the leaked key may still work beside the new
 	// one, 0 for not at all.
 	For Duration `json:"for,omitempty"`
 	// Leaked is for RaiseEmergency: fingerprints or version numbers of the values that leaked. Empty means every value
@@ -81,6 +91,9 @@ type Situation struct {
 	Extendable bool
 	// GraceUntil and GraceCap are the end of the grace period and the latest end that extensions can reach.
 	GraceUntil, GraceCap time.Time
+	// Deadline is when the present wait for a person ends, zero if there is none; WaitCap the latest end that extensions
+	// can reach.
+	Deadline, WaitCap time.Time
 }
 
 // Accepts gives the decisions that fit the situation now.
@@ -123,6 +136,16 @@ func (s Situation) fits(k Kind) string {
 		return only(Grace, Guard, AwaitingApproval)
 	case RaiseEmergency:
 		return "" // always: if this rotation cannot serve it, another follows
+	case ExtendWait:
+		if s.Deadline.IsZero() {
+			return fmt.Sprintf("nobody is waited for in %s, so there is no deadline to move", s.describe())
+		}
+		return ""
+	case HandOver:
+		if s.Phase.Closed() {
+			return "this rotation has ended"
+		}
+		return ""
 	case RollBack:
 		switch {
 		case s.Phase.Closed():
@@ -161,29 +184,39 @@ func (s Situation) Check(k Kind, m Message) error {
 	if m.By == "" {
 		return &Refusal{`say who decides: {"by": "you@example.com", "why": "…"}`}
 	}
-	if slices.Contains([]Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency}, k) && m.Why == "" {
+	if slices.Contains([]Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency, ExtendWait, HandOver}, k) && m.Why == "" {
 		return &Refusal{fmt.Sprintf("%s needs a reason: {\"by\": %q, \"why\": \"…\"}", k, m.By)}
 	}
-	if k == ExtendGrace {
-		if m.For <= 0 {
-			return &Refusal{`say how much longer: {"by": "…", "why": "…", "for": "12h"}`}
-		}
+	if (k == ExtendGrace || k == ExtendWait) && m.For <= 0 {
+		return &Refusal{`say how much longer: {"by": "…", "why": "…", "for": "12h"}`}
+	}
+	switch k {
+	case ExtendGrace:
 		if !s.GraceCap.IsZero() && !s.GraceUntil.Before(s.GraceCap) {
 			return &Refusal{"the grace period cannot be extended past " + s.GraceCap.Format(time.RFC3339) + " (max_grace of the policy)"}
+		}
+	case ExtendWait:
+		if !s.WaitCap.IsZero() && !s.Deadline.Before(s.WaitCap) {
+			return &Refusal{fmt.Sprintf("the wait cannot be extended past %s (%d times the patience of the policy)", s.WaitCap.Format(time.RFC3339), WaitCap)}
+		}
+	case HandOver:
+		if len(m.Why) > MaxNote {
+			return &Refusal{fmt.Sprintf("a note has at most %d bytes; this one has %d", MaxNote, len(m.Why))}
 		}
 	}
 	return nil
 }
 
 // Extended is the end of the grace period after an extension by d, within the cap.
-func (s Situation) Extended(d Duration) time.Time {
-	from := s.GraceUntil
-	if from.Before(s.Now) {
-		from = s.Now
-	}
-	until := from.Add(time.Duration(d))
-	if !s.GraceCap.IsZero() && until.After(s.GraceCap) {
-		return s.GraceCap
+func (s Situation) Extended(d Duration) time.Time { return s.extended(s.GraceUntil, s.GraceCap, d) }
+
+// ExtendedWait is the deadline of the present wait after an extension by d, within the cap.
+func (s Situation) ExtendedWait(d Duration) time.Time { return s.extended(s.Deadline, s.WaitCap, d) }
+
+func (s Situation) extended(from, limit time.Time, d Duration) time.Time {
+	until := latest(from, s.Now).Add(time.Duration(d))
+	if !limit.IsZero() && until.After(limit) {
+		return limit
 	}
 	return until
 }

@@ -14,7 +14,11 @@ func complete() Message {
 }
 
 func inPhase(p Phase) Situation {
-	return Situation{Phase: p, Step: p, Extendable: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(7 * day)}
+	s := Situation{Phase: p, Step: p, Extendable: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(7 * day)}
+	if p.Waiting() {
+		s.Deadline, s.WaitCap = clock.Add(time.Hour), clock.Add(4*day)
+	}
+	return s
 }
 
 // refusal gives the text of the *Refusal that err must be.
@@ -44,6 +48,8 @@ func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
 		RollBack:    open,
 		// Also in one that is ending: another rotation follows.
 		RaiseEmergency: Phases(),
+		ExtendWait:     {AwaitingKey, AwaitingApproval, AwaitingRevocation},
+		HandOver:       open,
 	}
 	for _, p := range Phases() {
 		s := inPhase(p)
@@ -77,7 +83,7 @@ func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
 
 func TestARotationInReverseIsJudgedByItsStep(t *testing.T) {
 	s := Situation{Phase: RollingBack, Step: Grace, Reverse: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(day)}
-	if got, want := s.Accepts(), []Kind{ExtendGrace, FinishGrace, RaiseEmergency}; !slices.Equal(got, want) {
+	if got, want := s.Accepts(), []Kind{ExtendGrace, FinishGrace, RaiseEmergency, HandOver}; !slices.Equal(got, want) {
 		t.Errorf("it offers %v, want %v", got, want)
 	}
 	if text := refusal(t, s.Check(RollBack, complete())); !strings.Contains(text, "rolling back already") {
@@ -104,8 +110,9 @@ func TestADecisionSaysWhoAndSomeSayWhy(t *testing.T) {
 	at := map[Kind]Phase{
 		Approve: AwaitingApproval, Reject: AwaitingApproval, KeySupplied: AwaitingKey, KeyRevoked: AwaitingRevocation,
 		ExtendGrace: Grace, FinishGrace: Grace, RollBack: Grace, RaiseEmergency: Grace,
+		ExtendWait: AwaitingKey, HandOver: Grace,
 	}
-	needsWhy := []Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency}
+	needsWhy := []Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency, ExtendWait, HandOver}
 	for _, k := range Kinds() {
 		nobody := complete()
 		nobody.By = ""
@@ -155,6 +162,45 @@ func TestGraceIsExtendedUpToItsCap(t *testing.T) {
 				t.Errorf("extended to now%+v, want now%+v", got.Sub(clock), c.want)
 			}
 		})
+	}
+}
+
+func TestAWaitIsExtendedUpToItsCap(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		until, limit, by, want time.Duration // from now
+		refused                bool
+	}{
+		"from its deadline":                       {until: time.Hour, limit: 24 * time.Hour, by: 2 * time.Hour, want: 3 * time.Hour},
+		"from now, if it is overdue":              {until: -time.Hour, limit: 24 * time.Hour, by: 2 * time.Hour, want: 2 * time.Hour},
+		"not past the cap":                        {until: time.Hour, limit: 2 * time.Hour, by: 12 * time.Hour, want: 2 * time.Hour},
+		"not at all, if its deadline is the cap":  {until: 2 * time.Hour, limit: 2 * time.Hour, by: time.Hour, want: 2 * time.Hour, refused: true},
+		"not by nothing":                          {until: time.Hour, limit: 24 * time.Hour, want: time.Hour, refused: true},
+		"not backwards":                           {until: 3 * time.Hour, limit: 24 * time.Hour, by: -time.Hour, want: 2 * time.Hour, refused: true},
+		"also a step that does not get on, by it": {until: time.Hour, limit: 24 * time.Hour, by: time.Hour, want: 2 * time.Hour},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s := Situation{Phase: Promote, Step: Promote, Now: clock, Deadline: clock.Add(c.until), WaitCap: clock.Add(c.limit)}
+			m := complete()
+			m.For = Duration(c.by)
+			if err := s.Check(ExtendWait, m); (err != nil) != c.refused {
+				t.Errorf("Check: %v", err)
+			}
+			if got := s.ExtendedWait(m.For); !got.Equal(clock.Add(c.want)) {
+				t.Errorf("extended to now%+v, want now%+v", got.Sub(clock), c.want)
+			}
+		})
+	}
+}
+
+func TestANoteThatIsTooLongForThePageIsRefused(t *testing.T) {
+	m := complete()
+	m.Why = strings.Repeat("so ", MaxNote/3)
+	if err := inPhase(AwaitingKey).Check(HandOver, m); err != nil {
+		t.Errorf("%d bytes: %v", len(m.Why), err)
+	}
+	m.Why += "and so on"
+	if text := refusal(t, inPhase(AwaitingKey).Check(HandOver, m)); !strings.Contains(text, "500") {
+		t.Errorf("the refusal does not say how long a note may be: %q", text)
 	}
 }
 

@@ -99,6 +99,13 @@ type Policy struct {
 	StepTimeout Duration `json:"stepTimeout"`
 	// Window is when the key's schedule may rotate it.
 	Window Window `json:"window,omitzero"`
+	// Notify are the channels that are told when a person is needed, Escalate those that are told when that did not
+	// help.
+	Notify   []Channel `json:"notify,omitempty"`
+	Escalate []Channel `json:"escalate,omitempty"`
+	// EscalateAfter and Remind: see EscalatesAfter and RemindAfter.
+	EscalateAfter Duration `json:"escalateAfter,omitempty"`
+	Remind        Duration `json:"remind,omitempty"`
 }
 
 const day = 24 * time.Hour

@@ -104,6 +104,8 @@ type Status struct {
 	Overdue bool `json:"overdue,omitempty"`
 	// Trail is when the rotation entered each phase so far, oldest first.
 	Trail []Entry `json:"trail"`
+	// Told says which channels know of the wait for a person, and which could not be told.
+	Told []Told `json:"told,omitempty"`
 	// Accepts are the decisions that would be taken now.
 	Accepts []Kind `json:"accepts,omitempty"`
 	// New is the fingerprint of the new value.

@@ -123,7 +123,11 @@ func (w Window) Contains(t time.Time) bool {
 	if err != nil {
 		return false
 	}
-	t = t.In(zone)
+	return w.contains(t.In(zone))
+}
+
+// contains is Contains for a moment in the window's zone.
+func (w Window) contains(t time.Time) bool {
 	if w.blackedOut(t) {
 		return false
 	}
@@ -236,4 +240,32 @@ func (b Beat) Next(after time.Time, n int) []time.Time {
 		}
 	}
 	return all
+}
+
+// NextOpen is the first moment from t on at which the window is open: t itself, or the next opening. ok is false for a
+// window that does not open within a fortnight, or whose time zone nobody knows.
+func (w Window) NextOpen(t time.Time) (open time.Time, ok bool) {
+	zone, err := w.Location()
+	if err != nil {
+		return t, false
+	}
+	start := t.In(zone)
+	if w.contains(start) {
+		return t, true
+	}
+	for ahead := 0; ahead <= 14; ahead++ {
+		y, m, d := start.Year(), start.Month(), start.Day()+ahead
+		// A blackout can end at midnight, in the middle of a window.
+		if midnight := time.Date(y, m, d, 0, 0, 0, 0, zone); midnight.After(t) && w.contains(midnight) {
+			return midnight, true
+		}
+		// Where the clocks change, time.Date names a moment near the opening; minute by minute finds it.
+		near := time.Date(y, m, d, int(w.From)/60, int(w.From)%60, 0, 0, zone)
+		for off := -90 * time.Minute; off <= 90*time.Minute; off += time.Minute {
+			if guess := near.Add(off); guess.After(t) && w.contains(guess) {
+				return guess, true
+			}
+		}
+	}
+	return t, false
 }

@@ -1,0 +1,154 @@
+package rotation
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// About says why people are told.
+type About string
+
+// What people are told about.
+const (
+	// AboutNeeded: a person has to do something.
+	AboutNeeded About = "needed"
+	// AboutReminder: it is still to be done.
+	AboutReminder About = "reminder"
+	// AboutEscalation: those who were told first have not done it.
+	AboutEscalation About = "escalation"
+	// AboutOverdue: the deadline has passed, and it is still to be done.
+	AboutOverdue About = "overdue"
+	// AboutCompleted and AboutRolledBack: the rotation has ended.
+	AboutCompleted  About = "completed"
+	AboutRolledBack About = "rolled-back"
+	// AboutTest: somebody tries the channel out.
+	AboutTest About = "test"
+)
+
+// Notice is what a channel is told. It names keys and fingerprints, never a value.
+type Notice struct {
+	// ID is the same however often the notice is sent: a receiver can drop the second one. A-Z, a-z, 0-9 and hyphens.
+	ID    string    `json:"id"`
+	About About     `json:"about"`
+	At    time.Time `json:"at"`
+
+	Key      string `json:"key"`
+	Provider string `json:"provider"`
+	Tier     Tier   `json:"tier,omitempty"`
+	Rotation string `json:"rotation"`
+	Reason   Reason `json:"reason"`
+	Phase    Phase  `json:"phase"`
+
+	// Need says in a sentence or two what a person has to do, or how the rotation ended.
+	Need string `json:"need"`
+	// Deadline is until when, Then what happens otherwise; zero and empty if nothing waits.
+	Deadline time.Time `json:"deadline,omitzero"`
+	Then     string    `json:"then,omitempty"`
+	// Command does on the command line what is needed.
+	Command string `json:"command,omitempty"`
+	// Note is what somebody left for whoever comes next.
+	Note string `json:"note,omitempty"`
+	// Told are the other channels that know of it.
+	Told []string `json:"told,omitempty"`
+	// Link leads to the rotation in the Temporal UI. The worker sets it; what an input says does not count.
+	Link string `json:"link,omitempty"`
+}
+
+// Told is what became of telling one channel.
+type Told struct {
+	Channel string `json:"channel"`
+	// At is when the channel took the last word, About what it was about; zero if it never took one.
+	At    time.Time `json:"at,omitzero"`
+	About About     `json:"about,omitempty"`
+	// Problem says why the last word could not be brought there.
+	Problem string `json:"problem,omitempty"`
+}
+
+// The longest fields of a notice, in bytes, so that its text stays below maxNotice.
+const (
+	maxNeed, maxThen, maxNote, maxLink = 320, 100, 160, 160
+	maxNotice                          = 1000
+)
+
+// Clean makes a notice fit to be sent: one line for each field, none too long, and none that holds what looks like a
+// key.
+func (n Notice) Clean() Notice {
+	n.Need, n.Then, n.Note = clean(n.Need, maxNeed), clean(n.Then, maxThen), clean(n.Note, maxNote)
+	n.Command = clean(n.Command, maxThen)
+	for _, name := range []*string{&n.ID, &n.Key, &n.Provider, &n.Rotation, (*string)(&n.Tier), (*string)(&n.Reason), (*string)(&n.Phase)} {
+		*name = clean(*name, 80)
+	}
+	told := n.Told
+	n.Told = nil
+	for _, t := range told[:min(len(told), 5)] {
+		n.Told = append(n.Told, clean(t, 40))
+	}
+	return n
+}
+
+func clean(text string, longest int) string {
+	if LooksLikeKey(text) {
+		return "(left out: it looks like a key)"
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest-len("…")], "") + "…"
+	}
+	return text
+}
+
+// Text is the notice as a person reads it, in less than 1 KB. Clean it first.
+func (n Notice) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s (%s", n.heading(), n.Key, n.Provider)
+	for _, word := range []string{string(n.Tier), string(n.Reason), string(n.Phase)} {
+		if word != "" {
+			b.WriteString(", " + word)
+		}
+	}
+	fmt.Fprintf(&b, ")\n%s\n", n.Need)
+	if !n.Deadline.IsZero() {
+		word := "Until"
+		if n.About == AboutOverdue {
+			word = "It was wanted until"
+		}
+		fmt.Fprintf(&b, "%s %s. %s\n", word, n.Deadline.UTC().Format("2006-01-02 15:04 MST"), n.Then)
+	}
+	for _, line := range []struct{ name, text string }{{"Do it", n.Command}, {"See", n.Link}, {"Note", n.Note}, {"Told as well", strings.Join(n.Told, ", ")}} {
+		if line.text != "" && (line.name != "See" || len(line.text) <= maxLink) {
+			fmt.Fprintf(&b, "%s: %s\n", line.name, line.text)
+		}
+	}
+	text := strings.TrimSpace(b.String())
+	if len(text) > maxNotice {
+		text = strings.ToValidUTF8(text[:maxNotice], "") + "…"
+	}
+	return text
+}
+
+func (n Notice) heading() string {
+	switch n.About {
+	case AboutNeeded:
+		return "A person is needed"
+	case AboutReminder:
+		return "Reminder, a person is needed"
+	case AboutEscalation:
+		return "Nobody has answered, a person is needed"
+	case AboutOverdue:
+		return "OVERDUE, a person is needed"
+	case AboutCompleted:
+		return "Done"
+	case AboutRolledBack:
+		return "Rolled back"
+	case AboutTest:
+		return "A test"
+	}
+	return string(n.About)
+}

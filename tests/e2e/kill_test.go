@@ -156,6 +156,14 @@ func TestOneKeyRotatesOnceAtATime(t *testing.T) {
 	w.replaced(w.end(first))
 }
 
+// Secret Manager allows two changes of a secret in a second; a rotation wants more.
+func TestARotationWaitsOutTheQuotasOfTheStore(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Quota: true})
+	run := w.start(rotation.Manual)
+	w.replaced(w.end(run))
+}
+
 func TestARollBackAfterPromoteGoesThroughReverse(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})

@@ -46,6 +46,8 @@ type Options struct {
 	Google []string
 	// KeyBits is the size of the RSA keys that Google makes; 0 means 2048, which takes a tenth of a second.
 	KeyBits int
+	// Quota enforces the quotas of Google Secret Manager.
+	Quota bool
 	// ReadLag is what the configuration says of the stores; empty means 0s.
 	ReadLag string
 }
@@ -81,7 +83,7 @@ func Start(o Options) (s *Scene, err error) {
 	if s.IAM, err = s.Cloud.StartGoogleIAM(simcloud.GoogleIAMOptions{KeyBits: o.KeyBits}); err != nil {
 		return s, err
 	}
-	if s.SM, err = s.Cloud.StartSecretManager(simcloud.SecretManagerOptions{Project: Project, Readers: s.readers}); err != nil {
+	if s.SM, err = s.Cloud.StartSecretManager(simcloud.SecretManagerOptions{Project: Project, Readers: s.readers, Quota: o.Quota}); err != nil {
 		return s, err
 	}
 	s.OpenAI, err = s.Cloud.StartOpenAI(simcloud.OpenAIOptions{})

@@ -294,14 +294,14 @@ func (r *rotator) confirm() rotation.Phase {
 		}
 		return rotation.Retire
 	}
-	accepted := strings.Join(out.Accepted, ", ")
+	accepted := r.called(out.Accepted)
 	if r.now().Before(r.PatienceUntil) {
 		r.stalled("The provider still accepts " + accepted + "; a revoke takes a moment.")
 		r.sleep("ask the provider again", pollInterval(r.Polls))
 		r.Polls++
 		return rotation.Confirm
 	}
-	r.Note = "The provider still accepts " + accepted + ": it was not revoked."
+	r.Note = "The provider still accepts " + accepted + ": it was not revoked. Look whether another key was revoked in its place."
 	if r.Prepared.RevokeByHand {
 		return rotation.AwaitingRevocation
 	}

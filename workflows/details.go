@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,61 +18,77 @@ const maxDetails = 1900
 func (r *rotator) show() { workflow.SetCurrentDetails(r.ctx, r.details()) }
 
 // details is the operator's console: what happens now, what a person has to do, where, with which message, and
-// what happens if nobody does. Plain Markdown, no secrets.
+// what happens if nobody does. Plain Markdown, no secrets. Where it gets too long, texts that came from elsewhere are
+// cut, never what a person has to do.
 func (r *rotator) details() string {
+	var text string
+	for _, most := range []int{1200, 700, 400, 250, 150, 80, 40} {
+		if text = r.page(most); len(text) <= maxDetails {
+			return text
+		}
+	}
+	return strings.ToValidUTF8(text[:maxDetails], "") + " …"
+}
+
+// page is the details with at most so many bytes of each text that came from elsewhere.
+func (r *rotator) page(most int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s** · %s", escape(r.in.Key.Name), r.phase())
 	if r.phase() != r.Step {
 		fmt.Fprintf(&b, " (%s)", r.Step)
 	}
-	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", r.in.Reason, r.id, r.happening())
+	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", r.in.Reason, r.id, r.happening(most))
 	if r.Note != "" {
-		fmt.Fprintf(&b, "\n**Note:** %s\n", prose(r.Note))
+		fmt.Fprintf(&b, "\n**Note:** %s\n", prose(clip(r.Note, most)))
 	}
 	if r.Stall != "" {
-		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", escape(r.Stall))
-		if !r.Deadline.IsZero() && !r.Step.Waiting() {
-			fmt.Fprintf(&b, "\n%s\n", r.otherwise())
-		}
+		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", prose(clip(r.Stall, most)))
 	}
-	if steps := r.todo(); len(steps) > 0 {
+	if steps := r.todo(most); len(steps) > 0 {
 		b.WriteString("\n**What you do now**\n\n")
 		for i, s := range steps {
 			fmt.Fprintf(&b, "%d. %s\n", i+1, s)
 		}
-		if !r.Deadline.IsZero() {
-			fmt.Fprintf(&b, "\n%s\n", r.otherwise())
-		}
 	} else if !r.Step.Closed() {
 		if r.Stall != "" {
-			b.WriteString("\nrekey tries again by itself; see to what stands above if it lasts.")
+			b.WriteString("\nrekey tries again by itself; see to what stands above if it lasts.\n")
 		} else {
-			b.WriteString("\nYou need to do nothing.")
+			b.WriteString("\nYou need to do nothing.\n")
 		}
-		if !r.Irreversible && r.phase() != rotation.RollingBack {
-			b.WriteString(" To return to the old key, send the update `roll-back`.")
+	}
+	if !r.Deadline.IsZero() && !r.Step.Closed() {
+		fmt.Fprintf(&b, "\n%s\n", r.otherwise())
+	}
+	if ways := r.ways(); len(ways) > 0 {
+		intro := "You can also send"
+		if !r.Step.Waiting() {
+			intro = "You can, with **More Actions**, **Send an Update**"
 		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, "\n%s:\n\n", intro)
+		for _, w := range ways {
+			fmt.Fprintf(&b, "- %s\n", w)
+		}
 	}
-	text := b.String()
-	if len(text) > maxDetails {
-		text = strings.ToValidUTF8(text[:maxDetails], "") + " …"
+	if r.Step.Waiting() {
+		b.WriteString("\nIf an update gets no answer, **Send a Signal** with the same name and data. Never put a key into either.\n")
 	}
-	return text
+	return b.String()
 }
 
 // happening says what the present step is about.
-func (r *rotator) happening() string {
-	k := r.in.Key
-	provider := escape(k.Provider)
+func (r *rotator) happening(most int) string {
+	provider := escape(r.in.Key.Provider)
 	switch r.Step {
 	case rotation.Prepare:
 		return "Looking before anything changes: is the key due, does every store answer, is there room for a new key."
 	case rotation.Create:
 		return "Making a new key at " + provider + " and staging it where no application reads it."
 	case rotation.AwaitingKey:
-		return fmt.Sprintf("%s has no API to make keys: a person makes the new one for `%s`.", provider, escape(k.Account))
+		return fmt.Sprintf("%s has no API to make keys: a person makes the new one for `%s`. %s", provider, escape(r.in.Key.Account), r.meanwhile())
 	case rotation.Store:
+		if r.Reverse {
+			return "Rolling back: bringing the old value to every store."
+		}
 		return "Bringing the new value to every store; no application reads it yet."
 	case rotation.Verify:
 		if r.Reverse {
@@ -86,39 +101,61 @@ func (r *rotator) happening() string {
 		}
 		return "Making the new key current in every store."
 	case rotation.Grace:
-		return fmt.Sprintf("Both keys work until %s, so that every application can pick up the %s one.", stamp(r.GraceUntil), r.direction())
+		return fmt.Sprintf("Both keys work until %s, so that every application can pick up the %s one. Then the %s one is revoked.%s",
+			stamp(r.GraceUntil), r.direction(), r.otherDirection(), r.because(most))
 	case rotation.Guard:
-		return "Asking whether the key to revoke is still in use."
+		return fmt.Sprintf("Asking whether the %s key is still in use, before it is revoked.%s", r.otherDirection(), r.because(most))
 	case rotation.AwaitingApproval:
-		return "A person decides: " + escape(r.Question)
+		return "A person decides: " + prose(clip(r.Question, most))
 	case rotation.Revoke:
 		if r.ContainThen != "" {
 			return "Taking away what leaked, before there is a new key. Applications fail until there is."
 		}
 		if !r.SoakUntil.IsZero() {
-			return fmt.Sprintf("The old key is disabled and will be deleted at %s. Until then it can be enabled again.", stamp(r.SoakUntil))
+			return fmt.Sprintf("The %s key is disabled and will be deleted at %s. Until then it can be enabled again.", r.otherDirection(), stamp(r.SoakUntil))
 		}
-		return "Revoking the key that is no longer needed."
+		return fmt.Sprintf("Revoking the %s key, which is no longer needed.", r.otherDirection())
 	case rotation.AwaitingRevocation:
 		if r.ContainThen != "" {
-			return fmt.Sprintf("The key %s has leaked and is to go first. %s has no API to revoke: a person does. Applications fail from then on until there is a new key.", r.names(), provider)
+			return fmt.Sprintf("A key has leaked and goes first. %s has no API to revoke: a person does. Applications fail from then on until there is a new key.", provider)
 		}
-		return fmt.Sprintf("Applications read the %s key. %s has no API to revoke: a person revokes %s.", r.direction(), provider, r.names())
+		return fmt.Sprintf("Applications read the %s key. %s has no API to revoke: a person revokes the %s one.%s", r.direction(), provider, r.otherDirection(), r.because(most))
 	case rotation.Confirm:
-		return "Proving that the revoked key is refused."
+		return fmt.Sprintf("Proving that the %s key is refused.", r.otherDirection())
 	case rotation.Retire:
 		return "Destroying the old versions in the stores and sweeping what abandoned attempts left."
 	case rotation.RollingBack:
-		return "Discarding the new key; applications were never given it. Why: " + escape(r.Outcome)
+		return "Discarding the new key; applications were never given it." + r.because(most)
 	case rotation.RolledBack:
-		return "Rolled back; applications read the old key. Why: " + escape(r.Outcome)
+		return "Rolled back; applications read the old key." + r.because(most)
 	case rotation.Completed:
 		if r.Outcome == "" && r.New != nil {
 			return fmt.Sprintf("Done: applications read the new key `%s`. Keys revoked: %d.", r.New.Fingerprint, len(r.Revoked))
 		}
-		return escape(r.Outcome)
+		return prose(clip(r.Outcome, most))
 	}
 	return ""
+}
+
+// because says why a rotation goes back.
+func (r *rotator) because(most int) string {
+	if r.Outcome == "" {
+		return ""
+	}
+	return " Why: " + prose(clip(r.Outcome, most))
+}
+
+// meanwhile says how applications fare while there is no new key.
+func (r *rotator) meanwhile() string {
+	switch {
+	case r.Contained:
+		return "The key that leaked is gone: applications fail until there is a new one."
+	case r.Prepared.OldRefused:
+		return "The key that applications read is refused: they fail until there is a new one."
+	case len(r.Old) == 0:
+		return "There is no key yet that applications could read."
+	}
+	return "Applications go on with the old one meanwhile."
 }
 
 func (r *rotator) direction() string {
@@ -135,66 +172,18 @@ func (r *rotator) otherDirection() string {
 	return "old"
 }
 
-func (r *rotator) names() string {
-	var names []string
-	for _, o := range r.outgoing() {
-		names = append(names, "`"+o.Name()+"`")
-	}
-	return strings.Join(names, ", ")
-}
-
-// todo are the numbered steps for a person; none if nobody is waited for.
-func (r *rotator) todo() []string {
-	name := r.in.Key.Name
-	switch r.Step {
-	case rotation.AwaitingKey:
-		return []string{
-			fmt.Sprintf("Create a new key for `%s`: [%s console](%s)", escape(r.in.Key.Account), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
-			fmt.Sprintf("Run `starter supply %s` and paste it there. Never paste a key into this page.", name),
-			"Or put it into the store yourself, as a version that no application reads. Then " + update(rotation.KeySupplied, `{"by": "you@example.com"}`) + " rekey takes the newest version; to name another, add " + code(`"version": "7"`) + ".",
-		}
-	case rotation.AwaitingApproval:
-		steps := []string{"To go on: " + update(rotation.Approve, `{"by": "you@example.com", "why": "…"}`)}
-		if slices.Contains(r.situation().Accepts(), rotation.Reject) {
-			steps = append(steps, "To return to the old key: the same with the name `reject`.")
-		}
-		return steps
-	case rotation.AwaitingRevocation:
-		revoked := "Then " + update(rotation.KeyRevoked, `{"by": "you@example.com"}`) + " rekey checks that the key is refused."
-		if r.ContainThen != "" {
-			return []string{
-				fmt.Sprintf("Revoke the key of `%s` (%s): [%s console](%s).", escape(r.in.Key.Account), r.names(), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
-				revoked,
-				"Then make the new key at once: the next step asks for it.",
-			}
-		}
-		return []string{
-			fmt.Sprintf("Applications read the %s key (fingerprint `%s`): leave that one.", r.direction(), r.incoming().Fingerprint),
-			fmt.Sprintf("Revoke the %s key of `%s` (%s): [%s console](%s).", r.otherDirection(), escape(r.in.Key.Account), r.names(), escape(r.in.Key.Provider), r.Prepared.ProviderConsole),
-			revoked,
-		}
-	}
-	return nil
-}
-
-// otherwise says what happens if nobody acts.
-func (r *rotator) otherwise() string {
-	when := stamp(r.Deadline)
-	switch {
-	case !r.now().Before(r.Deadline):
-		return fmt.Sprintf("**Overdue** since %s; reminded %d times.", when, r.Reminders)
-	case r.Step == rotation.AwaitingKey && !r.Irreversible, r.Step == rotation.AwaitingApproval && r.rollsBackAtDeadline():
-		return fmt.Sprintf("If nobody acts until %s, the rotation rolls back to the old key.", when)
-	default:
-		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. Both keys stay as they are.", when)
-	}
-}
-
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
-// update says where the Temporal UI takes a message; a refused Update leaves nothing in the history, a Signal does.
-func update(kind rotation.Kind, data string) string {
-	return fmt.Sprintf("**More Actions**, **Send an Update**: name `%s`, data %s.", kind, code(data))
+// clip shortens a text that came from elsewhere, between words.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	text = strings.ToValidUTF8(text[:most], "")
+	if i := strings.LastIndexByte(text, ' '); i > most/2 {
+		text = text[:i]
+	}
+	return text + " …"
 }
 
 func code(text string) string { return "`" + text + "`" }
@@ -218,8 +207,10 @@ func prose(text string) string {
 	return b.String() + escape(text)
 }
 
-// StaticSummary is the line that the Temporal UI shows in its list.
-func StaticSummary(in Input) string { return fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name) }
+// StaticSummary is the line that the Temporal UI shows in its list, and at the head of the rotation's page.
+func StaticSummary(in Input) string {
+	return fmt.Sprintf("%s rotation of %s: what to do stands under User Metadata", in.Reason, in.Key.Name)
+}
 
 // StaticDetails is what the Temporal UI shows about a rotation for as long as it is kept.
 func StaticDetails(in Input) string {
@@ -234,7 +225,9 @@ func StaticDetails(in Input) string {
 		text += " Asked by " + escape(in.By) + "."
 	}
 	if in.Why != "" {
-		text += " Why: " + escape(in.Why)
+		text += " Why: " + prose(in.Why)
 	}
-	return text + fmt.Sprintf("\n\nGrace period %s. Messages that it takes are listed under *Send an update*.", k.Policy.Grace)
+	return text + fmt.Sprintf("\n\nGrace period %s. *Current Details* says what happens now and what you do. *More Actions*, *Send an Update* lists the messages that it takes."+
+		"\n\n*Request Cancellation* means: roll back, between steps, as long as there is a way back. Do not *Terminate*: nothing is cleaned up then,"+
+		" and both keys stay live until the key's next rotation. Never put a key into a message.", k.Policy.Grace)
 }

@@ -1,0 +1,223 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// The inputs that the details propose: by is needed everywhere, why where a decision changes what would happen.
+const (
+	byInput  = `{"by": "you@example.com"}`
+	whyInput = `{"by": "you@example.com", "why": "…"}`
+	forInput = `{"by": "you@example.com", "why": "…", "for": "24h"}`
+)
+
+// update says where the Temporal UI takes a message; a refused Update leaves nothing in the history, a Signal does.
+func update(kind rotation.Kind, data string) string {
+	return "**More Actions**, **Send an Update**: " + named(kind, data)
+}
+
+func named(kind rotation.Kind, data string) string {
+	return fmt.Sprintf("name `%s`, data %s.", kind, code(data))
+}
+
+// takes tells whether a message would be taken now; nothing else may be proposed.
+func (r *rotator) takes(kind rotation.Kind, m rotation.Message) bool {
+	m.By, m.Why = "you@example.com", "…"
+	return r.situation().Check(kind, m) == nil
+}
+
+// todo are the numbered steps for a person; none if nobody is waited for.
+func (r *rotator) todo(most int) []string {
+	switch r.Step {
+	case rotation.AwaitingKey:
+		return r.makeKey()
+	case rotation.AwaitingApproval:
+		return r.decide()
+	case rotation.AwaitingRevocation:
+		return r.revokeKey()
+	case rotation.Completed, rotation.RolledBack:
+		return r.leftovers(most)
+	}
+	return nil
+}
+
+// console is a link to where a person manages the keys.
+func (r *rotator) console() string {
+	return link(r.in.Key.Provider+" console", r.Prepared.ProviderConsole)
+}
+
+// link makes a link of an address that can be one, and of another a text.
+func link(text, address string) string {
+	if !strings.HasPrefix(address, "https://") || strings.ContainsAny(address, " <>()[]\"'`\n") {
+		return escape(text)
+	}
+	return fmt.Sprintf("[%s](%s)", escape(text), address)
+}
+
+func (r *rotator) makeKey() []string {
+	name, first := r.in.Key.Name, r.in.Key.Stores[0]
+	steps := []string{fmt.Sprintf("Open the %s and make a new key of `%s`. A good name: `%s %s`.",
+		r.console(), escape(r.in.Key.Account), escape(name), r.StartedAt.UTC().Format("2006-01-02"))}
+	if old := r.describe(r.Old); old != "" && !r.Contained {
+		steps[0] += " Leave the old one: " + old + "."
+	}
+	steps = append(steps,
+		fmt.Sprintf("Run `starter supply %s` and paste the key there. That is all.", name),
+		fmt.Sprintf("Without that command: put the key into %s (%s) as a new version that no application reads. Then %s rekey takes the newest version; to name another, add %s.",
+			link(first.Store, r.Prepared.StoreConsole), code(escape(first.Path)), update(rotation.KeySupplied, byInput), code(`"version": "7"`)))
+	return steps
+}
+
+func (r *rotator) revokeKey() []string {
+	open := fmt.Sprintf("Open the %s, keys of `%s`.", r.console(), escape(r.in.Key.Account))
+	revoked := "Then " + update(rotation.KeyRevoked, byInput) + " rekey checks that the key is refused."
+	if r.ContainThen != "" {
+		return []string{open, fmt.Sprintf("Revoke what leaked: %s.", r.describe(r.Old)), revoked, "Then make the new key at once: the next step asks for it."}
+	}
+	return []string{
+		open,
+		fmt.Sprintf("Leave the %s key, which applications read: %s.", r.direction(), r.describe([]activities.Ref{*r.incoming()})),
+		fmt.Sprintf("Revoke the %s key: %s.", r.otherDirection(), r.describe(r.outgoing())),
+		revoked,
+	}
+}
+
+// decide are the answers to the present question.
+func (r *rotator) decide() []string {
+	approve, reject := r.answers()
+	steps := []string{fmt.Sprintf("To %s: %s", approve, update(rotation.Approve, whyInput))}
+	if r.takes(rotation.Reject, rotation.Message{}) {
+		steps = append(steps, fmt.Sprintf("To %s: %s", reject, update(rotation.Reject, whyInput)))
+	}
+	return steps
+}
+
+// answers say what an approval and a rejection of the present question do.
+func (r *rotator) answers() (approve, reject string) {
+	back := "return to the old key instead (the new one is discarded)"
+	if r.Promoting {
+		back = "return to the old key instead (the new one is revoked after another grace period)"
+	}
+	switch r.About {
+	case foreignClaim:
+		return "take it over and go on", "leave it alone and end this rotation, with nothing changed for applications"
+	case unprovenKeys:
+		return "make another key (what is named above is left alone: see to it first)", "make none and end this rotation, with nothing changed for applications"
+	case revokePolicy, useUnknown:
+		return fmt.Sprintf("revoke the %s key (whoever still uses it fails)", r.otherDirection()), back
+	case keyInUse:
+		return fmt.Sprintf("revoke the %s key all the same (whoever still uses it fails)", r.otherDirection()), back
+	case keysRefused:
+		return "go on watching, once the key that applications read works again", back
+	case newRefused:
+		return "go on all the same", back
+	case noWayBack:
+		return "give the old key up (rekey goes forward and revokes it)", "try the roll-back again, once that is put right"
+	case notRevoked, notCleared, cannotGoOn:
+		return "try again, once that is put right", back
+	}
+	return "go on", back
+}
+
+// ways are the messages that a person may send besides.
+func (r *rotator) ways() []string {
+	var ways []string
+	offer := func(kind rotation.Kind, m rotation.Message, what, data string) {
+		if r.takes(kind, m) {
+			ways = append(ways, what+": "+named(kind, data))
+		}
+	}
+	longer := rotation.Message{For: rotation.Duration(24 * time.Hour)}
+	switch r.Step {
+	case rotation.Grace, rotation.AwaitingApproval:
+		offer(rotation.ExtendGrace, longer, "keep both keys longer", forInput)
+	}
+	offer(rotation.FinishGrace, rotation.Message{}, "end the grace period now", whyInput)
+	if r.Step == rotation.AwaitingApproval {
+		return ways // its reject says the same as a roll-back
+	}
+	if r.takes(rotation.RollBack, rotation.Message{}) {
+		ways = append(ways, "return to the old key: "+named(rotation.RollBack, whyInput)+" **Request Cancellation** does the same.")
+	}
+	return ways
+}
+
+// leftovers are what an ended rotation leaves to a person.
+func (r *rotator) leftovers(most int) []string {
+	const listed = 5
+	var steps []string
+	for i, l := range r.Left {
+		if i == listed {
+			return append(steps, fmt.Sprintf("And %d more: `starter status %s`.", len(r.Left)-listed, r.in.Key.Name))
+		}
+		steps = append(steps, prose(clip(l, most)))
+	}
+	return steps
+}
+
+// otherwise says what happens if nobody acts.
+func (r *rotator) otherwise() string {
+	when := stamp(r.Deadline)
+	switch {
+	case !r.now().Before(r.Deadline):
+		return fmt.Sprintf("**Overdue** since %s; reminded %d times. Nothing changes until somebody acts.", when, r.Reminders)
+	case r.Step == rotation.AwaitingKey && !r.Irreversible, r.Step == rotation.AwaitingApproval && r.rollsBackAtDeadline():
+		return fmt.Sprintf("If nobody acts until %s, the rotation rolls back to the old key.", when)
+	case r.Step == rotation.AwaitingRevocation && r.ContainThen != "":
+		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. The key that leaked stays live.", when)
+	case r.Step == rotation.AwaitingRevocation:
+		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. Both keys stay as they are.", when)
+	case r.Step.Waiting():
+		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. Nothing changes until somebody answers.", when)
+	default:
+		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue; rekey goes on trying.", when)
+	}
+}
+
+// describe names keys by what a person sees of them: the provider's id, or how its console lists them and since when
+// the store has them.
+func (r *rotator) describe(refs []activities.Ref) string {
+	const listed = 3
+	var names []string
+	for i, o := range refs {
+		if i == listed {
+			names = append(names, fmt.Sprintf("and %d more (`starter status %s --json` has all)", len(refs)-listed, r.in.Key.Name))
+			break
+		}
+		names = append(names, describe(o))
+	}
+	return strings.Join(names, "; ")
+}
+
+// called adds to the names of outgoing keys how the provider's console lists them.
+func (r *rotator) called(names []string) string {
+	var all []string
+	for _, name := range names {
+		for _, o := range r.outgoing() {
+			if o.Name() == name && o.Shown != "" {
+				name += " (" + o.Shown + ")"
+			}
+		}
+		all = append(all, name)
+	}
+	return strings.Join(all, ", ")
+}
+
+func describe(o activities.Ref) string {
+	if o.KeyID != "" {
+		return code(escape(o.KeyID))
+	}
+	text := "fingerprint " + code(o.Fingerprint)
+	if o.Shown != "" {
+		text = code(escape(o.Shown)) + ", " + text
+	}
+	if !o.AddedAt.IsZero() {
+		text += ", in the store since " + stamp(o.AddedAt)
+	}
+	return text
+}

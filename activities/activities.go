@@ -17,7 +17,8 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Activities has one method per activity. All fields but Now, Rotations, Starter, Limits, Keys, Index and Audit are needed.
+// Activities has one method per activity. All fields but Now, Rotations, Starter, Limits, Keys, Index,
+// Channels, UI and Audit are needed.
 type Activities struct {
 	// Install is the id of this rekey installation.
 	Install string
@@ -39,6 +40,10 @@ type Activities struct {
 	Keys func() []rotation.Key
 	// Index spares the stores when many leaks are reported at once.
 	Index *Index
+	// Channels are where people are told, by the names that a policy uses.
+	Channels map[string]Channel
+	// UI is the address of the Temporal UI, for links; empty: no links.
+	UI string
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
 	Audit *slog.Logger
 }
@@ -52,6 +57,7 @@ func (a *Activities) Starts() []any {
 func (a *Activities) All() []any {
 	return []any{
 		a.Due, a.Apart, a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
+		a.Notify,
 	}
 }
 

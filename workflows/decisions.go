@@ -21,6 +21,8 @@ var descriptions = map[rotation.Kind]string{
 	rotation.FinishGrace:    `Ends the grace period now. Input: {"by": "you@example.com", "why": "…"}`,
 	rotation.RollBack:       `Returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
 	rotation.RaiseEmergency: `Says that values have leaked: everything made before now, or what "leaked" names by fingerprint or version. No grace, no guard, no way back. Input: {"by": "you@example.com", "why": "…", "leaked": ["…"]}`,
+	rotation.ExtendWait:     `Moves the deadline of the present wait, and with it reminders and escalation. Input: {"by": "you@example.com", "why": "…", "for": "2d"}`,
+	rotation.HandOver:       `Leaves a note for whoever comes next; it decides nothing. Input: {"by": "you@example.com", "why": "what you know"}`,
 }
 
 // listen registers every handler before the first wait. Updates and signals reach the same take; a cancel is a
@@ -143,6 +145,10 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 		}
 	case rotation.RaiseEmergency:
 		r.raise(d)
+	case rotation.ExtendWait:
+		r.extendWait(situation.ExtendedWait(m.For))
+	case rotation.HandOver:
+		r.HandedOver = &d
 	case rotation.FinishGrace:
 		// Not before the last reader can see the new value.
 		r.GraceUntil = r.now()

@@ -59,6 +59,12 @@ func (r *rotator) page(most int) string {
 	if !r.Deadline.IsZero() && !r.Step.Closed() {
 		fmt.Fprintf(&b, "\n%s\n", r.otherwise())
 	}
+	if told := r.toldLine(); told != "" && !r.Step.Closed() {
+		fmt.Fprintf(&b, "\nTold: %s.\n", prose(clip(told, most)))
+	}
+	if note := r.handedOver(); note != "" && !r.Step.Closed() {
+		fmt.Fprintf(&b, "\n**Handed over** by %s\n", prose(clip(note, most)))
+	}
 	if ways := r.ways(); len(ways) > 0 {
 		intro := "You can also send"
 		if !r.Step.Waiting() {

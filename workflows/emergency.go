@@ -90,7 +90,7 @@ func (r *rotator) follow() (rotation.Result, error) {
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
 	r.drain()
 	r.noDeadline()
-	in := Input{Key: r.in.Key, Reason: rotation.Emergency, By: r.Follow[0].By, Why: r.Follow[0].Why, Round: r.in.Round + 1, Left: r.Left, Decided: r.Decisions}
+	in := Input{Key: r.in.Key, Reason: rotation.Emergency, By: r.Follow[0].By, Why: r.Follow[0].Why, Round: r.in.Round + 1, Left: r.Left, Decided: r.Decisions, Lines: r.Lines}
 	if r.Step != rotation.Completed {
 		in.Emergencies = slices.Clone(r.Leaks)
 	}

@@ -114,6 +114,7 @@ func (r *rig) newEnv(begin time.Time) {
 func (r *rig) register() {
 	r.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
 	r.env.RegisterWorkflow(workflows.RotateKey)
+	r.env.RegisterWorkflow(workflows.Tell)
 	for _, one := range r.acts.All() {
 		r.env.RegisterActivity(one)
 	}

@@ -27,6 +27,8 @@ type Input struct {
 	Round   int                 `json:"round,omitempty"`
 	Left    []string            `json:"left,omitempty"`
 	Decided []rotation.Decision `json:"decided,omitempty"`
+	// Lines are what channels were told there.
+	Lines []line `json:"lines,omitempty"`
 	// Resume is set by the rotation itself when its history grew too long.
 	Resume *State `json:"resume,omitempty"`
 }
@@ -78,6 +80,13 @@ type State struct {
 	After     rotation.Phase `json:"after,omitempty"`
 	Deadline  time.Time      `json:"deadline,omitzero"`
 	Reminders int            `json:"reminders,omitempty"`
+	// Began is when the present wait for a person began, Extended how much longer it lasts because people asked for it.
+	Began    time.Time     `json:"began,omitzero"`
+	Extended time.Duration `json:"extended,omitempty"`
+	// Lines say what each channel was told, Words counts what was told, HandedOver is the note for whoever comes next.
+	Lines      []line             `json:"lines,omitempty"`
+	Words      int                `json:"words,omitempty"`
+	HandedOver *rotation.Decision `json:"handedOver,omitempty"`
 	// Approved is what the last approval was about, Granted the questions of activities that were approved.
 	Approved subject  `json:"approved,omitempty"`
 	Granted  []string `json:"granted,omitempty"`
@@ -130,11 +139,13 @@ type rotator struct {
 	steps map[rotation.Phase]func() rotation.Phase
 	// cancelled: the cancel of this run was heard.
 	cancelled bool
+	// hush stops what is being told, by channel.
+	hush map[string]workflow.CancelFunc
 }
 
 func newRotator(root workflow.Context, in Input) *rotator {
 	ctx, _ := workflow.NewDisconnectedContext(root)
-	r := &rotator{in: in, root: root, ctx: ctx, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
+	r := &rotator{in: in, root: root, ctx: ctx, hush: map[string]workflow.CancelFunc{}, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
 	if in.Round > 0 {
 		// Another rotation of the same workflow: it must not take the former one's keys for its own.
 		r.id = rotation.ID(fmt.Sprintf("%s/%d", workflow.GetInfo(root).FirstRunID, in.Round))
@@ -145,6 +156,7 @@ func newRotator(root workflow.Context, in Input) *rotator {
 		now := workflow.Now(ctx)
 		r.State = State{Step: rotation.Prepare, StartedAt: now, Trail: []rotation.Entry{{Phase: rotation.Prepare, At: now}}}
 		r.begin()
+		r.Lines = lines(in)
 	}
 	r.steps = map[rotation.Phase]func() rotation.Phase{
 		rotation.Prepare: r.prepare, rotation.Create: r.create, rotation.AwaitingKey: r.awaitingKey, rotation.Store: r.store,
@@ -157,6 +169,7 @@ func newRotator(root workflow.Context, in Input) *rotator {
 }
 
 func (r *rotator) run() (rotation.Result, error) {
+	r.tellAgain()
 	r.show()
 	for !r.Step.Closed() && !r.stops() {
 		if r.shouldContinueAsNew() {
@@ -194,6 +207,8 @@ func (r *rotator) enter(next rotation.Phase) {
 	r.Step, r.PatienceUntil, r.Polls, r.Stall = next, time.Time{}, 0, ""
 	if !next.Waiting() {
 		r.noDeadline()
+	} else {
+		r.newWait()
 	}
 	// A claim is about the wait that it ended.
 	r.Claim = nil
@@ -338,7 +353,7 @@ func (r *rotator) shouldContinueAsNew() bool {
 
 func (r *rotator) continueAsNew() (rotation.Result, error) {
 	in := r.in
-	in.Emergencies, in.Left, in.Decided = nil, nil, nil
+	in.Emergencies, in.Left, in.Decided, in.Lines = nil, nil, nil, nil
 	state := r.State
 	in.Resume = &state
 	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)
@@ -360,6 +375,7 @@ func (r *rotator) finish() (rotation.Result, error) {
 	}
 	r.list()
 	_ = workflow.UpsertMemo(r.ctx, map[string]any{ResultMemo: res})
+	r.tellEnd(res)
 	// Messages that came too late for anything are answered by the rotation's end.
 	r.drain()
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
@@ -373,7 +389,10 @@ func (r *rotator) finish() (rotation.Result, error) {
 func (r *rotator) situation() rotation.Situation {
 	s := rotation.Situation{
 		Phase: r.phase(), Step: r.Step, Reverse: r.Reverse || r.Step == rotation.RollingBack, Irreversible: r.Irreversible,
-		Now: r.now(), GraceUntil: r.GraceUntil,
+		Now: r.now(), GraceUntil: r.GraceUntil, Deadline: r.Deadline,
+	}
+	if !r.Deadline.IsZero() {
+		s.WaitCap = r.Began.Add(rotation.WaitCap * time.Duration(r.in.Key.Policy.Patience))
 	}
 	s.Extendable = !r.PublishedAt.IsZero() && (r.After == rotation.Guard || r.After == rotation.Grace)
 	if !r.PublishedAt.IsZero() {
@@ -388,6 +407,7 @@ func (r *rotator) status() rotation.Status {
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
 		Phase: r.phase(), Details: r.details(), Deadline: r.Deadline, GraceUntil: r.GraceUntil,
 		Overdue: !r.Deadline.IsZero() && r.now().After(r.Deadline), Accepts: r.situation().Accepts(), Trail: r.Trail,
+		Told: r.told(),
 	}
 	if r.New != nil {
 		s.New = r.New.Fingerprint

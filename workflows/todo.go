@@ -137,6 +137,7 @@ func (r *rotator) ways() []string {
 	case rotation.Grace, rotation.AwaitingApproval:
 		offer(rotation.ExtendGrace, longer, "keep both keys longer", forInput)
 	}
+	offer(rotation.ExtendWait, longer, "move the deadline", forInput)
 	offer(rotation.FinishGrace, rotation.Message{}, "end the grace period now", whyInput)
 	if r.Step == rotation.AwaitingApproval {
 		return ways // its reject says the same as a roll-back

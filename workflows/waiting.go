@@ -6,7 +6,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// reminderInterval is how often a wait for a person is shown anew.
+// reminderInterval is how often a wait for a person is shown anew, where no channel is told.
 const reminderInterval = 24 * time.Hour
 
 // subject is what a question is about. An approval is remembered by it, because the words change with the clock.
@@ -28,7 +28,8 @@ const (
 
 // ask waits for a person to approve before the rotation goes on with next.
 func (r *rotator) ask(about subject, question string, next rotation.Phase) rotation.Phase {
-	r.About, r.Question, r.After, r.Deadline, r.Reminders = about, question, next, time.Time{}, 0
+	r.About, r.Question, r.After = about, question, next
+	r.newWait()
 	return rotation.AwaitingApproval
 }
 
@@ -54,34 +55,59 @@ func (r *rotator) rollsBackAtDeadline() bool {
 	return !never && !r.Reverse && !r.Irreversible
 }
 
-// waitForPerson waits until the condition holds, the deadline passes, or it is time for a reminder. The deadline is
-// set once, and shown.
+// goesBack tells whether the present wait rolls the rotation back at its deadline; any other is overdue from then on.
+func (r *rotator) goesBack() bool {
+	return r.Step == rotation.AwaitingKey && !r.Irreversible || r.Step == rotation.AwaitingApproval && r.rollsBackAtDeadline()
+}
+
+// waitForPerson waits until the condition holds, the deadline passes, or somebody is to be told. The deadline is set
+// once, and shown.
 func (r *rotator) waitForPerson(condition func() bool) {
 	r.setDeadline()
-	moment := r.now().Add(reminderInterval)
+	moment := r.nextWord()
 	if r.now().Before(r.Deadline) && r.Deadline.Before(moment) {
 		moment = r.Deadline
 	}
-	r.until("waits for a person: what to do stands under User Metadata", moment, condition)
-	if !condition() && !r.now().Before(moment) {
+	urgent := r.emergency()
+	r.until("waits for a person: what to do stands under User Metadata", moment, func() bool { return condition() || r.emergency() != urgent })
+	if len(r.Lines) == 0 && !condition() && !r.now().Before(moment) {
 		r.Reminders++
 		r.show()
 	}
 }
 
-// setDeadline begins the patience with whoever has to act, if it has not begun.
+// setDeadline begins the patience with whoever has to act, if it has not begun, and tells who is to be told now.
 func (r *rotator) setDeadline() {
 	if r.Deadline.IsZero() {
-		r.Deadline = r.now().Add(time.Duration(r.in.Key.Policy.Patience))
+		r.Began = r.now()
+		r.Deadline = r.Began.Add(time.Duration(r.in.Key.Policy.Patience))
 		r.upsert(DeadlineAttribute.ValueSet(r.Deadline))
 		r.show()
 	}
+	r.tell()
+}
+
+// extendWait moves the deadline, and with it what is still to be told.
+func (r *rotator) extendWait(until time.Time) {
+	w := r.wait()
+	by := w.Extend(until, r.now())
+	r.Deadline, r.Extended = w.Deadline, w.Extended
+	for i := range r.Lines {
+		r.Lines[i].Extend(by)
+	}
+	r.upsert(DeadlineAttribute.ValueSet(r.Deadline))
+}
+
+// newWait forgets the wait before, so that the next one begins with all its patience.
+func (r *rotator) newWait() {
+	r.Deadline, r.Began, r.Extended, r.Reminders = time.Time{}, time.Time{}, 0, 0
+	r.tellNoMore()
 }
 
 // noDeadline takes the deadline away, also from the list: what is over is not overdue.
 func (r *rotator) noDeadline() {
 	if !r.Deadline.IsZero() {
-		r.Deadline, r.Reminders = time.Time{}, 0
+		r.newWait()
 		r.upsert(DeadlineAttribute.ValueUnset())
 	}
 }

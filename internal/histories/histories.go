@@ -45,7 +45,7 @@ func Check(ctx context.Context, c client.Client, id, run string) (*historypb.His
 // Replay fails if the code of today comes to other decisions on the history, from its beginning.
 func Replay(h *historypb.History) error {
 	r := worker.NewWorkflowReplayer()
-	for _, w := range []any{workflows.RotateKey, workflows.Dispatch, workflows.Emergency, workflows.Trigger} {
+	for _, w := range []any{workflows.RotateKey, workflows.Tell, workflows.Dispatch, workflows.Emergency, workflows.Trigger} {
 		r.RegisterWorkflow(w)
 	}
 	return r.ReplayWorkflowHistory(silent, h)

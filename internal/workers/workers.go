@@ -75,6 +75,7 @@ func Start(ctx context.Context, c client.Client, namespace string, a *activities
 			WorkerStopTimeout:            drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		})
 		one.RegisterWorkflow(workflows.RotateKey)
+		one.RegisterWorkflow(workflows.Tell)
 		for _, activity := range a.All() {
 			one.RegisterActivity(activity)
 		}

@@ -1,0 +1,88 @@
+package workflows
+
+import (
+	"strings"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// TellInput is for Tell.
+type TellInput struct {
+	activities.Target
+	// Workflow is the id of the rotation that the notice is about.
+	Workflow string             `json:"workflow"`
+	Notice   rotation.Notice    `json:"notice"`
+	Channels []rotation.Channel `json:"channels"`
+	// Urgent: quiet hours do not count.
+	Urgent bool `json:"urgent,omitempty"`
+}
+
+// TellID is the id of the workflow that tells how a rotation ended.
+func TellID(key, rotation string) string { return "tell/" + key + "-" + rotation }
+
+// Tell tells channels one thing, each as soon as its hours begin, and says who was told. It does not fail: what could
+// not be told stands in its result.
+func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
+	told := make([]rotation.Told, len(in.Channels))
+	all := workflow.NewWaitGroup(ctx)
+	for i, c := range in.Channels {
+		all.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer all.Done()
+			told[i] = rotation.Told{Channel: c.Name}
+			now := workflow.Now(ctx)
+			if at := c.After(now); at.After(now) && !in.Urgent {
+				summary := workflow.TimerOptions{Summary: c.Name + " is quiet until " + stamp(at)}
+				if workflow.NewTimerWithOptions(ctx, at.Sub(now), summary).Get(ctx, nil) != nil {
+					told[i].Problem = "somebody cancelled it"
+					return
+				}
+			}
+			err := workflow.ExecuteActivity(notifying(ctx, in.Notice.Reason, c.Name, in.Notice.About), acts.Notify, activities.NotifyInput{
+				Target: in.Target, Channel: c.Name, Notice: in.Notice, Workflow: in.Workflow,
+			}).Get(ctx, nil)
+			told[i] = outcome(told[i], in.Notice.About, workflow.Now(ctx), err)
+		})
+	}
+	all.Wait(ctx)
+	var names []string
+	for _, t := range told {
+		if t.Problem != "" {
+			names = append(names, escape(t.Channel+" could not be told: "+t.Problem))
+			continue
+		}
+		names = append(names, escape(t.Channel)+" "+stamp(t.At))
+	}
+	workflow.SetCurrentDetails(ctx, "Told: "+strings.Join(names, "; "))
+	return told, nil
+}
+
+// startTell starts Tell and does not wait for what becomes of it.
+func startTell(ctx workflow.Context, in TellInput) {
+	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID: TellID(in.Key.Name, in.Rotation), TaskQueue: ProviderTaskQueue(in.Key.Provider),
+		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, Priority: Priority(in.Notice.Reason),
+		StaticSummary: "tell how a rotation of " + in.Key.Name + " ended",
+	})
+	if err := workflow.ExecuteChildWorkflow(ctx, Tell, in).GetChildWorkflowExecution().Get(ctx, nil); err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+		// The rotation has ended all the same; its result and the list say so.
+		workflow.GetLogger(ctx).Warn("Nobody is told of the rotation's end", "key", in.Key.Name, "rotation", in.Rotation, "error", err)
+	}
+}
+
+// notifying is a context for Notify. Where a channel is down it is tried for about half an hour.
+func notifying(ctx workflow.Context, reason rotation.Reason, channel string, about rotation.About) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		Summary: "tell " + channel + ": " + string(about), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 3, MaximumInterval: 5 * time.Minute, MaximumAttempts: 10},
+	})
+}
+
+// notifyTimeout is longer than a request to a channel may take.
+const notifyTimeout = 30 * time.Second

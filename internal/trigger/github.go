@@ -10,6 +10,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/signature"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/workflows"
@@ -30,7 +31,7 @@ func (s *github) known(_ context.Context, h http.Header) *refusal {
 }
 
 func (s *github) signed(h http.Header, body []byte) *refusal {
-	if !signature(h.Get("X-Hub-Signature-256"), s.secret, body) {
+	if !signature.Valid(h.Get("X-Hub-Signature-256"), s.secret, body) {
 		return refuse(http.StatusUnauthorized, "the signature is not that of this delivery")
 	}
 	return nil

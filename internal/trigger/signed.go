@@ -3,9 +3,6 @@ package trigger
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/signature"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/workflows"
@@ -26,9 +24,9 @@ import (
 
 // The headers of a webhook of your own.
 const (
-	headerTimestamp = "X-Rekey-Timestamp"
-	headerDelivery  = "X-Rekey-Delivery"
-	headerSignature = "X-Rekey-Signature"
+	headerTimestamp = signature.Timestamp
+	headerDelivery  = signature.Delivery
+	headerSignature = signature.Signature
 )
 
 // maxWhy is how many characters a reason may have.
@@ -39,21 +37,6 @@ func newSigned(s config.TriggerSource, o Options, shared secret.Value) sender {
 		return &github{TriggerSource: s, options: o, secret: shared}
 	}
 	return &webhook{TriggerSource: s, options: o, secret: shared}
-}
-
-// signature tells whether a header "sha256=hex" is the HMAC-SHA256 of the parts one after the other. It takes the same
-// time wherever the two differ.
-func signature(header string, shared secret.Value, parts ...[]byte) bool {
-	text, ok := strings.CutPrefix(header, "sha256=")
-	given, err := hex.DecodeString(text)
-	if !ok || err != nil {
-		return false
-	}
-	mac := hmac.New(sha256.New, []byte(shared.Reveal()))
-	for _, p := range parts {
-		_, _ = mac.Write(p) // never fails
-	}
-	return hmac.Equal(given, mac.Sum(nil))
 }
 
 // webhook is a sender of your own.
@@ -71,8 +54,7 @@ func (s *webhook) known(_ context.Context, h http.Header) *refusal {
 }
 
 func (s *webhook) signed(h http.Header, body []byte) *refusal {
-	signed := []byte(h.Get(headerTimestamp) + "." + h.Get(headerDelivery) + ".")
-	if !signature(h.Get(headerSignature), s.secret, signed, body) {
+	if !signature.Valid(h.Get(headerSignature), s.secret, signature.Head(h.Get(headerTimestamp), h.Get(headerDelivery)), body) {
 		return refuse(http.StatusUnauthorized, "the signature is not that of this delivery")
 	}
 	return nil

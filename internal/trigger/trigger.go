@@ -10,12 +10,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/secretfile"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/workflows"
@@ -31,8 +31,6 @@ const (
 	queueing = 3 * time.Second
 	// floods is how many requests a second are looked at at all.
 	floods = 100
-	// minSecret is how short a shared secret may be.
-	minSecret = 16
 )
 
 // Options set a Listener up.
@@ -109,38 +107,7 @@ func Check(t config.Triggers) error {
 }
 
 // readSecret reads a shared secret, which only the file's owner may be able to read.
-func readSecret(name string) (secret.Value, error) {
-	info, err := os.Stat(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return secret.Value{}, errors.New("there is no such file. Make one: (umask 077; openssl rand -hex 32 > FILE)")
-	} else if err != nil {
-		return secret.Value{}, errors.New("the file cannot be read")
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return secret.Value{}, errors.New("others than its owner can use it. chmod 600")
-	}
-	if info.Size() > 4096 {
-		return secret.Value{}, errors.New("it is longer than 4 KiB; expected one line")
-	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return secret.Value{}, errors.New("the file cannot be read; is it the user's that runs the worker?")
-	}
-	defer clear(text)
-	line := trimLineEnd(text)
-	if len(line) < minSecret {
-		return secret.Value{}, fmt.Errorf("a secret of fewer than %d characters can be guessed. Make one: (umask 077; openssl rand -hex 32 > FILE)", minSecret)
-	}
-	return secret.New(line), nil
-}
-
-// trimLineEnd cuts the line end off that editors and shells add; senders do not sign with it.
-func trimLineEnd(text []byte) []byte {
-	for len(text) > 0 && (text[len(text)-1] == '\n' || text[len(text)-1] == '\r') {
-		text = text[:len(text)-1]
-	}
-	return text
-}
+func readSecret(name string) (secret.Value, error) { return secretfile.Read(name, secretfile.Make) }
 
 func newHandler(o Options) (*handler, error) {
 	if err := Check(o.Config); err != nil {

@@ -281,7 +281,11 @@ func (r *rotator) confirm() rotation.Phase {
 	case f != nil:
 		return r.ask(notRevoked, "Whether the old key is refused could not be tried: "+f.text+" Approve to try again.", rotation.Confirm)
 	case out.NewRefused && r.Approved != newRefused:
-		return r.ask(newRefused, "The provider refuses the key that applications read. See to it at once; approve to go on.", rotation.Confirm)
+		hint := "So is the key that was to be revoked: make the one that they read work at the provider."
+		if len(out.Accepted) > 0 {
+			hint = "It still accepts " + r.called(out.Accepted) + ", which was to be revoked: was the wrong key revoked? Then return to the other one at once, if that is offered below."
+		}
+		return r.ask(newRefused, "Applications fail now: the provider refuses the key that they read, "+called(*r.incoming())+". "+hint, rotation.Confirm)
 	}
 	if len(out.Accepted) == 0 {
 		r.Irreversible = true

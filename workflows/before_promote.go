@@ -218,7 +218,7 @@ func (r *rotator) verify() rotation.Phase {
 func (r *rotator) cannotReverse(why string) rotation.Phase {
 	r.Reverse, r.Outcome, r.Approved = false, "", ""
 	return r.ask(noWayBack, "The roll-back cannot go on, and applications keep the new key: "+why+
-		" To try the roll-back again, put that right and send `roll-back`. Approve only to give the old key up: rekey then goes forward and revokes it.", rotation.Promote)
+		" Put that right to try again, or give the old key up.", rotation.Promote)
 }
 
 // discard undoes what was done before promote.

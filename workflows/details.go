@@ -39,10 +39,10 @@ func (r *rotator) page(most int) string {
 	}
 	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", r.in.Reason, r.id, r.happening(most))
 	if r.Note != "" {
-		fmt.Fprintf(&b, "\n**Note:** %s\n", prose(clip(r.Note, most)))
+		fmt.Fprintf(&b, "\n**Note:** %s\n", sentence(prose(clip(r.Note, most))))
 	}
 	if r.Stall != "" {
-		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", prose(clip(r.Stall, most)))
+		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", sentence(prose(clip(r.Stall, most))))
 	}
 	if steps := r.todo(most); len(steps) > 0 {
 		b.WriteString("\n**What you do now**\n\n")
@@ -90,7 +90,7 @@ func (r *rotator) happening(most int) string {
 	case rotation.Create:
 		return "Making a new key at " + provider + " and staging it where no application reads it."
 	case rotation.AwaitingKey:
-		return fmt.Sprintf("%s has no API to make keys: a person makes the new one for `%s`. %s", provider, escape(r.in.Key.Account), r.meanwhile())
+		return fmt.Sprintf("rekey cannot make keys at %s: a person makes the new one for `%s`. %s", provider, escape(r.in.Key.Account), r.meanwhile())
 	case rotation.Store:
 		if r.Reverse {
 			return "Rolling back: bringing the old value to every store."
@@ -112,7 +112,7 @@ func (r *rotator) happening(most int) string {
 	case rotation.Guard:
 		return fmt.Sprintf("Asking whether the %s key is still in use, before it is revoked.%s", r.otherDirection(), r.because(most))
 	case rotation.AwaitingApproval:
-		return "A person decides: " + prose(clip(r.Question, most))
+		return "A person decides: " + sentence(prose(clip(r.Question, most)))
 	case rotation.Revoke:
 		if r.ContainThen != "" {
 			return "Taking away what leaked, before there is a new key. Applications fail until there is."
@@ -123,9 +123,9 @@ func (r *rotator) happening(most int) string {
 		return fmt.Sprintf("Revoking the %s key, which is no longer needed.", r.otherDirection())
 	case rotation.AwaitingRevocation:
 		if r.ContainThen != "" {
-			return fmt.Sprintf("A key has leaked and goes first. %s has no API to revoke: a person does. Applications fail from then on until there is a new key.", provider)
+			return fmt.Sprintf("A key has leaked and goes first. rekey cannot revoke keys at %s: a person does. Applications fail from then on until there is a new key.", provider)
 		}
-		return fmt.Sprintf("Applications read the %s key. %s has no API to revoke: a person revokes the %s one.%s", r.direction(), provider, r.otherDirection(), r.because(most))
+		return fmt.Sprintf("Applications read the %s key. rekey cannot revoke keys at %s: a person revokes the %s one.%s", r.direction(), provider, r.otherDirection(), r.because(most))
 	case rotation.Confirm:
 		return fmt.Sprintf("Proving that the %s key is refused.", r.otherDirection())
 	case rotation.Retire:
@@ -136,9 +136,9 @@ func (r *rotator) happening(most int) string {
 		return "Rolled back; applications read the old key." + r.because(most)
 	case rotation.Completed:
 		if r.Outcome == "" && r.New != nil {
-			return fmt.Sprintf("Done: applications read the new key `%s`. Keys revoked: %d.", r.New.Fingerprint, len(r.Revoked))
+			return r.done()
 		}
-		return prose(clip(r.Outcome, most))
+		return sentence(prose(clip(r.Outcome, most)))
 	}
 	return ""
 }
@@ -148,7 +148,7 @@ func (r *rotator) because(most int) string {
 	if r.Outcome == "" {
 		return ""
 	}
-	return " Why: " + prose(clip(r.Outcome, most))
+	return " Why: " + sentence(prose(clip(r.Outcome, most)))
 }
 
 // meanwhile says how applications fare while there is no new key.
@@ -161,7 +161,21 @@ func (r *rotator) meanwhile() string {
 	case len(r.Old) == 0:
 		return "There is no key yet that applications could read."
 	}
+	if r.emergency() {
+		return "Until there is one, what leaked stays live."
+	}
 	return "Applications go on with the old one meanwhile."
+}
+
+// done names what a completed rotation made and took away.
+func (r *rotator) done() string {
+	text := fmt.Sprintf("Done: applications read the new key, %s.", describe(*r.New))
+	if n := len(r.Revoked); n > 3 {
+		return text + fmt.Sprintf(" Keys revoked: %d.", n)
+	} else if n > 0 {
+		text += " Revoked: " + escape(r.called(r.Revoked)) + "."
+	}
+	return text
 }
 
 func (r *rotator) direction() string {
@@ -179,6 +193,16 @@ func (r *rotator) otherDirection() string {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
+
+// sentence ends a text with a full stop, unless it ends with an address or already does.
+func sentence(text string) string {
+	text = strings.TrimSpace(text)
+	last := text[strings.LastIndexByte(text, ' ')+1:]
+	if text == "" || strings.ContainsAny(text[len(text)-1:], ".!?:") || strings.HasSuffix(text, "…") || strings.HasPrefix(last, "https://") {
+		return text
+	}
+	return text + "."
+}
 
 // clip shortens a text that came from elsewhere, between words.
 func clip(text string, most int) string {
@@ -231,7 +255,7 @@ func StaticDetails(in Input) string {
 		text += " Asked by " + escape(in.By) + "."
 	}
 	if in.Why != "" {
-		text += " Why: " + prose(in.Why)
+		text += " Why: " + sentence(prose(in.Why))
 	}
 	return text + fmt.Sprintf("\n\nGrace period %s. *Current Details* says what happens now and what you do. *More Actions*, *Send an Update* lists the messages that it takes."+
 		"\n\n*Request Cancellation* means: roll back, between steps, as long as there is a way back. Do not *Terminate*: nothing is cleaned up then,"+

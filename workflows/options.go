@@ -115,7 +115,7 @@ type failure struct {
 // failed sorts the error of an activity. A worker that died is Unavailable, and nobody knows what it did.
 func failed(err error) *failure {
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
-		f := &failure{class: fault.Class(app.Type()), text: app.Message()}
+		f := &failure{class: fault.Class(app.Type()), text: sentence(app.Message())}
 		if app.HasDetails() {
 			_ = app.Details(&f.Failure)
 		}

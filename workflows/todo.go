@@ -101,7 +101,7 @@ func (r *rotator) decide() []string {
 func (r *rotator) answers() (approve, reject string) {
 	back := "return to the old key instead (the new one is discarded)"
 	if r.Promoting {
-		back = "return to the old key instead (the new one is revoked after another grace period)"
+		back = "return to the old key instead (it is proven first; the new one is revoked after another grace period)"
 	}
 	switch r.About {
 	case foreignClaim:
@@ -115,7 +115,7 @@ func (r *rotator) answers() (approve, reject string) {
 	case keysRefused:
 		return "go on watching, once the key that applications read works again", back
 	case newRefused:
-		return "go on all the same", back
+		return "go on, once the key that applications read works again", back
 	case noWayBack:
 		return "give the old key up (rekey goes forward and revokes it)", "try the roll-back again, once that is put right"
 	case notRevoked, notCleared, cannotGoOn:
@@ -143,7 +143,11 @@ func (r *rotator) ways() []string {
 		return ways // its reject says the same as a roll-back
 	}
 	if r.takes(rotation.RollBack, rotation.Message{}) {
-		ways = append(ways, "return to the old key: "+named(rotation.RollBack, whyInput)+" **Request Cancellation** does the same.")
+		back := "return to the old key"
+		if !r.Promoting {
+			back = "stop here and stay with the old key"
+		}
+		ways = append(ways, back+": "+named(rotation.RollBack, whyInput)+" **Request Cancellation** does the same.")
 	}
 	return ways
 }
@@ -156,7 +160,7 @@ func (r *rotator) leftovers(most int) []string {
 		if i == listed {
 			return append(steps, fmt.Sprintf("And %d more: `starter status %s`.", len(r.Left)-listed, r.in.Key.Name))
 		}
-		steps = append(steps, prose(clip(l, most)))
+		steps = append(steps, sentence(prose(clip(l, most))))
 	}
 	return steps
 }
@@ -164,20 +168,33 @@ func (r *rotator) leftovers(most int) []string {
 // otherwise says what happens if nobody acts.
 func (r *rotator) otherwise() string {
 	when := stamp(r.Deadline)
-	switch {
-	case !r.now().Before(r.Deadline):
-		return fmt.Sprintf("**Overdue** since %s; reminded %d times. Nothing changes until somebody acts.", when, r.Reminders)
-	case r.Step == rotation.AwaitingKey && !r.Irreversible, r.Step == rotation.AwaitingApproval && r.rollsBackAtDeadline():
-		return fmt.Sprintf("If nobody acts until %s, the rotation rolls back to the old key.", when)
-	case r.Step == rotation.AwaitingRevocation && r.ContainThen != "":
-		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. The key that leaked stays live.", when)
-	case r.Step == rotation.AwaitingRevocation:
-		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. Both keys stay as they are.", when)
-	case r.Step.Waiting():
-		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. Nothing changes until somebody answers.", when)
-	default:
-		return fmt.Sprintf("If nobody acts until %s, this is shown as overdue; rekey goes on trying.", when)
+	if !r.now().Before(r.Deadline) {
+		goes := "Nothing changes until somebody acts."
+		if !r.Step.Waiting() {
+			goes = "rekey goes on trying."
+		}
+		return fmt.Sprintf("**Overdue** since %s; reminded %d times. %s", when, r.Reminders, goes)
 	}
+	if r.goesBack() {
+		then := "the rotation rolls back to the old key"
+		switch {
+		case r.emergency():
+			then = "the rotation rolls back, and what leaked stays live"
+		case r.About == noWayBack && r.Step == rotation.AwaitingApproval:
+			then = "the roll-back is tried again"
+		}
+		return fmt.Sprintf("If nobody acts until %s, %s.", when, then)
+	}
+	still := "rekey goes on trying."
+	switch {
+	case r.Step == rotation.AwaitingRevocation && r.emergency():
+		still = "What leaked stays live."
+	case r.Step == rotation.AwaitingRevocation:
+		still = "Both keys stay as they are."
+	case r.Step.Waiting():
+		still = "Nothing changes until somebody answers."
+	}
+	return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. %s", when, still)
 }
 
 // describe names keys by what a person sees of them: the provider's id, or how its console lists them and since when
@@ -200,13 +217,22 @@ func (r *rotator) called(names []string) string {
 	var all []string
 	for _, name := range names {
 		for _, o := range r.outgoing() {
-			if o.Name() == name && o.Shown != "" {
-				name += " (" + o.Shown + ")"
+			if o.Name() == name {
+				name = called(o)
+				break
 			}
 		}
 		all = append(all, name)
 	}
 	return strings.Join(all, ", ")
+}
+
+// called is the name of a key, and how the provider's console lists it, in plain text.
+func called(o activities.Ref) string {
+	if o.Shown == "" {
+		return o.Name()
+	}
+	return o.Name() + " (" + o.Shown + ")"
 }
 
 func describe(o activities.Ref) string {

@@ -1,0 +1,512 @@
+package awssm_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/store"
+	"github.com/rekeyhq/rekey/store/awssm"
+)
+
+var (
+	ctx   = context.Background()
+	first = secret.FromString("sk-aws-first-value")
+	other = secret.FromString("sk-aws-other-value")
+	third = secret.FromString("sk-aws-third-value")
+)
+
+// operator is AWS's client as somebody else uses it.
+func (p *place) operator() *secretsmanager.Client {
+	return secretsmanager.New(secretsmanager.Options{
+		Region: p.sm.Region, BaseEndpoint: &p.sm.URL, Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider(simcloud.AWSAccessKey, simcloud.AWSSecretKey, ""),
+	})
+}
+
+// claimed saves a first record.
+func (p *place) claimed(t *testing.T, path string) store.Snapshot {
+	t.Helper()
+	snap, err := p.store.Load(ctx, path)
+	must(t, err)
+	snap.Install = "abc123"
+	snap, err = p.store.Save(ctx, path, snap)
+	must(t, err)
+	return snap
+}
+
+// staged claims the path and stages v as pending.
+func (p *place) staged(t *testing.T, path string, v secret.Value) (store.Snapshot, store.Version) {
+	t.Helper()
+	snap := p.claimed(t, path)
+	number, err := p.store.Add(ctx, path, v)
+	must(t, err)
+	version := store.Version{Number: number, Fingerprint: v.Fingerprint(), KeyID: "k"}
+	snap.Pending = &version
+	snap, err = p.store.Save(ctx, path, snap)
+	must(t, err)
+	return snap, version
+}
+
+func (p *place) published(t *testing.T, path string, want secret.Value) {
+	t.Helper()
+	got, err := p.store.Published(ctx, path)
+	must(t, err)
+	if !got.Equal(want) {
+		t.Fatalf("applications read %v, want %v", got, want)
+	}
+}
+
+// on gives the version that has a label.
+func (p *place) on(path, label string) string {
+	for id, labels := range p.sm.Labels(path) {
+		if slices.Contains(labels, label) {
+			return id
+		}
+	}
+	return ""
+}
+
+func refused(t *testing.T, err error, class fault.Class, words ...string) {
+	t.Helper()
+	if !fault.Is(err, class) {
+		t.Fatalf("got %v, want %s", err, class)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q does not say %q", err, w)
+		}
+	}
+}
+
+func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T) {
+	some := credentials.NewStaticCredentialsProvider("a", "b", "")
+	for name, o := range map[string]awssm.Options{
+		"no region":                    {Credentials: some},
+		"a region that is a host":      {Region: "evil.example.com/", Credentials: some},
+		"AWS itself, no credentials":   {Region: "eu-central-1"},
+		"an endpoint in the clear":     {Region: "eu-central-1", Endpoint: "http://10.0.0.1:80", Credentials: some},
+		"an endpoint that is not AWS":  {Region: "eu-central-1", Endpoint: "https://secretsmanager.example.com", Credentials: some},
+		"an endpoint that looks alike": {Region: "eu-central-1", Endpoint: "https://evil-amazonaws.com", Credentials: some},
+		"an endpoint with a password":  {Region: "eu-central-1", Endpoint: "http://u:p@127.0.0.1:1", Credentials: some},
+		"an endpoint without port":     {Region: "eu-central-1", Endpoint: "http://127.0.0.1", Credentials: some},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := awssm.New(o)
+			refused(t, err, fault.Rejected)
+		})
+	}
+	_, err := awssm.New(awssm.Options{Region: "eu-central-1", Endpoint: "https://vpce-1-2.secretsmanager.eu-central-1.vpce.amazonaws.com", Credentials: some})
+	must(t, err)
+}
+
+func TestTheEnvironmentDoesNotSayWhereSecretsGo(t *testing.T) {
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:1",
+		"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "else", "AWS_REGION": "us-east-1",
+	} {
+		t.Setenv(name, value)
+	}
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	p.published(t, p.path(t, first), first)
+}
+
+func TestThePathsOfOthersAreRefused(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	for _, path := range []string{"", "rekey/prod/openai", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:x-AbCdEf", "a b", "a\nb"} {
+		_, err := p.store.Load(ctx, path)
+		refused(t, err, fault.Rejected, "not its ARN")
+		refused(t, p.store.Check(ctx, path), fault.Rejected)
+		_, err = p.store.Add(ctx, path, first)
+		refused(t, err, fault.Rejected)
+	}
+}
+
+func TestARecordIsNeverWhatApplicationsRead(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	for name, v := range map[string]secret.Value{"a secret with a value": first, "an empty secret": {}} {
+		t.Run(name, func(t *testing.T) {
+			path := p.path(t, v)
+			snap, version := p.staged(t, path, other)
+			snap.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 1}
+			snap, err := p.store.Save(ctx, path, snap)
+			must(t, err)
+			_, err = p.store.Promote(ctx, path, snap, version)
+			must(t, err)
+			versions, err := p.operator().ListSecretVersionIds(ctx, &secretsmanager.ListSecretVersionIdsInput{SecretId: &path, IncludeDeprecated: aws.Bool(true)})
+			must(t, err)
+			for _, listed := range versions.Versions {
+				got, err := p.operator().GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &path, VersionId: listed.VersionId})
+				must(t, err)
+				if strings.Contains(*got.SecretString, "abc123") {
+					t.Fatalf("version %s of the secret that applications may read is a record", *listed.VersionId)
+				}
+			}
+		})
+	}
+}
+
+func TestOfManyFirstClaimsExactlyOneWins(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	empty, err := p.store.Load(ctx, path)
+	must(t, err)
+	errs := make([]error, 6)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			mine := empty
+			mine.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: i + 1}
+			_, errs[i] = p.store.Save(ctx, path, mine)
+		})
+	}
+	wg.Wait()
+	winners := 0
+	for i, err := range errs {
+		if err == nil {
+			winners++
+			now, loadError := p.store.Load(ctx, path)
+			must(t, loadError)
+			if now.Claim.Attempt != i+1 {
+				t.Fatalf("writer %d won, and the claim is of %d", i+1, now.Claim.Attempt)
+			}
+		} else if !store.IsConflict(err) {
+			t.Fatal(err)
+		}
+	}
+	if winners != 1 {
+		t.Fatalf("%d writers won", winners)
+	}
+}
+
+// late holds a request back until its caller has gone, and gives the function that lets it take effect.
+func (p *place) late(method, target string, skip int) (land func()) {
+	f := simcloud.Fault{
+		Service: simcloud.AWSSecretsService, Method: method, Target: target, Skip: skip, Times: 1, Kind: simcloud.CommitLate,
+		Release: make(chan struct{}), Done: make(chan struct{}),
+	}
+	p.cloud.Inject(f)
+	return func() {
+		close(f.Release)
+		<-f.Done
+	}
+}
+
+// impatient is the store of somebody who gives up soon.
+func (p *place) impatient(t *testing.T) *awssm.Store {
+	t.Helper()
+	s, err := awssm.New(awssm.Options{Region: p.sm.Region, Endpoint: p.sm.URL, RequestTimeout: 200 * time.Millisecond})
+	must(t, err)
+	return s
+}
+
+func TestASaveThatTakesEffectLateChangesNothing(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	snap := p.claimed(t, path)
+	land := p.late(move, ":rekey/"+path+"-", 0)
+	lost := snap
+	lost.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 1}
+	_, err := p.impatient(t).Save(ctx, path, lost)
+	refused(t, err, fault.Unavailable)
+	snap.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 2}
+	want, err := p.store.Save(ctx, path, snap)
+	must(t, err)
+	land()
+	got, err := p.store.Load(ctx, path)
+	must(t, err)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestAPromoteThatTakesEffectLateIsOursNotAStrangers(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	snap, v := p.staged(t, path, other)
+	land := p.late(move, ":"+path+"-", 1) // the first one labels the version that goes
+	_, err := p.impatient(t).Promote(ctx, path, snap, v)
+	refused(t, err, fault.Unavailable)
+	// Whoever comes next saves something before it lands.
+	snap, err = p.store.Load(ctx, path)
+	must(t, err)
+	p.published(t, path, first)
+	snap.Duties = []store.Duty{{Fingerprint: "0123456789ab", Rotation: "aaaaaaaa"}}
+	_, err = p.store.Save(ctx, path, snap)
+	must(t, err)
+	land()
+	p.published(t, path, other)
+	got, err := p.store.Load(ctx, path)
+	must(t, err)
+	if got.Current == nil || got.Current.KeyID != "k" || got.Pending != nil || got.Previous == nil || len(got.Duties) != 1 {
+		t.Fatalf("the record does not know its own promote: %+v", got.Record)
+	}
+}
+
+func TestAPromoteDoesNotReplaceWhatSomebodyPublishedMeanwhile(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	for name, inPlace := range map[string]secret.Value{"a secret with a value": first, "an empty secret": {}} {
+		t.Run(name, func(t *testing.T) {
+			path := p.path(t, inPlace)
+			snap, v := p.staged(t, path, other)
+			// After the note, before the move: the moment that the revision does not cover.
+			reached, release := make(chan struct{}), make(chan struct{})
+			method, skip := move, 1
+			if inPlace.IsEmpty() {
+				method, skip = put, 0
+			}
+			p.cloud.Inject(simcloud.Fault{Service: simcloud.AWSSecretsService, Method: method, Target: ":" + path + "-", Skip: skip, Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
+			done := make(chan error)
+			go func() {
+				_, err := p.store.Promote(ctx, path, snap, v)
+				done <- err
+			}()
+			<-reached
+			p.behind(t, path, third)
+			close(release)
+			if err := <-done; !store.IsConflict(err) {
+				t.Fatalf("got %v, want a conflict", err)
+			}
+			p.published(t, path, third)
+			now, err := p.store.Load(ctx, path)
+			must(t, err)
+			_, err = p.store.Promote(ctx, path, now, v)
+			must(t, err)
+			p.published(t, path, other)
+		})
+	}
+}
+
+func TestAWSPendingFollowsTheRecord(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	snap, v := p.staged(t, path, other)
+	if got := p.on(path, "AWSPENDING"); got != v.Number {
+		t.Fatalf("AWSPENDING is on %q, want %q", got, v.Number)
+	}
+	inPlace := *snap.Current
+	snap, err := p.store.Promote(ctx, path, snap, v)
+	must(t, err)
+	if got := p.on(path, "AWSPENDING"); got != "" && got != v.Number {
+		t.Fatalf("AWSPENDING is left on %q", got)
+	}
+	if got := p.on(path, "AWSPREVIOUS"); got != inPlace.Number {
+		t.Fatalf("AWSPREVIOUS is on %q, want %q", got, inPlace.Number)
+	}
+	// Back again: AWS must not take the version that was given up for a rotation that is under way.
+	inPlace.Fingerprint = first.Fingerprint()
+	snap, err = p.store.Promote(ctx, path, snap, inPlace)
+	must(t, err)
+	if got := p.on(path, "AWSPENDING"); got != "" {
+		t.Fatalf("AWSPENDING is left on %q", got)
+	}
+	// And discarded before promote.
+	number, err := p.store.Add(ctx, path, third)
+	must(t, err)
+	snap.Pending = &store.Version{Number: number, Fingerprint: third.Fingerprint()}
+	snap, err = p.store.Save(ctx, path, snap)
+	must(t, err)
+	snap.Pending = nil
+	_, err = p.store.Save(ctx, path, snap)
+	must(t, err)
+	if got := p.on(path, "AWSPENDING"); got != "" {
+		t.Fatalf("AWSPENDING is left on %q", got)
+	}
+}
+
+func TestADestroyedVersionThatIsAddedAgainCanBeReadAgain(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	number, err := p.store.Add(ctx, path, other)
+	must(t, err)
+	must(t, p.store.Destroy(ctx, path, number))
+	_, err = p.store.Read(ctx, path, number)
+	refused(t, err, fault.NotFound)
+	again, err := p.store.Add(ctx, path, other)
+	must(t, err)
+	got, err := p.store.Read(ctx, path, again)
+	must(t, err)
+	if !got.Equal(other) {
+		t.Fatalf("read %v", got)
+	}
+}
+
+func TestAValueThatIsAddedTwiceStandsOnce(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	p.inject(simcloud.LoseReply, put, "", 0)(t, path)
+	_, err := p.store.Add(ctx, path, other)
+	refused(t, err, fault.Unavailable)
+	one, err := p.store.Add(ctx, path, other)
+	must(t, err)
+	two, err := p.store.Add(ctx, path, other)
+	must(t, err)
+	if one != two {
+		t.Fatalf("it stands as %s and as %s", one, two)
+	}
+}
+
+func TestValuesOfAnyBytesComeBackAsTheyWere(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	for name, v := range map[string]secret.Value{
+		"not UTF-8": secret.FromString("\xff\x00\xfe"), "64 KiB": secret.FromString(strings.Repeat("x", 64<<10)), "JSON": secret.FromString(`{"a":"<&>"}`),
+	} {
+		number, err := p.store.Add(ctx, path, v)
+		must(t, err)
+		got, err := p.store.Read(ctx, path, number)
+		must(t, err)
+		if !got.Equal(v) {
+			t.Errorf("%s: read %v, want %v", name, got, v)
+		}
+	}
+	_, err := p.store.Add(ctx, path, secret.FromString(strings.Repeat("x", 64<<10+1)))
+	refused(t, err, fault.Rejected, "64 KiB")
+}
+
+func TestCheckTellsWhatIsMissing(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	p.staged(t, path, other)
+	must(t, p.store.Check(ctx, path))
+	for _, operation := range []string{"DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage", "ListSecretVersionIds"} {
+		p.sm.Deny(operation)
+		refused(t, p.store.Check(ctx, path), fault.AccessDenied, "secretsmanager:"+operation)
+		p.sm.Allow(operation)
+	}
+	must(t, p.store.Check(ctx, path))
+	refused(t, p.store.Check(ctx, "prod/nothing"), fault.NotFound, "create-secret --region eu-central-1 --name prod/nothing")
+	_, err := p.sm.CreateSecret("prod/alone", first)
+	must(t, err)
+	refused(t, p.store.Check(ctx, "prod/alone"), fault.NotFound, "--name rekey/prod/alone")
+}
+
+func TestARotationOfSomebodyElseIsNotDisturbed(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	theirs := strings.Repeat("t", 32)
+	_, err := p.operator().PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &path, ClientRequestToken: &theirs, SecretString: aws.String("their-value"), VersionStages: []string{"AWSPENDING"}})
+	must(t, err)
+	refused(t, p.store.Check(ctx, path), fault.Rejected, "another rotation", "--remove-from-version-id "+theirs)
+	p.staged(t, path, other)
+	if got := p.on(path, "AWSPENDING"); got != theirs {
+		t.Fatalf("AWSPENDING was taken from them, it is on %q", got)
+	}
+}
+
+func TestFaultsAreSortedByWhatToDoAboutThem(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		fault     simcloud.Fault
+		class     fault.Class
+		unsettled bool
+	}{
+		"too many requests":         {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}, fault.Throttled, false},
+		"not permitted":             {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusForbidden}, fault.AccessDenied, false},
+		"in a state that forbids":   {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusBadRequest}, fault.Rejected, false},
+		"an error of AWS's own":     {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusInternalServerError}, fault.Unavailable, true},
+		"overloaded":                {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusServiceUnavailable}, fault.Unavailable, true},
+		"the connection broke":      {simcloud.Fault{Kind: simcloud.DropBefore}, fault.Unavailable, true},
+		"the answer was lost":       {simcloud.Fault{Kind: simcloud.LoseReply}, fault.Unavailable, true},
+		"the secret does not exist": {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusNotFound}, fault.NotFound, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			p := newPlace(t, simcloud.AWSSecretsOptions{})
+			path := p.path(t, first)
+			c.fault.Service, c.fault.Method, c.fault.Times = simcloud.AWSSecretsService, put, 1
+			p.cloud.Inject(c.fault)
+			_, err := p.store.Add(ctx, path, other)
+			refused(t, err, c.class, path)
+			if f := fault.Of(err); f.Unsettled != c.unsettled || c.class == fault.Throttled && f.RetryAfter != 7*time.Second {
+				t.Errorf("unsettled %v, retry after %v", f.Unsettled, f.RetryAfter)
+			}
+			if calls := p.cloud.Calls(simcloud.AWSSecretsService, put); calls != 1 {
+				t.Errorf("%d requests: only the caller knows whether to repeat", calls)
+			}
+		})
+	}
+}
+
+func TestMoreThanFiftyWritesInASecondAreThrottled(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{Quota: true})
+	path := p.path(t, first)
+	for range 50 {
+		_, err := p.store.Add(ctx, path, other)
+		must(t, err)
+	}
+	_, err := p.store.Add(ctx, path, other)
+	refused(t, err, fault.Throttled)
+	p.clock.Advance(time.Second)
+	_, err = p.store.Add(ctx, path, other)
+	must(t, err)
+}
+
+// leaky is a source of credentials whose errors quote what they read.
+type leaky struct{}
+
+func (leaky) Retrieve(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{}, errors.New("line 3 of /root/.aws/credentials: aws_secret_access_key=hunter2")
+}
+
+func TestWithoutCredentialsTheFaultSaysWhatToDoAndQuotesNothing(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	for sentence, c := range map[string]aws.CredentialsProvider{
+		"none can be had":     leaky{},
+		"AWS does not know":   credentials.NewStaticCredentialsProvider("AKIDSOMEBODY", "hunter2", ""),
+		"the secret is wrong": credentials.NewStaticCredentialsProvider(simcloud.AWSAccessKey, "hunter2", ""),
+	} {
+		s, err := awssm.New(awssm.Options{Region: p.sm.Region, Endpoint: p.sm.URL, Credentials: c})
+		must(t, err)
+		_, err = s.Load(ctx, p.path(t, first))
+		refused(t, err, fault.AccessDenied, "credentials")
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", sentence, err)
+		}
+	}
+}
+
+func TestASecretThatIsFullOfVersionsSaysSoAndGetsRoomAfterADay(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	snap, v := p.staged(t, path, other)
+	var err error
+	for range 100 {
+		var saved store.Snapshot
+		if saved, err = p.store.Save(ctx, path, snap); err != nil {
+			break
+		}
+		snap = saved
+	}
+	refused(t, err, fault.Rejected, "rekey/"+path, "a day old")
+	p.clock.Advance(25 * time.Hour)
+	snap, err = p.store.Save(ctx, path, snap)
+	must(t, err)
+	_, err = p.store.Promote(ctx, path, snap, v)
+	must(t, err)
+	p.published(t, path, other)
+}
+
+func TestARecordThatSomebodyElseWroteIsNotQuoted(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	path := p.path(t, first)
+	id, keeper := strings.Repeat("x", 32), "rekey/"+path
+	_, err := p.operator().PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &keeper, ClientRequestToken: &id, SecretString: aws.String("hunter2"), VersionStages: []string{"rekey-record"}})
+	must(t, err)
+	_, err = p.store.Load(ctx, path)
+	refused(t, err, fault.Rejected, "not what rekey wrote")
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Error(err)
+	}
+}

@@ -30,6 +30,10 @@ type Config struct {
 	Paused map[string]bool
 	// Triggers is nil where the worker does not listen for any.
 	Triggers *Triggers
+	// Channels are where people are told, in the order of the file.
+	Channels []Channel
+	// UI is the address of the Temporal UI, for links; empty where the file does not say.
+	UI string
 }
 
 // Provider is how the worker reaches a provider. Durations that are 0 are the adapter's own default.

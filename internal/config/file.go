@@ -10,6 +10,8 @@ type file struct {
 	Tiers     map[string]filePolicy   `yaml:"tiers"`
 	Keys      []fileKey               `yaml:"keys"`
 	Triggers  *fileTriggers           `yaml:"triggers"`
+	Channels  []fileChannel           `yaml:"channels"`
+	UIURL     string                  `yaml:"ui_url"`
 }
 
 type fileProvider struct {
@@ -61,6 +63,11 @@ type filePolicy struct {
 
 	Window   *fileWindow `yaml:"window"`
 	Blackout []string    `yaml:"blackout"`
+
+	Notify        []string `yaml:"notify"`
+	Escalate      []string `yaml:"escalate"`
+	EscalateAfter string   `yaml:"escalate_after"`
+	Remind        string   `yaml:"remind"`
 }
 
 type fileWindow struct {
@@ -68,6 +75,20 @@ type fileWindow struct {
 	From string   `yaml:"from"`
 	To   string   `yaml:"to"`
 	Zone string   `yaml:"zone"`
+}
+
+type fileChannel struct {
+	Name string `yaml:"name"`
+	Type string `yaml:"type"`
+	// Where it is; a secret where it is Slack's.
+	URL     string `yaml:"url"`
+	URLFile string `yaml:"url_file"`
+	URLEnv  string `yaml:"url_env"`
+	// webhook
+	SecretFile string `yaml:"secret_file"`
+	SecretEnv  string `yaml:"secret_env"`
+	// Outside of these hours it is quiet.
+	Hours *fileWindow `yaml:"hours"`
 }
 
 type fileKey struct {

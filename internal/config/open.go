@@ -11,6 +11,7 @@ import (
 	"google.golang.org/api/option"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/notify"
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/provider/googlesa"
 	"github.com/rekeyhq/rekey/provider/openai"
@@ -28,6 +29,11 @@ func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Acti
 		Limits: map[string]activities.Limit{},
 		Keys:   func() []rotation.Key { return c.Keys },
 		Index:  &activities.Index{},
+
+		Channels: map[string]activities.Channel{}, UI: c.UI,
+	}
+	for _, ch := range c.Channels {
+		a.Channels[ch.Name] = notify.New(ch.Options)
 	}
 	for name, p := range c.Providers {
 		opened, err := p.open(ctx, name)

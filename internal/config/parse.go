@@ -117,6 +117,7 @@ func (c *check) run() {
 			c.problem(at("$.tiers").entry(tier), "there is no such tier; expected %s", oneOf(rotation.Tiers()))
 		}
 	}
+	c.channels()
 	names := map[string]bool{}
 	for i := range c.file.Keys {
 		c.key(i, names)
@@ -247,6 +248,7 @@ func (c *check) policy(where at, f filePolicy, p *rotation.Policy) {
 		{"period", f.Period, &p.Period, false}, {"grace", f.Grace, &p.Grace, true}, {"max_grace", f.MaxGrace, &p.MaxGrace, true},
 		{"quiet", f.Quiet, &p.Quiet, true}, {"soak", f.Soak, &p.Soak, true}, {"patience", f.Patience, &p.Patience, false},
 		{"recheck", f.Recheck, &p.Recheck, false}, {"step_timeout", f.StepTimeout, &p.StepTimeout, false},
+		{"escalate_after", f.EscalateAfter, &p.EscalateAfter, false}, {"remind", f.Remind, &p.Remind, false},
 	} {
 		if d := c.optional(where.field(o.field), o.text); d != nil {
 			if *d == 0 && !o.zero {
@@ -266,9 +268,11 @@ func (c *check) policy(where at, f filePolicy, p *rotation.Policy) {
 		p.Approve = *f.Approve
 	}
 	c.window(where, f, &p.Window)
+	c.telling(where, f, p)
 }
 
 func (c *check) consistent(where at, p rotation.Policy) {
+	c.tellingFits(where, p)
 	if p.MaxGrace < p.Grace {
 		c.problem(where.field("policy").field("max_grace"), "%s is shorter than the grace period of %s", p.MaxGrace, p.Grace)
 	}

@@ -45,6 +45,8 @@ type rig struct {
 
 type setup struct {
 	openai bool
+	// begin is the clock at the start; the real one where it is zero.
+	begin  time.Time
 	stores []string
 	opts   scene.Options
 }
@@ -66,7 +68,10 @@ func newRig(t *testing.T, s setup) *rig {
 	t.Helper()
 	r := &rig{T: t, on: map[string][]func(){}}
 	// Certificates are dated by the real clock; Google refuses those from the future.
-	r.newEnv(time.Now().UTC().Truncate(time.Second))
+	if s.begin.IsZero() {
+		s.begin = time.Now().UTC().Truncate(time.Second)
+	}
+	r.newEnv(s.begin)
 	s.opts.Now = r.now
 	var err error
 	if r.Scene, err = scene.Start(s.opts); err != nil {

@@ -50,6 +50,10 @@ type Options struct {
 	Quota bool
 	// ReadLag is what the configuration says of the stores; empty means 0s.
 	ReadLag string
+	// Channels starts a receiver of messages and adds the channels `team` (Slack) and `oncall` (a webhook) to the
+	// configuration; Quiet are the hours of team, one `field: value` a line. It needs Dir for the files of their secrets.
+	Channels bool
+	Quiet    []string
 }
 
 // Scene is a running simulated cloud.
@@ -58,6 +62,8 @@ type Scene struct {
 	IAM    *simcloud.GoogleIAM
 	SM     *simcloud.SecretManager
 	OpenAI *simcloud.OpenAI
+	// Post is nil without Channels.
+	Post *simcloud.Receiver
 
 	opts    Options
 	readers map[string]string
@@ -86,7 +92,10 @@ func Start(o Options) (s *Scene, err error) {
 	if s.SM, err = s.Cloud.StartSecretManager(simcloud.SecretManagerOptions{Project: Project, Readers: s.readers, Quota: o.Quota}); err != nil {
 		return s, err
 	}
-	s.OpenAI, err = s.Cloud.StartOpenAI(simcloud.OpenAIOptions{})
+	if s.OpenAI, err = s.Cloud.StartOpenAI(simcloud.OpenAIOptions{}); err != nil || !o.Channels {
+		return s, err
+	}
+	err = s.startPost()
 	return s, err
 }
 
@@ -100,6 +109,9 @@ func (s *Scene) Stop() {
 	}
 	if s.OpenAI != nil {
 		s.OpenAI.Stop()
+	}
+	if s.Post != nil {
+		s.Post.Stop()
 	}
 }
 
@@ -179,7 +191,7 @@ func (s *Scene) put(store, name string, value secret.Value) error {
 // YAML is the rekey.yaml that reaches the scene.
 func (s *Scene) YAML() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "install: %s\nproviders:\n", s.opts.Install)
+	fmt.Fprintf(&b, "install: %s\n%sproviders:\n", s.opts.Install, s.channels())
 	fmt.Fprintf(&b, "  google:\n    type: google-service-account\n    mode: %s\n    endpoint: %s\n    token_url: %s\n", s.opts.Mode, s.IAM.Endpoint, s.IAM.TokenURL)
 	fmt.Fprintf(&b, "    request_timeout: %s\n    list_lag: %s\n    propagation: %s\n    revocation_lag: %s\n", s.opts.RequestTimeout, s.opts.ListLag, s.opts.Propagation, s.opts.RevocationLag)
 	for _, line := range s.opts.Google {

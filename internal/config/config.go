@@ -61,6 +61,8 @@ type Store struct {
 	Dir      string
 	Identity string
 	Endpoint string
+	// Region and Role are AWS's.
+	Region, Role string
 
 	RequestTimeout time.Duration
 	ReadLag        *time.Duration
@@ -72,6 +74,7 @@ const (
 	OpenAI               = "openai"
 	GoogleServiceAccount = "google-service-account"
 	GoogleSecretManager  = "google-secret-manager"
+	AWSSecretsManager    = "aws-secrets-manager"
 	Local                = "local"
 )
 

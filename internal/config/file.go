@@ -41,6 +41,9 @@ type fileStore struct {
 	// local
 	Dir      string `yaml:"dir"`
 	Identity string `yaml:"identity"`
+	// aws-secrets-manager
+	Region string `yaml:"region"`
+	Role   string `yaml:"role"`
 
 	Endpoint       string `yaml:"endpoint"`
 	RequestTimeout string `yaml:"request_timeout"`

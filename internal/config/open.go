@@ -83,6 +83,8 @@ func (s Store) open(ctx context.Context, name string) (store.Store, error) {
 			Name: name, Project: s.Project, Endpoint: s.Endpoint, ClientOptions: client, Readers: googlesm.Readers(s.Readers),
 			RequestTimeout: s.RequestTimeout, ReadLag: said(s.ReadLag),
 		})
+	case AWSSecretsManager:
+		return s.openAWS(ctx, name)
 	case Local:
 		return local.New(local.Options{Name: name, Dir: s.Dir, IdentityFile: s.Identity, CreateIdentity: true})
 	}

@@ -157,14 +157,17 @@ func (c *check) provider(name string) {
 func (c *check) store(name string) {
 	f, where := c.file.Stores[name], at("$.stores").entry(name)
 	s := Store{Type: f.Type, Project: f.Project, Readers: f.Readers, Endpoint: f.Endpoint, paths: f.Paths}
-	c.choice(where.field("type"), f.Type, true, GoogleSecretManager, Local)
-	for _, o := range []struct{ field, value string }{{"project", f.Project}, {"readers", f.Readers}, {"endpoint", f.Endpoint}} {
+	c.choice(where.field("type"), f.Type, true, GoogleSecretManager, AWSSecretsManager, Local)
+	for _, o := range []struct{ field, value string }{{"project", f.Project}, {"readers", f.Readers}} {
 		c.only(where, o.field, o.value, f.Type, GoogleSecretManager)
 	}
-	for _, o := range []struct{ field, value string }{{"request_timeout", f.RequestTimeout}, {"read_lag", f.ReadLag}} {
-		c.only(where, o.field, o.value, f.Type, GoogleSecretManager)
+	for _, o := range []struct{ field, value string }{{"request_timeout", f.RequestTimeout}, {"read_lag", f.ReadLag}, {"endpoint", f.Endpoint}} {
+		c.onlyAmong(where, o.field, o.value, f.Type, GoogleSecretManager, AWSSecretsManager)
 	}
-	c.loopback(where.field("endpoint"), f.Endpoint)
+	if f.Type == GoogleSecretManager {
+		c.loopback(where.field("endpoint"), f.Endpoint)
+	}
+	c.awsStore(where, f, &s)
 	c.only(where, "dir", f.Dir, f.Type, Local)
 	c.only(where, "identity", f.Identity, f.Type, Local)
 	c.choice(where.field("readers"), f.Readers, false, "alias", "latest")
@@ -217,6 +220,7 @@ func (c *check) key(i int, names map[string]bool) {
 		if l.Path == "" {
 			c.problem(place.field("path"), "missing; expected the name of the secret in the store")
 		}
+		c.awsPath(place.field("path"), l.Store, l.Path)
 		location := rotation.Location{Store: l.Store, Path: l.Path}
 		if other, taken := c.places[location]; taken {
 			c.problem(place, "%s holds key %s already; two keys cannot share a path", location, other)

@@ -98,7 +98,7 @@ func New(o Options) (*Store, error) {
 		o.ReadLag = 5 * time.Minute
 	}
 	doing := "set up " + o.Name
-	if !regionName.MatchString(o.Region) {
+	if !ValidRegion(o.Region) {
 		return nil, fault.New(fault.Rejected, "bad_region", doing).WithAdvice("say in which region the secrets are, such as eu-central-1.")
 	}
 	loopback := false
@@ -130,6 +130,15 @@ func endpoint(text string) *string {
 		return nil
 	}
 	return &text
+}
+
+// ValidRegion tells whether a text can be the name of a region.
+func ValidRegion(text string) bool { return regionName.MatchString(text) }
+
+// ValidEndpoint tells whether an endpoint may get values: https below amazonaws.com, or http on loopback.
+func ValidEndpoint(text string) bool {
+	_, ok := judgeEndpoint(text)
+	return ok
 }
 
 // judgeEndpoint tells whether an endpoint may get values.

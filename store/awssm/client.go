@@ -50,9 +50,14 @@ var (
 	versionID = regexp.MustCompile(`^[\x21-\x7e]{32,64}$`)
 )
 
-// checkPath takes names only. An ARN would be a second name for the same secret, and rekey could take the two for two.
+// ValidPath tells whether a text can be a path: names only. An ARN would be a second name for the same secret, and rekey
+// could take the two for two.
+func ValidPath(path string) bool {
+	return secretName.MatchString(path) && !strings.HasPrefix(path, keeperPrefix)
+}
+
 func (s *Store) checkPath(path string) error {
-	if secretName.MatchString(path) && !strings.HasPrefix(path, keeperPrefix) {
+	if ValidPath(path) {
 		return nil
 	}
 	return s.refuse("bad_path", "use a path", "a path is the name of a secret, not its ARN: 1 to 500 letters, digits and /_+=.@-, and it does not begin with %s, where rekey keeps its records.", keeperPrefix)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -27,12 +29,14 @@ func (a *app) decisions() []*cobra.Command {
 	}{
 		{rotation.Approve, "approve KEY", "Let a rotation that waits for approval go on", `  starter approve openai-prod --why "dashboards show no use of the old key"`, false, false},
 		{rotation.Reject, "reject KEY", "Roll back a rotation that waits for approval", `  starter reject openai-prod --why "batch jobs still use the old key"`, true, false},
-		{rotation.ExtendGrace, "extend KEY", "Keep old and new key longer", `  starter extend openai-prod --for 12h --why "one deployment is missing"`, true, true},
+		{rotation.ExtendGrace, "extend KEY", "Keep old and new key longer, or move the deadline of a wait for a person", `  starter extend openai-prod --for 12h --why "one deployment is missing"`, true, true},
 		{rotation.FinishGrace, "finish KEY", "End the grace period now", `  starter finish openai-prod --why "every consumer has restarted"`, true, false},
 		{rotation.RollBack, "rollback KEY", "Return to the old key", `  starter rollback openai-prod --why "the new key lacks a permission"`, true, false},
+		{rotation.HandOver, "note KEY", "Leave a note for whoever comes next; it decides nothing", `  starter note openai-prod --why "asked Kim, who has the console's password; back at nine"`, true, false},
 		{rotation.KeyRevoked, "revoked KEY", "Say that you have revoked the old key; rekey checks it", `  starter revoked openai-prod`, false, false},
 	} {
 		var by, why, length string
+		var grace bool
 		cmd := &cobra.Command{
 			Use: d.use, Short: d.short, Example: d.example, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,21 +55,41 @@ func (a *app) decisions() []*cobra.Command {
 					return err
 				}
 				defer c.Close()
-				s, err := decide(cmd.Context(), c, args[0], d.kind, m)
+				kind := d.kind
+				if d.takesLength && !grace {
+					kind = whatToExtend(cmd.Context(), c, args[0])
+				}
+				s, err := decide(cmd.Context(), c, args[0], kind, m)
 				if err != nil {
 					return err
 				}
-				return a.print(s, fmt.Sprintf("%s taken. %s is in %s.", d.kind, s.Key, s.Phase))
+				text := fmt.Sprintf("%s taken. %s is in %s.", kind, s.Key, s.Phase)
+				if kind == rotation.ExtendWait {
+					text += " Its deadline is " + s.Deadline.Format(time.RFC3339) + "."
+				}
+				return a.print(s, text)
 			},
 		}
 		cmd.Flags().StringVar(&by, "by", who(), "who decides; recorded as a claim")
 		cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
 		if d.takesLength {
 			cmd.Flags().StringVar(&length, "for", "", "how much longer, like 12h or 2d")
+			cmd.Flags().BoolVar(&grace, "grace", false, "extend the grace period also while a person is waited for")
+			cmd.Long = "In a phase that waits for a person it moves the deadline, and with it reminders and escalation, up to four times\n" +
+				"the patience of the policy. In any other phase, and with --grace, it keeps old and new key longer, up to max_grace."
 		}
 		all = append(all, cmd)
 	}
 	return all
+}
+
+// whatToExtend is the deadline where a person is waited for, else the grace period. A rotation that does not answer will
+// not take either, and says why.
+func whatToExtend(ctx context.Context, c client.Client, key string) rotation.Kind {
+	if s, err := rotations.Status(ctx, c, key); err == nil && slices.Contains(s.Accepts, rotation.ExtendWait) {
+		return rotation.ExtendWait
+	}
+	return rotation.ExtendGrace
 }
 
 // decide sends a decision as an Update and waits until it is taken or refused.

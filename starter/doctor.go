@@ -31,13 +31,16 @@ type finding struct {
 }
 
 func (a *app) doctor() *cobra.Command {
-	return &cobra.Command{
+	var tell bool
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check Temporal, the workers, and every provider and store; changes nothing",
 		Long: `Looks at everything that a rotation needs: Temporal and its search attributes, a worker on every task queue, and
-for each key what the first step of a rotation looks at; and the listener for triggers, if there is one. Providers and stores are asked from here, with this
+for each key what the first step of a rotation looks at; the listener for triggers, if there is one; and the channels on
+which people are told: their secrets, and whether somebody listens there. --notify tells each channel something. Providers and stores are asked from here, with this
 machine's credentials; the worker may have others.`,
 		Example: `  starter doctor
+  starter doctor --notify
   starter doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,6 +51,7 @@ machine's credentials; the worker may have others.`,
 			findings := a.examineTemporal(cmd.Context(), cfg)
 			findings = append(findings, examineKeys(cmd.Context(), cfg)...)
 			findings = append(findings, examineTriggers(cmd.Context(), cfg)...)
+			findings = append(findings, examineChannels(cmd.Context(), cfg, tell)...)
 			var b strings.Builder
 			bad := 0
 			for _, f := range findings {
@@ -66,6 +70,8 @@ machine's credentials; the worker may have others.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&tell, "notify", false, "send a test message to every channel")
+	return cmd
 }
 
 func (a *app) examineTemporal(ctx context.Context, cfg *config.Config) []finding {

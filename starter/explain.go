@@ -71,7 +71,7 @@ func writeTrail(b *strings.Builder, trail []rotation.Entry) {
 func twin(k rotation.Kind, key string) string {
 	commands := map[rotation.Kind]string{
 		rotation.Approve: "approve %s", rotation.Reject: `reject %s --why "…"`, rotation.KeySupplied: "supply %s", rotation.KeyRevoked: "revoked %s",
-		rotation.ExtendGrace: `extend %s --for 12h --why "…"`, rotation.FinishGrace: `finish %s --why "…"`, rotation.RollBack: `rollback %s --why "…"`,
+		rotation.ExtendGrace: `extend %s --grace --for 12h --why "…"`, rotation.ExtendWait: `extend %s --for 2d --why "…"`, rotation.HandOver: `note %s --why "…"`, rotation.FinishGrace: `finish %s --why "…"`, rotation.RollBack: `rollback %s --why "…"`,
 		rotation.RaiseEmergency: `emergency %s --reason "…"`,
 	}
 	format, ok := commands[k]

@@ -46,13 +46,21 @@ type stage struct {
 // newStage starts a stage on which nothing takes longer than it must. add adds the keys.
 func newStage(t *testing.T, add func(*scene.Scene) error) *stage {
 	t.Helper()
+	return newStageWith(t, func(*scene.Options) {}, add)
+}
+
+// newStageWith starts a stage whose options a test changes.
+func newStageWith(t *testing.T, change func(*scene.Options), add func(*scene.Scene) error) *stage {
+	t.Helper()
 	dir, ctx := t.TempDir(), context.Background()
 	s := &stage{T: t, file: filepath.Join(dir, "rekey.yaml")}
 	var err error
-	if s.Scene, err = scene.Start(scene.Options{
+	o := scene.Options{
 		Dir: dir, RequestTimeout: "2s", Propagation: "1s", RevocationLag: "1s", KeyBits: 1024,
 		Policy: []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_timeout: 5s"},
-	}); err != nil {
+	}
+	change(&o)
+	if s.Scene, err = scene.Start(o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Scene.Stop)

@@ -95,6 +95,10 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := cfg.CheckChannels(); err != nil {
+		// Keys are rotated all the same; what could not be told stands in the details.
+		fmt.Fprintf(logs, "Nobody can be told on some channels (docs/notifications.md):\n%s\n", err)
+	}
 	if cfg.Triggers != nil {
 		if err := trigger.Check(*cfg.Triggers); err != nil {
 			return err
@@ -126,6 +130,9 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 		}
 		defer func() { _ = server.Stop() }()
 		clientOptions.HostPort = server.HostPort()
+		if acts.UI == "" {
+			acts.UI = server.UIURL()
+		}
 		fmt.Fprintf(logs, "Temporal on %s, UI on %s/namespaces/%s/workflows\n", server.HostPort(), server.UIURL(), server.Namespace())
 	}
 	clientOptions.Logger = sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level})))

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/notify"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// examineChannels looks at the secrets of every channel and whether somebody listens there, as seen from here. tell sends
+// a message too: nothing less proves that it arrives.
+func examineChannels(ctx context.Context, cfg *config.Config, tell bool) []finding {
+	var all []finding
+	for _, ch := range cfg.Channels {
+		what := "channel " + ch.Name
+		c := notify.New(ch.Options)
+		err := c.Reach(ctx)
+		if err == nil && tell {
+			err = c.Tell(ctx, testNotice(time.Now()).Clean())
+		}
+		switch {
+		case err != nil:
+			all = append(all, finding{what, false, err.Error()})
+		case tell:
+			all = append(all, finding{what, true, "a test message was taken"})
+		default:
+			all = append(all, finding{what, true, "somebody listens; --notify sends a test message"})
+		}
+	}
+	return append(all, unused(cfg)...)
+}
+
+// unused finds channels on which nobody is ever told: somebody counts on them.
+func unused(cfg *config.Config) []finding {
+	used := map[string]bool{}
+	for _, k := range cfg.Keys {
+		for _, c := range k.Policy.Channels() {
+			used[c.Name] = true
+		}
+	}
+	var idle []string
+	for _, ch := range cfg.Channels {
+		if !used[ch.Name] {
+			idle = append(idle, ch.Name)
+		}
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	return []finding{{"channels", false, fmt.Sprintf("no key's policy tells %s: add notify or escalate to a tier or a key", strings.Join(idle, ", "))}}
+}
+
+func testNotice(now time.Time) rotation.Notice {
+	return rotation.Notice{
+		ID: "test-" + uuid.NewString(), About: rotation.AboutTest, At: now.UTC(), Key: "no-key", Provider: "none", Rotation: "none",
+		Reason: rotation.Manual, Phase: rotation.Prepare, Need: "This is what rekey sounds like when it needs a person (starter doctor --notify, by " + who() + "). Nothing is needed now.",
+	}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// toldStage is a stage with two channels and a key whose policy tells the first.
+func toldStage(t *testing.T) *stage {
+	t.Helper()
+	return newStageWith(t, func(o *scene.Options) {
+		o.Channels, o.Policy = true, append(o.Policy, "notify: [team]", "escalate: [oncall]")
+	}, func(c *scene.Scene) error {
+		_, err := c.OpenAIKey("gpt", scene.Alias)
+		return err
+	})
+}
+
+// told waits until n messages have come, and gives their texts.
+func (s *stage) told(n int) []string {
+	s.Helper()
+	var texts []string
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		texts = nil
+		for _, m := range s.Post.Messages() {
+			texts = append(texts, m.Text)
+		}
+		if len(texts) >= n {
+			break
+		}
+	}
+	if len(texts) != n {
+		s.Fatalf("%d messages, want %d:\n%s", len(texts), n, strings.Join(texts, "\n---\n"))
+	}
+	return texts
+}
+
+func TestDoctorTriesTheChannelsOutAndSaysWhatIsWrongWithThem(t *testing.T) {
+	s := toldStage(t)
+	if out := s.starter(exitOK, "", "doctor"); !strings.Contains(out, "channel team") || !strings.Contains(out, "somebody listens") {
+		t.Errorf("doctor says:\n%s", out)
+	}
+	s.told(0)
+	if out := s.starter(exitOK, "", "doctor", "--notify"); strings.Count(out, "a test message was taken") != 2 {
+		t.Errorf("doctor --notify says:\n%s", out)
+	}
+	for _, text := range s.told(2) {
+		if !strings.HasPrefix(text, "A test: ") {
+			t.Errorf("it said:\n%s", text)
+		}
+	}
+	s.Cloud.Inject(simcloud.Fault{Service: simcloud.SlackService, Kind: simcloud.Refuse, Code: 404})
+	out := s.starter(exitFailed, "", "doctor", "--notify")
+	if !strings.Contains(out, "FAIL  channel team") || !strings.Contains(out, "Make another one") || strings.Contains(out, "XrekeyXrekey") {
+		t.Errorf("doctor --notify says:\n%s", out)
+	}
+}
+
+func TestAPersonIsToldTakesMoreTimeLeavesANoteAndTheEndIsTold(t *testing.T) {
+	s := toldStage(t)
+	s.starter(exitOK, "", "rotate", "gpt")
+	began := s.waitFor("gpt", rotation.AwaitingKey)
+	if text := s.told(1)[0]; !strings.HasPrefix(text, "A person is needed: gpt") {
+		t.Errorf("it said:\n%s", text)
+	}
+
+	out := s.starter(exitOK, "", "extend", "gpt", "--for", "2d", "--why", "Kim is back on Monday")
+	moved := s.waitFor("gpt", rotation.AwaitingKey)
+	if !strings.Contains(out, "extend-wait taken") || moved.Deadline.Sub(began.Deadline) != 48*time.Hour {
+		t.Errorf("the deadline moved by %s:\n%s", moved.Deadline.Sub(began.Deadline), out)
+	}
+	if out := s.starter(exitRefused, "", "extend", "gpt", "--grace", "--for", "2d", "--why", "x"); !strings.Contains(out, "extend-grace is for the phase grace") {
+		t.Errorf("--grace says:\n%s", out)
+	}
+
+	s.starter(exitBadInput, "", "note", "gpt")
+	s.starter(exitOK, "", "note", "gpt", "--by", "ana", "--why", "asked Kim")
+	if out := s.starter(exitOK, "", "explain", "gpt"); !strings.Contains(out, "by ana") || !strings.Contains(out, "asked Kim") || !strings.Contains(out, "Told: team 20") {
+		t.Errorf("explain says:\n%s", out)
+	}
+
+	s.starter(exitOK, "", "rollback", "gpt", "--why", "not today")
+	s.ended("gpt")
+	if text := s.told(2)[1]; !strings.HasPrefix(text, "Rolled back: gpt") || !strings.Contains(text, "not today") || !strings.Contains(text, "Note: ana: asked Kim") {
+		t.Errorf("how it ended:\n%s", text)
+	}
+	searched(t, []byte(strings.Join(s.told(2), "\n")), s.values()...)
+}

@@ -83,8 +83,10 @@ func (c *Contact) Extend(by time.Duration) {
 // wait has lasted EscalateAfter, and then likewise; all of them when the deadline has passed. What falls into quiet time
 // waits until the channel's hours begin, and is one word then, however much came together. One case passes quiet time:
 // the deadline would come first and the channel is the last one to be told (a second one, or a first one where there is
-// no second), and has heard nothing of this wait; it is told when the escalation is due. urgent knows no quiet time.
-func (w Wait) Next(c Contact, now time.Time, urgent bool) (time.Time, About) {
+// no second), and has heard nothing of this wait; it is told when the escalation is due.
+//
+// opens is when a channel's hours let it be told, from a moment on; nil knows no quiet time.
+func (w Wait) Next(c Contact, now time.Time, opens func(Channel, time.Time) time.Time) (time.Time, About) {
 	escalation := w.Began.Add(w.EscalateAfter + w.Extended)
 	wanted := w.Began
 	switch {
@@ -97,8 +99,8 @@ func (w Wait) Next(c Contact, now time.Time, urgent bool) (time.Time, About) {
 		wanted = w.Deadline
 	}
 	at := latest(wanted, now)
-	if !urgent {
-		at = c.After(at)
+	if opens != nil {
+		at = opens(c.Channel, at)
 	}
 	if last := c.Count == 0 && (c.Second || w.Alone); last && now.Before(w.Deadline) && !at.Before(w.Deadline) && wanted.Before(w.Deadline) {
 		at = latest(escalation, now)

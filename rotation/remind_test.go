@@ -33,7 +33,7 @@ func (w Wait) words(c Contact, n int) []word {
 	var all []word
 	now := w.Began
 	for range n {
-		at, about := w.Next(c, now, false)
+		at, about := w.Next(c, now, Channel.After)
 		all = append(all, word{at.Sub(w.Began), about})
 		c.Count, c.Since, c.Overdue, now = c.Count+1, at, about == AboutOverdue, at
 	}
@@ -115,7 +115,7 @@ func TestWhoIsToldWhen(t *testing.T) {
 
 func TestAnEmergencyKnowsNoQuietTime(t *testing.T) {
 	w := week(monday.Add(12 * time.Hour))
-	at, about := w.Next(Contact{Channel: Channel{Hours: office(t)}}, w.Began, true)
+	at, about := w.Next(Contact{Channel: Channel{Hours: office(t)}}, w.Began, nil)
 	if !at.Equal(w.Began) || about != AboutNeeded {
 		t.Errorf("%s %s", at, about)
 	}
@@ -126,12 +126,12 @@ func TestAWorkerThatWasDownOverEverythingTellsOnce(t *testing.T) {
 	c := Contact{Count: 1, Since: monday, Channel: Channel{Hours: office(t)}}
 	// Nine o'clock in the evening, nine days later.
 	now := monday.Add(9*day + 12*time.Hour)
-	at, about := w.Next(c, now, false)
+	at, about := w.Next(c, now, Channel.After)
 	if want := now.Add(11 * time.Hour); !at.Equal(want) || about != AboutOverdue {
 		t.Errorf("told at %s of %s, want at %s", at, about, want)
 	}
 	c.Count, c.Since, c.Overdue = 2, at, true
-	if again, _ := w.Next(c, at, false); again.Sub(at) < day {
+	if again, _ := w.Next(c, at, Channel.After); again.Sub(at) < day {
 		t.Errorf("told again after %s", again.Sub(at))
 	}
 }
@@ -146,7 +146,7 @@ func TestAnExtensionMovesDeadlineEscalationAndReminders(t *testing.T) {
 		c     Contact
 		after time.Duration
 	}{{first, 3 * day}, {second, 84*time.Hour + 2*day}} {
-		if at, _ := w.Next(tc.c, monday.Add(time.Hour), false); !at.Equal(monday.Add(tc.after)) {
+		if at, _ := w.Next(tc.c, monday.Add(time.Hour), Channel.After); !at.Equal(monday.Add(tc.after)) {
 			t.Errorf("told %s after the beginning, want %s", at.Sub(monday), tc.after)
 		}
 	}
@@ -155,7 +155,7 @@ func TestAnExtensionMovesDeadlineEscalationAndReminders(t *testing.T) {
 		now := w.Deadline.Add(day)
 		c := Contact{Count: 5, Since: w.Deadline, Overdue: true}
 		c.Extend(w.Extend(now.Add(2*day), now))
-		if at, about := w.Next(c, now, false); !at.Equal(now.Add(2*day)) || about != AboutOverdue {
+		if at, about := w.Next(c, now, Channel.After); !at.Equal(now.Add(2*day)) || about != AboutOverdue {
 			t.Errorf("told %s after, of %s", at.Sub(now), about)
 		}
 	})

@@ -95,6 +95,11 @@ type State struct {
 	// Claim is a person's word that still has to be checked: a supplied version, a revocation.
 	Claim *rotation.Decision `json:"claim,omitempty"`
 
+	// Early are signals that came before their phase and are kept until it, Exposed the fingerprints of what was sent in a
+	// signal and looks like a key.
+	Early   []rotation.Decision `json:"early,omitempty"`
+	Exposed []string            `json:"exposed,omitempty"`
+
 	// Wish is the wish to roll back that was not carried out yet.
 	Wish *rotation.Decision `json:"wish,omitempty"`
 	// Note explains the latest turn, Stall why the present step does not get on.
@@ -141,11 +146,13 @@ type rotator struct {
 	cancelled bool
 	// hush stops what is being told, by channel.
 	hush map[string]workflow.CancelFunc
+	// opens is when a channel may be told, as far as it was asked.
+	opens map[string]answer
 }
 
 func newRotator(root workflow.Context, in Input) *rotator {
 	ctx, _ := workflow.NewDisconnectedContext(root)
-	r := &rotator{in: in, root: root, ctx: ctx, hush: map[string]workflow.CancelFunc{}, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
+	r := &rotator{in: in, root: root, ctx: ctx, hush: map[string]workflow.CancelFunc{}, opens: map[string]answer{}, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
 	if in.Round > 0 {
 		// Another rotation of the same workflow: it must not take the former one's keys for its own.
 		r.id = rotation.ID(fmt.Sprintf("%s/%d", workflow.GetInfo(root).FirstRunID, in.Round))
@@ -262,7 +269,7 @@ func (r *rotator) reverse(next rotation.Phase) rotation.Phase {
 	}
 	r.enable()
 	r.Reverse, r.GraceUntil, r.PublishedAt, r.Question = true, time.Time{}, time.Time{}, ""
-	r.Recheck, r.Refusals, r.Approved = 0, 0, ""
+	r.Recheck, r.Refusals, r.Approved, r.Early = 0, 0, "", nil
 	if slices.Contains(r.Old[0].Numbers, "") {
 		// A store that never had the old value gets it first.
 		return rotation.Store

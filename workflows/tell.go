@@ -37,7 +37,7 @@ func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
 			defer all.Done()
 			told[i] = rotation.Told{Channel: c.Name}
 			now := workflow.Now(ctx)
-			if at := c.After(now); at.After(now) && !in.Urgent {
+			if at := opens(ctx, c, now); at.After(now) && !in.Urgent {
 				summary := workflow.TimerOptions{Summary: c.Name + " is quiet until " + stamp(at)}
 				if workflow.NewTimerWithOptions(ctx, at.Sub(now), summary).Get(ctx, nil) != nil {
 					told[i].Problem = "somebody cancelled it"

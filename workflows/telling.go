@@ -54,7 +54,7 @@ func (r *rotator) tell() {
 	var due []int
 	var abouts []rotation.About
 	for i, l := range r.Lines {
-		if at, about := r.wait().Next(l.Contact, r.now(), r.emergency()); !at.After(r.now()) {
+		if at, about := r.wait().Next(l.Contact, r.now(), r.hours()); !at.After(r.now()) {
 			due, abouts = append(due, i), append(abouts, about)
 			r.Lines[i].Count, r.Lines[i].Since, r.Lines[i].Overdue = l.Count+1, r.now(), about == rotation.AboutOverdue
 		}
@@ -84,6 +84,38 @@ func (r *rotator) tell() {
 	r.show()
 }
 
+// hours tell when a channel may be told; an emergency knows none.
+func (r *rotator) hours() func(rotation.Channel, time.Time) time.Time {
+	if r.emergency() {
+		return nil
+	}
+	return func(c rotation.Channel, t time.Time) time.Time {
+		// Of a moment between the last question and its answer the answer is known.
+		if a := r.opens[c.Name]; !a.asked.IsZero() && !t.Before(a.asked) && !t.After(a.open) {
+			return a.open
+		}
+		a := answer{t, opens(r.ctx, c, t)}
+		r.opens[c.Name] = a
+		return a.open
+	}
+}
+
+// answer is when a channel may be told, asked of a moment.
+type answer struct{ asked, open time.Time }
+
+// opens is when a channel may be told, from t on. What the clocks of a zone show depends on the machine's time zone data,
+// and another worker may replay this with others: the first one's answer stays.
+func opens(ctx workflow.Context, c rotation.Channel, t time.Time) time.Time {
+	if c.Hours.Zone == "" || c.Hours.Zone == "UTC" {
+		return c.After(t)
+	}
+	open := t
+	if workflow.SideEffect(ctx, func(workflow.Context) any { return c.After(t) }).Get(&open) != nil {
+		return t
+	}
+	return open
+}
+
 // nextWord is when a channel is to be told next; without channels, when the wait is shown anew.
 func (r *rotator) nextWord() time.Time {
 	if len(r.Lines) == 0 {
@@ -91,7 +123,7 @@ func (r *rotator) nextWord() time.Time {
 	}
 	var first time.Time
 	for _, l := range r.Lines {
-		if at, _ := r.wait().Next(l.Contact, r.now(), r.emergency()); first.IsZero() || at.Before(first) {
+		if at, _ := r.wait().Next(l.Contact, r.now(), r.hours()); first.IsZero() || at.Before(first) {
 			first = at
 		}
 	}

@@ -68,6 +68,9 @@ type Message struct {
 	// RevokeFirst is for RaiseEmergency: the leaked key is taken away before there is a new one, and applications fail
 	// until there is.
 	RevokeFirst bool `json:"revokeFirst,omitempty"`
+	// Signature is an SSHSIG over the question and this message, and SignedAt when it was made; needed under four eyes.
+	Signature string    `json:"signature,omitempty"`
+	SignedAt  time.Time `json:"signedAt,omitzero"`
 }
 
 // Decision is a message that was taken.
@@ -75,6 +78,8 @@ type Decision struct {
 	Kind Kind `json:"kind"`
 	Message
 	At time.Time `json:"at"`
+	// Signer is who signed it, if it had to be signed; anything else that names a person is a claim.
+	Signer *Signer `json:"signer,omitempty"`
 }
 
 // Situation is what decides whether a decision fits.

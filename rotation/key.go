@@ -89,6 +89,9 @@ type Policy struct {
 	UnknownUse UnknownUse `json:"unknownUse"`
 	// Approve: a person approves every revoke.
 	Approve bool `json:"approve,omitempty"`
+	// FourEyes: every approval takes the signatures of two operators. What a rotation's input says of it is not believed:
+	// the worker's own rekey.yaml decides.
+	FourEyes bool `json:"fourEyes,omitempty"`
 	// Soak is how long the old key stays disabled before it is deleted, where the provider can disable.
 	Soak Duration `json:"soak"`
 	// Patience is how long a person has to act before the deadline of a wait.

@@ -108,6 +108,8 @@ type Status struct {
 	Told []Told `json:"told,omitempty"`
 	// Accepts are the decisions that would be taken now.
 	Accepts []Kind `json:"accepts,omitempty"`
+	// Signing is what operators have to sign now, under four eyes; nil if nothing.
+	Signing *Signing `json:"signing,omitempty"`
 	// New is the fingerprint of the new value.
 	New string `json:"new,omitempty"`
 	// Old are the fingerprints of the values to revoke.

@@ -24,6 +24,8 @@ type AdoptInput struct {
 	StartedAt time.Time `json:"startedAt"`
 	// Granted are the questions that a person has approved, word by word.
 	Granted []string `json:"granted,omitempty"`
+	// Exposed are fingerprints of keys that were sent in messages, which Temporal keeps: they count as leaked.
+	Exposed []string `json:"exposed,omitempty"`
 }
 
 // Adopted is the supplied key as pending version, or why it cannot be used.
@@ -68,6 +70,9 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 		return Adopted{}, err
 	}
 	parsed, unusable, err := j.judge(ctx, raw, in.Old)
+	if err == nil && unusable == "" && slices.Contains(in.Exposed, parsed.Value.Fingerprint()) {
+		unusable = "This key was sent in a message, and Temporal keeps messages, so it counts as leaked. Delete it and make another at " + j.provider.Console(j.Key.Account) + "."
+	}
 	if err != nil || unusable != "" {
 		out := Adopted{Unusable: unusable, Stays: number}
 		if replaces(in.Old, parsed) {

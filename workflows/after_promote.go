@@ -257,7 +257,9 @@ func (r *rotator) takeAway(mode activities.RevokeMode) (rotation.Phase, bool) {
 // awaitingRevocation waits for a person to revoke the outgoing key. Its deadline makes it overdue; there is
 // nothing else that rekey could do.
 func (r *rotator) awaitingRevocation() rotation.Phase {
-	r.waitForPerson(func() bool { return r.Claim != nil })
+	if !r.early(rotation.KeyRevoked) {
+		r.waitForPerson(func() bool { return r.Claim != nil })
+	}
 	if r.Wish != nil || r.Claim == nil {
 		return rotation.AwaitingRevocation
 	}

@@ -128,7 +128,9 @@ func (r *rotator) awaitingKey() rotation.Phase {
 		r.Claim = &rotation.Decision{Kind: rotation.KeySupplied, Message: rotation.Message{By: "rekey", Version: r.Supplied}, At: r.now()}
 		r.Supplied = ""
 	}
-	r.waitForPerson(func() bool { return r.Claim != nil })
+	if !r.early(rotation.KeySupplied) {
+		r.waitForPerson(func() bool { return r.Claim != nil })
+	}
 	switch {
 	case r.Wish != nil:
 		return rotation.AwaitingKey
@@ -141,7 +143,7 @@ func (r *rotator) awaitingKey() rotation.Phase {
 	claim := *r.Claim
 	r.Claim = nil
 	out, f, ok := do[activities.Adopted](r, changing(), "check the supplied key", acts.Adopt, activities.AdoptInput{
-		Target: r.target(), Version: claim.Version, Old: r.Old, StartedAt: r.StartedAt, Granted: r.Granted,
+		Target: r.target(), Version: claim.Version, Old: r.Old, StartedAt: r.StartedAt, Granted: r.Granted, Exposed: r.Exposed,
 	})
 	if !ok {
 		if f != nil {

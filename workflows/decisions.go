@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
@@ -31,13 +30,17 @@ func (r *rotator) listen() {
 	for _, kind := range rotation.Kinds() {
 		// Registration fails only for a handler of the wrong shape.
 		_ = workflow.SetUpdateHandlerWithOptions(r.ctx, string(kind),
-			func(_ workflow.Context, m rotation.Message) (rotation.Status, error) {
-				r.take(kind, m)
-				return r.status(), nil
+			func(_ workflow.Context, raw converter.RawValue) (rotation.Status, error) {
+				m, err := readUpdate(kind, raw)
+				if err == nil {
+					r.take(kind, m)
+				}
+				return r.status(), err
 			},
 			workflow.UpdateHandlerOptions{
 				Description: descriptions[kind],
-				Validator:   func(_ workflow.Context, m rotation.Message) error { return r.check(kind, m) },
+				// As it was sent: fields that a message does not have count, too.
+				Validator: func(_ workflow.Context, raw converter.RawValue) error { return r.listenTo(kind, raw) },
 			})
 		signals := r.signals(kind)
 		workflow.Go(r.ctx, func(ctx workflow.Context) {
@@ -83,40 +86,6 @@ func (r *rotator) check(kind rotation.Kind, m rotation.Message) error {
 
 func (r *rotator) repeated(kind rotation.Kind, m rotation.Message) bool {
 	return m.ID != "" && slices.ContainsFunc(r.Decisions, func(d rotation.Decision) bool { return d.ID == m.ID && d.Kind == kind })
-}
-
-// hear takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
-func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
-	var m rotation.Message
-	if rotation.LooksLikeKey(string(payload.GetData())) {
-		r.Note = fmt.Sprintf("A signal %q held what looks like a key, and the history keeps it for ever. Treat that key as leaked: revoke it, supply another with `starter supply %s`, and delete this workflow when it has ended (temporal workflow delete).", kind, r.in.Key.Name)
-		r.show()
-		return
-	}
-	if payload != nil {
-		// An empty signal is no message; a text is taken as the name of the sender.
-		if err := converter.GetDefaultDataConverter().FromPayload(payload, &m); err != nil {
-			var by string
-			if converter.GetDefaultDataConverter().FromPayload(payload, &by) != nil {
-				r.Note = fmt.Sprintf("A signal %q could not be read. What it takes: %s", kind, descriptions[kind])
-				r.show()
-				return
-			}
-			m.By = by
-		}
-	}
-	if m.By == "" {
-		m.By = "somebody (signal)"
-	}
-	if m.Why == "" {
-		m.Why = "no reason given"
-	}
-	if err := r.check(kind, m); err != nil {
-		r.Note = fmt.Sprintf("A signal %q was not taken: %s.", kind, err)
-		r.show()
-		return
-	}
-	r.take(kind, m)
 }
 
 // take carries out a decision that check has let through.

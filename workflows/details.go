@@ -44,6 +44,9 @@ func (r *rotator) page(most int) string {
 	if r.Stall != "" {
 		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", sentence(prose(clip(r.Stall, most))))
 	}
+	if text := r.exposed(); text != "" {
+		fmt.Fprintf(&b, "\n%s\n", text)
+	}
 	if steps := r.todo(most); len(steps) > 0 {
 		b.WriteString("\n**What you do now**\n\n")
 		for i, s := range steps {

@@ -210,6 +210,19 @@ func troubledMoments() []moment {
 			a.at(2*time.Hour, "openai-awaiting-key-long-note", a.send(rotation.RollBack))
 			a.run()
 		}},
+		{"a key in a message", manualKey(), func(a *album) {
+			_, v := a.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "pasted")
+			a.after(time.Hour, func() { a.env.SignalWorkflow(string(rotation.KeySupplied), v.Reveal()) })
+			a.at(2*time.Hour, "openai-awaiting-key-exposed", a.send(rotation.RollBack))
+			a.finish("openai-rolled-back-exposed")
+		}},
+		{"a revocation that is told too early", manualKey(), func(a *album) {
+			a.after(time.Hour, func() { a.supply() })
+			a.after(day, a.send(rotation.KeyRevoked))
+			a.at(day+time.Hour, "openai-grace-early")
+			a.after(4*day, a.revokeOld)
+			a.run()
+		}},
 		{"a revocation that is claimed and did not happen", manualKey(), func(a *album) {
 			a.after(time.Hour, func() { a.supply() })
 			a.after(3*day, a.send(rotation.KeyRevoked))

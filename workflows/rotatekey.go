@@ -96,9 +96,10 @@ type State struct {
 	Claim *rotation.Decision `json:"claim,omitempty"`
 
 	// Early are signals that came before their phase and are kept until it, Exposed the fingerprints of what was sent in a
-	// signal and looks like a key.
-	Early   []rotation.Decision `json:"early,omitempty"`
-	Exposed []string            `json:"exposed,omitempty"`
+	// signal and looks like a key, ExposedIn the run whose history has it.
+	Early     []rotation.Decision `json:"early,omitempty"`
+	Exposed   []string            `json:"exposed,omitempty"`
+	ExposedIn string              `json:"exposedIn,omitempty"`
 
 	// Wish is the wish to roll back that was not carried out yet.
 	Wish *rotation.Decision `json:"wish,omitempty"`

@@ -1,0 +1,146 @@
+package workflows_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/internal/secretsearch"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+func TestAKeyInASignalGoesNoFurtherAndCountsAsLeaked(t *testing.T) {
+	for where, input := range map[string]string{
+		"as the text":               `"%s"`,
+		"as the name":               `{"by": "%s"}`,
+		"in the reason":             `{"by": "o", "why": "the new key is %s."}`,
+		"as the version":            `{"by": "o", "version": "%s"}`,
+		"as the length of time":     `{"by": "o", "for": "%s"}`,
+		"among what leaked":         `{"by": "o", "why": "w", "leaked": ["%s"]}`,
+		"in a field that is none":   `{"by": "o", "key": "%s"}`,
+		"as the name of a field":    `{"%s": 1}`,
+		"deep in a list":            `[{"a": [{"b": " \"%s\"\n"}]}]`,
+		"in what is no JSON at all": `key = %s`,
+	} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			for _, kind := range rotation.Kinds() {
+				l := listening(t, kind)
+				_, v := l.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "pasted")
+				l.after(l.at, func() { l.send(kind, json.RawMessage(strings.ReplaceAll(input, "%s", v.Reveal()))) })
+				kept, all := l.end()
+				if n := count(kept, kind); n != 0 {
+					t.Errorf("%s was taken: %+v", kind, kept)
+				}
+				search := secretsearch.New(v)
+				if len(search.In(all)) > 0 || len(search.In([]byte(l.details))) > 0 {
+					t.Errorf("%s: the key goes on in what the rotation keeps", kind)
+				}
+				if !bytes.Contains(all, []byte(v.Fingerprint())) {
+					t.Errorf("%s: the rotation does not remember the fingerprint", kind)
+				}
+				for _, want := range []string{"A key stands in this history", v.Fingerprint(), "temporal workflow delete --workflow-id rotate/gpt", "Revoke it"} {
+					if !strings.Contains(l.details, want) {
+						t.Errorf("%s: the details do not say %q:\n%s", kind, want, l.details)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
+	paste := func(r *rig, v secret.Value) { r.env.SignalWorkflow(string(rotation.KeySupplied), v.Reveal()) }
+	t.Run("supplied after it was pasted, it is refused, and another is taken", func(t *testing.T) {
+		r := newRig(t, manualKey())
+		r.after(time.Hour, func() {
+			_, v := r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "pasted")
+			paste(r, v)
+			n, err := r.SM.AddVersion("gpt", v)
+			if err != nil {
+				t.Error(err)
+			}
+			r.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: itoa(n)})
+		})
+		r.after(2*time.Hour, func() {
+			if s := r.status(); s.Phase != rotation.AwaitingKey || !strings.Contains(s.Details, "it counts as leaked. Delete it and make another") {
+				t.Errorf("phase %s\n%s", s.Phase, s.Details)
+			}
+			r.supply()
+		})
+		r.after(5*day, func() {
+			if d := r.status().Details; !strings.Contains(d, "A key stands in this history") {
+				t.Errorf("days later the details do not tell how to purge:\n%s", d)
+			}
+			_ = r.OpenAI.DeleteKey(r.oldID)
+			r.signal(rotation.KeyRevoked, rotation.Message{})
+		})
+		res := r.run()
+		r.replaced(res)
+		if left := strings.Join(res.Left, "\n"); !strings.Contains(left, "temporal workflow delete") || !strings.Contains(left, "counts as leaked") {
+			t.Errorf("left: %v", res.Left)
+		}
+	})
+	t.Run("pasted when applications read it, another rotation replaces it at once", func(t *testing.T) {
+		r := newRig(t, manualKey())
+		var id string
+		var v secret.Value
+		r.after(time.Hour, func() {
+			id, v = r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "new")
+			n, err := r.SM.AddVersion("gpt", v)
+			if err != nil {
+				t.Error(err)
+			}
+			r.signal(rotation.KeySupplied, rotation.Message{Version: itoa(n)})
+		})
+		r.after(10*time.Hour, func() { paste(r, v) })
+		r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
+		var again *workflow.ContinueAsNewError
+		if !errors.As(r.env.GetWorkflowError(), &again) {
+			t.Fatalf("no rotation follows: %v", r.env.GetWorkflowError())
+		}
+		if in := string(again.Input.GetPayloads()[0].GetData()); strings.Contains(in, v.Reveal()) || !strings.Contains(in, v.Fingerprint()) {
+			t.Errorf("the next rotation begins with %s", in)
+		}
+		r.takeUp(again)
+		r.rules.MayDie = []string{id, r.oldID}
+		r.after(time.Hour, func() {
+			if s := r.status(); s.Phase != rotation.AwaitingKey || s.Reason != rotation.Emergency {
+				t.Errorf("phase %s, reason %s\n%s", s.Phase, s.Reason, s.Details)
+			}
+			r.supply()
+		})
+		r.after(2*time.Hour, func() {
+			_, _ = r.OpenAI.DeleteKey(id), r.OpenAI.DeleteKey(r.oldID)
+			r.signal(rotation.KeyRevoked, rotation.Message{})
+		})
+		res := r.run()
+		r.allGone(rotation.Result{Phase: res.Phase}, []string{id, r.oldID})
+	})
+	t.Run("pasted while it is checked, it is not published", func(t *testing.T) {
+		r := newRig(t, manualKey())
+		var v secret.Value
+		r.after(time.Hour, func() {
+			_, v = r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "new")
+			n, err := r.SM.AddVersion("gpt", v)
+			if err != nil {
+				t.Error(err)
+			}
+			r.signal(rotation.KeySupplied, rotation.Message{Version: itoa(n)})
+		})
+		r.whenStarted("Verify", func() { paste(r, v) })
+		res := r.run()
+		r.unchanged(res)
+		if !strings.Contains(res.Outcome, "was sent in a signal, so it counts as leaked") {
+			t.Errorf("outcome %q", res.Outcome)
+		}
+	})
+}

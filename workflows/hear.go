@@ -1,0 +1,211 @@
+package workflows
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// hear takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
+func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
+	defer r.show()
+	if rotation.LooksLikeKey(string(payload.GetData())) {
+		r.expose(kind, payload.GetData())
+		return
+	}
+	m, problem := read(kind, payload)
+	if problem != "" {
+		r.Note = fmt.Sprintf("A signal %q could not be read: %s. What it takes: %s", kind, problem, descriptions[kind])
+		return
+	}
+	if m.By == "" {
+		m.By = "somebody (signal)"
+	}
+	if m.Why == "" && kind != rotation.HandOver {
+		m.Why = "no reason given"
+	}
+	err := r.check(kind, m)
+	switch {
+	case err == nil:
+		r.take(kind, m)
+	case r.saidBefore(kind, m):
+		// The same once more, too late: the first one did what it says.
+	case r.keeps(kind):
+		r.Early = append(slices.DeleteFunc(r.Early, func(d rotation.Decision) bool { return d.Kind == kind }),
+			rotation.Decision{Kind: kind, Message: m, At: r.now()})
+		r.Note = fmt.Sprintf("A signal %q came early. It is kept until rekey asks for it.", kind)
+	default:
+		r.Note = fmt.Sprintf("A signal %q was not taken: %s.", kind, err)
+	}
+}
+
+// listenTo is the validator of an Update: what it refuses never enters the history.
+func (r *rotator) listenTo(kind rotation.Kind, raw converter.RawValue) error {
+	m, err := readUpdate(kind, raw)
+	if err != nil {
+		return err
+	}
+	return r.check(kind, m)
+}
+
+// readUpdate reads the input of an Update, as a signal's is read.
+func readUpdate(kind rotation.Kind, raw converter.RawValue) (rotation.Message, error) {
+	if rotation.LooksLikeKey(string(raw.Payload().GetData())) {
+		return rotation.Message{}, &rotation.Refusal{Message: "this message holds what looks like a key. It was refused and stands in no history, but it has travelled: treat that key as leaked, revoke it, and supply another with `starter supply KEY`"}
+	}
+	m, problem := read(kind, raw.Payload())
+	if problem != "" {
+		return m, &rotation.Refusal{Message: fmt.Sprintf("%s could not be read: %s. What it takes: %s", kind, problem, descriptions[kind])}
+	}
+	return m, nil
+}
+
+// number is a version number as stores write it.
+var number = regexp.MustCompile(`^[a-z]?[0-9]{1,18}$`)
+
+// read reads what somebody sent, and forgives what is clear: nothing at all, a text or a number alone, a number where a
+// text is wanted. A problem says what is wrong in words that can go into a sentence.
+func read(kind rotation.Kind, payload *commonpb.Payload) (m rotation.Message, problem string) {
+	data := bytes.TrimSpace(payload.GetData())
+	if len(data) == 0 || bytes.Equal(data, []byte("null")) {
+		return m, ""
+	}
+	var sent any
+	if err := decode(data, &sent); err != nil {
+		return m, "it is no JSON"
+	}
+	switch v := sent.(type) {
+	case string:
+		return readText(kind, strings.TrimSpace(v))
+	case float64:
+		if kind == rotation.KeySupplied && number.Match(data) {
+			return rotation.Message{Version: string(data)}, ""
+		}
+		return m, "it is a number"
+	case bool:
+		return m, "it is no object"
+	case []any:
+		return m, "it is a list"
+	case map[string]any:
+		return readObject(v)
+	}
+	return m, ""
+}
+
+// readText takes a text alone for what the kind of message is about, else for who sends it.
+func readText(kind rotation.Kind, text string) (m rotation.Message, problem string) {
+	if strings.HasPrefix(text, "{") {
+		var v map[string]any
+		if decode([]byte(text), &v) == nil {
+			return readObject(v) // an object in quotes
+		}
+	}
+	d, err := rotation.ParseDuration(text)
+	switch {
+	case kind == rotation.KeySupplied && number.MatchString(text):
+		m.Version = text
+	case (kind == rotation.ExtendGrace || kind == rotation.ExtendWait) && err == nil:
+		m.For = d
+	case kind == rotation.HandOver:
+		m.Why = text
+	default:
+		m.By = text
+	}
+	return m, ""
+}
+
+func readObject(fields map[string]any) (m rotation.Message, problem string) {
+	for _, name := range workflow.DeterministicKeys(fields) {
+		n, isNumber := fields[name].(float64)
+		one, isText := fields[name].(string)
+		switch {
+		case strings.EqualFold(name, "version") && isNumber:
+			fields[name] = fmt.Sprintf("%.0f", n)
+		case strings.EqualFold(name, "leaked") && isText:
+			fields[name] = []string{one}
+		}
+	}
+	err := decode(encode(fields), &m)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return m, ""
+	case errors.As(err, &wrong):
+		return m, fmt.Sprintf("the field %q cannot be a %s", wrong.Field, wrong.Value)
+	case strings.Contains(err.Error(), "unknown field"):
+		return m, strings.TrimPrefix(err.Error(), "json: ")
+	default:
+		return m, `the field "for" is no length of time such as "12h" or "2d"`
+	}
+}
+
+// decode reads JSON. A field that into does not have is an error: a misspelt one would otherwise count as left out, and
+// what is left out has a meaning.
+//
+//workflowcheck:ignore
+func decode(data []byte, into any) error {
+	in := json.NewDecoder(bytes.NewReader(data))
+	in.DisallowUnknownFields()
+	if err := in.Decode(into); err != nil {
+		return err
+	}
+	if in.More() {
+		return errors.New("more than one value")
+	}
+	return nil
+}
+
+// encode writes what decode has read, which cannot fail.
+//
+//workflowcheck:ignore
+func encode(fields map[string]any) []byte {
+	data, _ := json.Marshal(fields)
+	return data
+}
+
+// saidBefore tells whether a decision with the same words was taken already.
+func (r *rotator) saidBefore(kind rotation.Kind, m rotation.Message) bool {
+	return slices.ContainsFunc(r.Decisions, func(d rotation.Decision) bool {
+		return d.Kind == kind && d.By == m.By && d.Why == m.Why && d.Version == m.Version && d.For == m.For &&
+			d.RevokeFirst == m.RevokeFirst && slices.Equal(d.Leaked, m.Leaked)
+	})
+}
+
+// keeps tells whether a signal that comes before its phase is clear enough to be kept: a key for a rotation that will ask
+// for one, a revocation of the old key when applications read the new one. Both are checked all the same.
+func (r *rotator) keeps(kind rotation.Kind) bool {
+	switch kind {
+	case rotation.KeySupplied:
+		before := r.Step == rotation.Prepare || r.Prepared.SupplyByHand
+		return before && r.New == nil && !r.Reverse && r.Step != rotation.RollingBack && !r.Step.Closed()
+	case rotation.KeyRevoked:
+		before := slices.Contains([]rotation.Phase{rotation.Grace, rotation.Guard, rotation.AwaitingApproval, rotation.Revoke}, r.Step)
+		return before && !r.PublishedAt.IsZero() && r.Prepared.RevokeByHand
+	}
+	return false
+}
+
+// early takes a signal that was kept for the present phase.
+func (r *rotator) early(kind rotation.Kind) bool {
+	i := slices.IndexFunc(r.Early, func(d rotation.Decision) bool { return d.Kind == kind })
+	if i < 0 {
+		return false
+	}
+	d := r.Early[i]
+	r.Early = slices.Delete(slices.Clone(r.Early), i, i+1)
+	if r.check(kind, d.Message) != nil {
+		return false
+	}
+	r.take(kind, d.Message)
+	return true
+}

@@ -19,7 +19,7 @@ import (
 // hear takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
 func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
 	defer r.show()
-	if rotation.LooksLikeKey(string(payload.GetData())) {
+	if holdsKey(payload) {
 		r.expose(kind, payload.GetData())
 		return
 	}
@@ -60,7 +60,7 @@ func (r *rotator) listenTo(kind rotation.Kind, raw converter.RawValue) error {
 
 // readUpdate reads the input of an Update, as a signal's is read.
 func readUpdate(kind rotation.Kind, raw converter.RawValue) (rotation.Message, error) {
-	if rotation.LooksLikeKey(string(raw.Payload().GetData())) {
+	if holdsKey(raw.Payload()) {
 		return rotation.Message{}, &rotation.Refusal{Message: "this message holds what looks like a key. It was refused and stands in no history, but it has travelled: treat that key as leaked, revoke it, and supply another with `starter supply KEY`"}
 	}
 	m, problem := read(kind, raw.Payload())
@@ -68,6 +68,14 @@ func readUpdate(kind rotation.Kind, raw converter.RawValue) (rotation.Message, e
 		return m, &rotation.Refusal{Message: fmt.Sprintf("%s could not be read: %s. What it takes: %s", kind, problem, descriptions[kind])}
 	}
 	return m, nil
+}
+
+// signature is a field with an SSHSIG, in OpenSSH's frame or without: long, and no secret.
+var signature = regexp.MustCompile(`"signature"\s*:\s*"[\\rn\s]*(-----BEGIN SSH SIGNATURE-----)?[\\rn\s]*U1NIU0lH[A-Za-z0-9+/=\\\s]*(-----END SSH SIGNATURE-----)?[\\rn\s]*"`)
+
+// holdsKey tells whether what somebody sent holds what looks like a key, in any field, known or not.
+func holdsKey(payload *commonpb.Payload) bool {
+	return rotation.LooksLikeKey(string(signature.ReplaceAll(payload.GetData(), nil)))
 }
 
 // number is a version number as stores write it.

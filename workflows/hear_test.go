@@ -314,12 +314,15 @@ func TestAnUpdateIsReadLikeASignalAndRefusedBeforeTheHistory(t *testing.T) {
 		"an object":                   {rotation.Message{By: "o", Why: "w"}, ""},
 		"a field that does not exist": {map[string]any{"by": "o", "why": "w", "wyh": "x"}, `unknown field "wyh"`},
 		"a text is the name, and a reason is missing": {"o", "needs a reason"},
-		"a list":                          {[]int{1}, "it is a list"},
-		"a key in a field that is none":   {map[string]any{"by": "o", "why": "w", "key": "sk-proj-0123456789abcdefghijklmnop"}, "looks like a key"},
-		"a key as the name of a field":    {map[string]any{"sk-proj-0123456789abcdefghijklmnop": 1}, "looks like a key"},
-		"a key in a field that it has":    {rotation.Message{By: "o", Why: "sk-proj-0123456789abcdefghijklmnop"}, "looks like a key"},
-		"nobody decides":                  {rotation.Message{Why: "w"}, "say who decides"},
-		"a length of time that is a word": {map[string]any{"by": "o", "why": "w", "for": "long"}, `the field "for" is no length of time`},
+		"a list":                            {[]int{1}, "it is a list"},
+		"a key in a field that is none":     {map[string]any{"by": "o", "why": "w", "key": "sk-proj-0123456789abcdefghijklmnop"}, "looks like a key"},
+		"a key as the name of a field":      {map[string]any{"sk-proj-0123456789abcdefghijklmnop": 1}, "looks like a key"},
+		"a key in a field that it has":      {rotation.Message{By: "o", Why: "sk-proj-0123456789abcdefghijklmnop"}, "looks like a key"},
+		"a signature":                       {rotation.Message{By: "o", Why: "w", Signature: "-----BEGIN SSH SIGNATURE-----\nU1NIU0lHAAAAAQAAADMAAAALc3NoLWVkMjU1MTkAAAAgJKxoLBJBivUPNTUJUSslQTt2hD\njozKvHarKeN8uYFqgAAAADZm9vAAAAAAAAAFMAAAALc3NoLWVkMjU1MTkAAABAKNC4IEbt==\n-----END SSH SIGNATURE-----\n"}, ""},
+		"a key in the place of a signature": {rotation.Message{By: "o", Why: "w", Signature: "sk-proj-0123456789abcdefghijklmnop"}, "looks like a key"},
+		"a private key in its place":        {rotation.Message{By: "o", Why: "w", Signature: "-----BEGIN PRIVATE KEY-----\nAAAA"}, "looks like a key"},
+		"nobody decides":                    {rotation.Message{Why: "w"}, "say who decides"},
+		"a length of time that is a word":   {map[string]any{"by": "o", "why": "w", "for": "long"}, `the field "for" is no length of time`},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t, manualKey())

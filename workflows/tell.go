@@ -85,4 +85,4 @@ func notifying(ctx workflow.Context, reason rotation.Reason, channel string, abo
 }
 
 // notifyTimeout is longer than a request to a channel may take.
-const notifyTimeout = 30 * time.Second
+const notifyTimeout = 20 * time.Second

@@ -28,7 +28,7 @@ const (
 )
 
 // RequestTimeout is the longest one request may take; it is shorter than the activity's.
-const RequestTimeout = 15 * time.Second
+const RequestTimeout = 10 * time.Second
 
 const (
 	// maxAnswer is more than anybody has to say about a notice.

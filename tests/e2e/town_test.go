@@ -42,6 +42,9 @@ type town struct {
 	// made are the keys that a person made, also those that came into no store.
 	made []secret.Value
 
+	// hold keeps the next worker process from starting.
+	hold sync.Mutex
+
 	mu     sync.Mutex
 	logs   bytes.Buffer
 	worker *exec.Cmd
@@ -121,6 +124,8 @@ func (w *town) keepWorking() {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), w.env...)
 		cmd.Stdout, cmd.Stderr = &locked{w: w}, &locked{w: w}
+		w.hold.Lock()
+		w.hold.Unlock() //nolint:staticcheck // whoever holds it lets go of it when the worker may start
 		w.mu.Lock()
 		if w.ending {
 			w.mu.Unlock()

@@ -1,0 +1,183 @@
+package e2e
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/internal/histories"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// channels are the options of a town whose policy tells its two channels.
+func channels(t *testing.T, policy ...string) scene.Options {
+	t.Helper()
+	return scene.Options{Channels: true, Dir: t.TempDir(), Policy: append(slices.Clone(fast), policy...)}
+}
+
+// told waits until channels of a service have been told n different things.
+func (w *town) told(service string, n int) []simcloud.Message {
+	w.Helper()
+	var got []simcloud.Message
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		got = nil
+		for _, m := range w.Post.Messages() {
+			if m.Service == service && !m.Again {
+				got = append(got, m)
+			}
+		}
+		if len(got) >= n {
+			break
+		}
+	}
+	if len(got) != n {
+		w.Fatalf("%d messages, want %d: %+v\n%s", len(got), n, got, w.details())
+	}
+	return got
+}
+
+// about is what a message says it is about.
+func about(all []simcloud.Message) string {
+	var words []string
+	for _, m := range all {
+		words = append(words, m.Fields["about"].(string))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, channels(t, "notify: [team]", "escalate: [oncall]"))
+	run := p.start(rotation.Manual)
+	if text := p.told(simcloud.SlackService, 1)[0].Text; !strings.Contains(text, "starter supply gpt") {
+		t.Errorf("it said:\n%s", text)
+	}
+	id, v := p.supply()
+	if text := p.told(simcloud.SlackService, 2)[1].Text; !strings.Contains(text, "starter revoked gpt") {
+		t.Errorf("it said:\n%s", text)
+	}
+	p.revoke()
+	p.replacedBy(p.end(run), id, v)
+	if text := p.told(simcloud.SlackService, 3)[2].Text; !strings.HasPrefix(text, "Done: gpt") {
+		t.Errorf("it said:\n%s", text)
+	}
+	p.told(simcloud.WebhookService, 0)
+	if _, err := histories.Check(context.Background(), p.client, workflows.TellID("gpt", rotation.ID(run.GetRunID())), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// A week's wait, each day a second: at once, after one, three and five days, and at the end.
+func TestAWeekOfWaitingCostsFewEvents(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, channels(t, "notify: [oncall]", "patience: 12s", "remind: 1s"))
+	run := p.start(rotation.Manual)
+	res := p.end(run)
+	if res.Phase != rotation.RolledBack {
+		t.Errorf("it ended as %s: %s", res.Phase, res.Outcome)
+	}
+	if got := about(p.told(simcloud.WebhookService, 5)); got != "needed reminder reminder reminder rolled-back" {
+		t.Errorf("told: %s", got)
+	}
+	h, err := histories.Check(context.Background(), p.client, run.GetID(), run.GetRunID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := newTownByHand(t, scene.Options{Policy: append(slices.Clone(fast), "patience: 12s")})
+	alone := silent.start(rotation.Manual)
+	silent.end(alone)
+	without, err := histories.Check(context.Background(), silent.client, alone.GetID(), alone.GetRunID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	extra := len(h.GetEvents()) - len(without.GetEvents())
+	t.Logf("%d events, %d without a channel", len(h.GetEvents()), len(without.GetEvents()))
+	if extra <= 0 || extra >= 60 {
+		t.Errorf("telling cost %d events; fewer than 60 are allowed", extra)
+	}
+}
+
+func TestAWorkerThatDiesWhileItTellsTellsAtMostTwiceWithTheSameID(t *testing.T) {
+	for moment, again := range map[string]int{"Notify/before": 0, "Notify/after": 1} {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			p := newTownByHand(t, channels(t, "notify: [oncall]"), envKill+"="+moment)
+			run := p.start(rotation.Manual)
+			// It is known that it was told only when the try that died has timed out and another one has succeeded.
+			p.heard(rotation.AboutNeeded, rotation.AwaitingKey)
+			id, v := p.supply()
+			p.revoke()
+			p.replacedBy(p.end(run), id, v)
+			p.told(simcloud.WebhookService, 3)
+			count := map[string]int{}
+			for _, m := range p.Post.Messages() {
+				count[m.ID]++
+			}
+			twice := 0
+			for _, n := range count {
+				twice += n - 1
+			}
+			if len(count) > 3 || twice != again {
+				t.Errorf("told %v: three things, %d of them twice", count, again)
+			}
+		})
+	}
+}
+
+func TestAWorkerThatIsDownOverTheDeadlineTellsOnceThatItRolledBack(t *testing.T) {
+	t.Parallel()
+	p := newTownByHand(t, channels(t, "notify: [oncall]", "patience: 10s", "remind: 2s"))
+	run := p.start(rotation.Manual)
+	p.told(simcloud.WebhookService, 1)
+	s, err := p.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.heard(rotation.AboutNeeded, rotation.AwaitingKey)
+	p.down(func() {
+		for time.Now().Before(s.Deadline.Add(time.Second)) {
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	res := p.end(run)
+	if res.Phase != rotation.RolledBack {
+		t.Errorf("it ended as %s: %s", res.Phase, res.Outcome)
+	}
+	var after []simcloud.Message
+	for end := time.Now().Add(time.Minute); time.Now().Before(end) && len(after) == 0; time.Sleep(20 * time.Millisecond) {
+		for _, m := range p.Post.Messages() {
+			if !m.Again && m.At.After(s.Deadline) {
+				after = append(after, m)
+			}
+		}
+	}
+	if about(after) != "rolled-back" {
+		t.Errorf("told after the deadline: %s", about(after))
+	}
+}
+
+// down kills the worker and starts another one when something has happened.
+func (w *town) down(during func()) {
+	w.hold.Lock()
+	defer w.hold.Unlock()
+	w.kill()
+	during()
+}
+
+// heard waits until the rotation knows that a channel was told about something.
+func (w *town) heard(about rotation.About, p rotation.Phase) {
+	w.Helper()
+	var last rotation.Status
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		s, err := w.status()
+		if last = s; err == nil && s.Phase == p && len(s.Told) > 0 && s.Told[0].About == about && s.Told[0].Problem == "" {
+			return
+		}
+	}
+	w.Fatalf("the rotation never knows that it has told: %+v", last)
+}

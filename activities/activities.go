@@ -18,7 +18,7 @@ import (
 )
 
 // Activities has one method per activity. All fields but Now, Rotations, Starter, Limits, Keys, Index,
-// Channels, UI and Audit are needed.
+// Channels, UI, Operators and Audit are needed.
 type Activities struct {
 	// Install is the id of this rekey installation.
 	Install string
@@ -44,6 +44,8 @@ type Activities struct {
 	Channels map[string]Channel
 	// UI is the address of the Temporal UI, for links; empty: no links.
 	UI string
+	// Operators are the people of whom two sign what a key under four eyes asks; which keys those are, Keys says.
+	Operators []rotation.Operator
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
 	Audit *slog.Logger
 }
@@ -57,7 +59,7 @@ func (a *Activities) Starts() []any {
 func (a *Activities) All() []any {
 	return []any{
 		a.Due, a.Apart, a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
-		a.Notify,
+		a.Notify, a.Signers,
 	}
 }
 

@@ -50,6 +50,8 @@ type Prepared struct {
 	Horizon rotation.Duration `json:"horizon"`
 	// ReadLag is how long applications may read the former value after a promote.
 	ReadLag rotation.Duration `json:"readLag"`
+	// Signers are the operators of whom two sign every approval; empty where the key is not under four eyes.
+	Signers []rotation.Operator `json:"signers,omitempty"`
 	// ProviderConsole and StoreConsole are links for a person.
 	ProviderConsole string `json:"providerConsole,omitempty"`
 	StoreConsole    string `json:"storeConsole,omitempty"`
@@ -66,7 +68,12 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 		return Prepared{}, fault.New(fault.Rejected, "timeouts", "rotate "+in.Key.Name).WithAdvice(
 			"A request to the provider may take %s, a step only %s: a step must outlive its requests. Raise step_timeout of the policy.", j.caps.RequestTimeout, step)
 	}
+	signers, err := a.signers(in.Key)
+	if err != nil && in.Reason != rotation.Emergency {
+		return Prepared{}, err
+	}
 	out := Prepared{
+		Signers:      signers,
 		SupplyByHand: !j.caps.Mint, RevokeByHand: !j.caps.Delete, CanDisable: j.caps.Disable && j.caps.Delete,
 		Propagation: rotation.Duration(j.caps.Propagation), RevocationLag: rotation.Duration(j.caps.RevocationLag),
 		Horizon: rotation.Duration(j.horizon()), ProviderConsole: j.provider.Console(in.Key.Account), StoreConsole: j.stores[0].Console(j.path(0)),

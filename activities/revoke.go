@@ -32,14 +32,22 @@ type RevokeInput struct {
 	Mode RevokeMode `json:"mode"`
 	// Contain is for an emergency that puts containment before availability: the key goes although applications read it.
 	Contain bool `json:"contain,omitempty"`
+	// Approval is what two operators signed, for a key under four eyes.
+	Approval *rotation.Approval `json:"approval,omitempty"`
+	// Emergency says who raised the emergency that this serves: nobody has to sign then.
+	Emergency string `json:"emergency,omitempty"`
 }
 
 // Revoke disables, enables or deletes keys at the provider. Before each call that takes a key away it reads every
 // store again and refuses (Rejected, code "still_staged") a key that is current or pending anywhere, and any key
-// while stores disagree (I1, I8). With Contain it only refuses what is no value of this key (I4).
+// while stores disagree (I1, I8). With Contain it only refuses what is no value of this key (I4). Where the worker's
+// rekey.yaml asks for four eyes it refuses (Rejected, code "four_eyes") what no two operators have signed.
 func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
 	j, err := a.job(in.Target)
 	if err != nil {
+		return err
+	}
+	if err := j.approved(ctx, in); err != nil {
 		return err
 	}
 	for _, r := range in.Keys {

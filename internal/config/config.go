@@ -32,6 +32,8 @@ type Config struct {
 	Triggers *Triggers
 	// Channels are where people are told, in the order of the file.
 	Channels []Channel
+	// Operators are the people whose signatures count under four eyes.
+	Operators []rotation.Operator
 	// UI is the address of the Temporal UI, for links; empty where the file does not say.
 	UI string
 }

@@ -9,6 +9,7 @@ type file struct {
 	Stores    map[string]fileStore    `yaml:"stores"`
 	Tiers     map[string]filePolicy   `yaml:"tiers"`
 	Keys      []fileKey               `yaml:"keys"`
+	Operators []fileOperator          `yaml:"operators"`
 	Triggers  *fileTriggers           `yaml:"triggers"`
 	Channels  []fileChannel           `yaml:"channels"`
 	UIURL     string                  `yaml:"ui_url"`
@@ -59,6 +60,7 @@ type filePolicy struct {
 	Quiet       string `yaml:"quiet"`
 	UnknownUse  string `yaml:"unknown_use"`
 	Approve     *bool  `yaml:"approve"`
+	FourEyes    *bool  `yaml:"four_eyes"`
 	Soak        string `yaml:"soak"`
 	Patience    string `yaml:"patience"`
 	Recheck     string `yaml:"recheck"`
@@ -92,6 +94,11 @@ type fileChannel struct {
 	SecretEnv  string `yaml:"secret_env"`
 	// Outside of these hours it is quiet.
 	Hours *fileWindow `yaml:"hours"`
+}
+
+type fileOperator struct {
+	Name   string `yaml:"name"`
+	SSHKey string `yaml:"ssh_key"`
 }
 
 type fileKey struct {

@@ -31,6 +31,8 @@ func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Acti
 		Index:  &activities.Index{},
 
 		Channels: map[string]activities.Channel{}, UI: c.UI,
+
+		Operators: c.Operators,
 	}
 	for _, ch := range c.Channels {
 		a.Channels[ch.Name] = notify.New(ch.Options)

@@ -118,6 +118,7 @@ func (c *check) run() {
 		}
 	}
 	c.channels()
+	c.operators()
 	names := map[string]bool{}
 	for i := range c.file.Keys {
 		c.key(i, names)
@@ -235,6 +236,11 @@ func (c *check) key(i int, names map[string]bool) {
 	k.Policy = rotation.Preset(k.Tier)
 	c.policy(at("$.tiers").entry(string(k.Tier)), c.file.Tiers[string(k.Tier)], &k.Policy)
 	c.policy(where.field("policy"), f.Policy, &k.Policy)
+	asks := at("$.tiers").entry(string(k.Tier))
+	if f.Policy.FourEyes != nil {
+		asks = where.field("policy")
+	}
+	c.fourEyes(asks.field("four_eyes"), &k.Policy)
 	c.consistent(where, k.Policy)
 	c.out.Keys = append(c.out.Keys, k)
 	if f.Paused {
@@ -270,6 +276,9 @@ func (c *check) policy(where at, f filePolicy, p *rotation.Policy) {
 	}
 	if f.Approve != nil {
 		p.Approve = *f.Approve
+	}
+	if f.FourEyes != nil {
+		p.FourEyes = *f.FourEyes
 	}
 	c.window(where, f, &p.Window)
 	c.telling(where, f, p)

@@ -39,6 +39,8 @@ type Options struct {
 	Mode string
 	// Policy is laid over the tier's preset for every key, one `field: value` a line.
 	Policy []string
+	// Operators may sign decisions: an entry of the list a line, like `{name: alice, ssh_key: "ssh-ed25519 AAAA…"}`.
+	Operators []string
 	// RequestTimeout, Propagation, RevocationLag and ListLag are what the configuration says of the providers; empty
 	// means 2s, 1m, 1m and 0s.
 	RequestTimeout, Propagation, RevocationLag, ListLag string
@@ -198,6 +200,12 @@ func (s *Scene) YAML() string {
 		fmt.Fprintf(&b, "    %s\n", line)
 	}
 	fmt.Fprintf(&b, "  openai:\n    type: openai\n    endpoint: %s\n    request_timeout: %s\n    propagation: %s\n    revocation_lag: %s\n", s.OpenAI.URL, s.opts.RequestTimeout, s.opts.Propagation, s.opts.RevocationLag)
+	if len(s.opts.Operators) > 0 {
+		b.WriteString("operators:\n")
+		for _, line := range s.opts.Operators {
+			fmt.Fprintf(&b, "  - %s\n", line)
+		}
+	}
 	b.WriteString("stores:\n")
 	for _, store := range []string{Alias, Latest} {
 		readers := map[string]string{Alias: "alias", Latest: "latest"}[store]

@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 
-	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/store/awssm"
 )
 
@@ -56,7 +56,22 @@ func (c *check) onlyAmong(where at, field, value, have string, want ...string) {
 	}
 }
 
-func (s Store) openAWS(ctx context.Context, name string) (store.Store, error) {
+// AWSStores makes the stores on AWS, by name, and nothing else of the file: AWS's rotation function needs no more.
+func (c *Config) AWSStores(ctx context.Context) (map[string]*awssm.Store, error) {
+	all := map[string]*awssm.Store{}
+	for name, s := range c.Stores {
+		if s.Type != AWSSecretsManager {
+			continue
+		}
+		var err error
+		if all[name], err = s.openAWS(ctx, name); err != nil {
+			return nil, fmt.Errorf("store %s: %w", name, err)
+		}
+	}
+	return all, nil
+}
+
+func (s Store) openAWS(ctx context.Context, name string) (*awssm.Store, error) {
 	o := awssm.Options{Name: name, Region: s.Region, Endpoint: s.Endpoint, RequestTimeout: s.RequestTimeout, ReadLag: said(s.ReadLag)}
 	if !strings.HasPrefix(s.Endpoint, "http://") {
 		var err error

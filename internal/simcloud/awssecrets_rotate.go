@@ -64,14 +64,10 @@ func (m *AWSSecrets) rotateSecret(body []byte) (any, *awsError) {
 // errUnfinished is how a rotation fails whose last step succeeded and left AWSPENDING behind.
 var errUnfinished = errors.New("AWSPENDING is left on a version that is not AWSCURRENT")
 
-// RunRotation calls the rotation function with the four steps for the version that is AWSPENDING, as AWS does after
-// RotateSecret, and again for each retry: AWS begins the whole of it anew when a step fails (user guide). It stops at
-// the first step that fails. At the end AWSPENDING must be on AWSCURRENT's version or nowhere (API reference).
-func (m *AWSSecrets) RunRotation(ctx context.Context, name string) error {
-	token, err := m.PendingToken(name)
-	if err != nil {
-		return err
-	}
+// RunRotation calls the rotation function with the four steps for the version that RotateSecret has made, as AWS does,
+// and once more for each retry: AWS begins the whole of it anew when a step fails (user guide). It stops at the first
+// step that fails. At the end AWSPENDING must be on AWSCURRENT's version or nowhere (API reference).
+func (m *AWSSecrets) RunRotation(ctx context.Context, name, token string) error {
 	for _, step := range AWSRotationSteps {
 		if err := m.RunStep(ctx, name, token, step); err != nil {
 			return fmt.Errorf("%s: %w", step, err)

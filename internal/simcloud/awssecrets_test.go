@@ -223,7 +223,7 @@ func TestAWSRotatesOnlyWhenTheLastRotationIsOver(t *testing.T) {
 	awsCode(t, err, "ResourceNotFoundException")
 	awsCode(t, rotate(2), "InvalidRequestException")
 	// The function does nothing, so that the rotation cannot have succeeded.
-	if err := m.RunRotation(t.Context(), "db"); err == nil || !strings.Contains(err.Error(), "AWSPENDING") {
+	if err := m.RunRotation(t.Context(), "db", *token(1)); err == nil || !strings.Contains(err.Error(), "AWSPENDING") {
 		t.Fatalf("got %v", err)
 	}
 	if len(steps) != 4 || !strings.Contains(steps[0], `"Step":"createSecret"`) || !strings.Contains(steps[3], `"Step":"finishSecret"`) {

@@ -2,7 +2,9 @@ package awssm
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
@@ -98,8 +100,8 @@ type Staged struct {
 	Enabled bool
 	// Pending and Current tell which of AWS's labels the version has.
 	Pending, Current bool
-	// Known: the version has any label.
-	Known bool
+	// MadeAt is when the version was made; zero if it has no labels.
+	MadeAt time.Time
 }
 
 // PathOf gives the path of a secret that AWS names by its complete ARN, or by its name. ok is false for what can be none
@@ -135,10 +137,15 @@ func (s *Store) Rotation(ctx context.Context, id, version string) (Staged, error
 	if strings.HasPrefix(id, "arn:") && d.arn != id {
 		return Staged{}, fault.New(fault.NotFound, "other_secret", s.doing("look at a rotation of secret "+path)).WithAdvice("The secret of this name has another ARN than AWS names.")
 	}
-	labels, known := d.versions[version]
-	out := Staged{Path: path, Enabled: d.rotates, Known: known}
-	for _, l := range labels {
-		out.Pending, out.Current = out.Pending || l == labelPending, out.Current || l == labelCurrent
+	all, err := s.list(ctx, path)
+	if err != nil {
+		return Staged{}, err
+	}
+	out := Staged{Path: path, Enabled: d.rotates}
+	for _, v := range all {
+		if v.id == version {
+			out.Pending, out.Current, out.MadeAt = slices.Contains(v.labels, labelPending), slices.Contains(v.labels, labelCurrent), v.created
+		}
 	}
 	return out, nil
 }

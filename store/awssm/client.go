@@ -87,9 +87,8 @@ func (m shape) ours(id string) bool { return slices.Contains(m[id], keep(id)) }
 type description struct {
 	arn      string
 	versions shape
-	// rotates: AWS's own rotation is on, with the function lambda.
+	// rotates: AWS's own rotation is on.
 	rotates bool
-	lambda  string
 }
 
 func (s *Store) describe(ctx context.Context, id string) (description, error) {
@@ -103,9 +102,7 @@ func (s *Store) describe(ctx context.Context, id string) (description, error) {
 	if out.DeletedDate != nil {
 		return description{}, fault.New(fault.NotFound, "deleted", s.doing(what)).WithAdvice("It is marked for deletion. Restore it: aws secretsmanager restore-secret --secret-id %s", id)
 	}
-	return description{
-		arn: aws.ToString(out.ARN), versions: out.VersionIdsToStages, rotates: aws.ToBool(out.RotationEnabled), lambda: aws.ToString(out.RotationLambdaARN),
-	}, nil
+	return description{arn: aws.ToString(out.ARN), versions: out.VersionIdsToStages, rotates: aws.ToBool(out.RotationEnabled)}, nil
 }
 
 // got is a version as it was read.

@@ -96,13 +96,13 @@ func TestWhatAWSSeesOfARotationIsToldByNameAndByARN(t *testing.T) {
 	for _, id := range []string{path, *d.ARN} {
 		got, err := p.store.Rotation(ctx, id, token)
 		must(t, err)
-		if got.Path != path || !got.Enabled || !got.Pending || got.Current || !got.Known {
+		if got.Path != path || !got.Enabled || !got.Pending || got.Current || got.MadeAt.IsZero() {
 			t.Errorf("%s: %+v", id, got)
 		}
 	}
 	got, err := p.store.Rotation(ctx, path, strings.Repeat("6", 36))
 	must(t, err)
-	if got.Known || got.Pending {
+	if got.Pending || !got.MadeAt.IsZero() {
 		t.Errorf("an unknown token: %+v", got)
 	}
 	_, err = p.store.Rotation(ctx, (*d.ARN)[:len(*d.ARN)-6]+"AAAAAA", token)

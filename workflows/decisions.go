@@ -12,16 +12,16 @@ import (
 
 // descriptions tell in the Temporal UI what a message does and what to send.
 var descriptions = map[rotation.Kind]string{
-	rotation.Approve:        `Lets a rotation in awaiting-approval go on. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.Reject:         `Rolls back a rotation in awaiting-approval. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.KeySupplied:    `Says that the new key stands in the first store. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
-	rotation.KeyRevoked:     `Says that the old key is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
-	rotation.ExtendGrace:    `Keeps old and new key longer. Input: {"by": "you@example.com", "why": "…", "for": "12h"}`,
-	rotation.FinishGrace:    `Ends the grace period now. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.RollBack:       `Returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.RaiseEmergency: `Says that values have leaked: everything made before now, or what "leaked" names by fingerprint or version. No grace, no guard, no way back. Input: {"by": "you@example.com", "why": "…", "leaked": ["…"]}`,
-	rotation.ExtendWait:     `Moves the deadline of the present wait, and with it reminders and escalation. Input: {"by": "you@example.com", "why": "…", "for": "2d"}`,
-	rotation.HandOver:       `Leaves a note for whoever comes next; it decides nothing. Input: {"by": "you@example.com", "why": "what you know"}`,
+	rotation.Approve:        `In awaiting-approval: says yes to the question that the details ask. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.Reject:         `In awaiting-approval: says no, and returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.KeySupplied:    `In awaiting-key: says that the new key stands in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
+	rotation.KeyRevoked:     `In awaiting-revocation: says that the key to revoke is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
+	rotation.ExtendGrace:    `In the grace period, and where a question is about it: keeps both keys longer. Input: {"by": "you@example.com", "why": "…", "for": "12h"}`,
+	rotation.FinishGrace:    `In the grace period: ends it now. Whoever still uses the old key fails soon. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.RollBack:       `At any time until a key is gone for good: returns to the old key. Request Cancellation does the same. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.RaiseEmergency: `At any time: says that values have leaked, all that were made before now. No grace period, no guard, no way back. Input: {"by": "you@example.com", "why": "…"}; to name what leaked, by fingerprint or version: {"by": "you@example.com", "why": "…", "leaked": ["0123456789ab"]}`,
+	rotation.ExtendWait:     `While a person is waited for: moves the deadline, and with it reminders and escalation. Input: {"by": "you@example.com", "why": "…", "for": "2d"}`,
+	rotation.HandOver:       `At any time: leaves a note for whoever comes next; it decides nothing. Input: {"by": "you@example.com", "why": "what you know"}`,
 }
 
 // listen registers every handler before the first wait. Updates and signals reach the same take; a cancel is a
@@ -81,11 +81,19 @@ func (r *rotator) check(kind rotation.Kind, m rotation.Message) error {
 	if r.repeated(kind, m) {
 		return nil
 	}
-	return r.situation().Check(kind, m)
+	if err := r.situation().Check(kind, m); err != nil {
+		return err
+	}
+	_, err := r.signer(kind, m)
+	return err
 }
 
 func (r *rotator) repeated(kind rotation.Kind, m rotation.Message) bool {
-	return m.ID != "" && slices.ContainsFunc(r.Decisions, func(d rotation.Decision) bool { return d.ID == m.ID && d.Kind == kind })
+	taken := r.Decisions
+	if r.signs(kind) && r.Asked != nil {
+		taken = r.Signed // what was signed for another question is no answer to this one
+	}
+	return m.ID != "" && slices.ContainsFunc(taken, func(d rotation.Decision) bool { return d.ID == m.ID && d.Kind == kind })
 }
 
 // take carries out a decision that check has let through.
@@ -93,15 +101,22 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 	if r.repeated(kind, m) {
 		return
 	}
-	d := rotation.Decision{Kind: kind, Message: m, At: r.now()}
+	signer, err := r.signer(kind, m)
+	if err != nil {
+		return // check has refused it
+	}
+	d := rotation.Decision{Kind: kind, Message: m, At: r.now(), Signer: signer}
 	situation := r.situation()
 	r.Decisions = append(r.Decisions, d)
 	r.Note = ""
+	if signer != nil {
+		r.Signed, r.Recount = append(r.Signed, d), true
+		r.show()
+		return
+	}
 	switch kind {
 	case rotation.Approve:
-		r.Approved = r.About
-		r.Granted = append(r.Granted, r.Question)
-		r.Question = ""
+		r.grant()
 	case rotation.Reject, rotation.RollBack:
 		d.Why = fmt.Sprintf("%s (%s)", d.Why, d.By)
 		r.Wish = &d
@@ -111,6 +126,8 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 		r.GraceUntil = situation.Extended(m.For)
 		if r.Step != rotation.Grace {
 			r.After, r.Question = rotation.Grace, ""
+		} else {
+			r.poseFinish() // whoever signed for a shorter one has not agreed to this
 		}
 	case rotation.RaiseEmergency:
 		r.raise(d)
@@ -119,13 +136,24 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 	case rotation.HandOver:
 		r.HandedOver = &d
 	case rotation.FinishGrace:
-		// Not before the last reader can see the new value.
-		r.GraceUntil = r.now()
-		if r.GraceUntil.Before(r.PublishedAt) {
-			r.GraceUntil = r.PublishedAt
-		}
+		r.finishGrace()
 	}
 	r.show()
+}
+
+// grant lets the rotation go on after its question.
+func (r *rotator) grant() {
+	r.Approved = r.About
+	r.Granted = append(r.Granted, r.Question)
+	r.Question = ""
+}
+
+// finishGrace ends the grace period, but not before the last reader can see the new value.
+func (r *rotator) finishGrace() {
+	r.GraceUntil = r.now()
+	if r.GraceUntil.Before(r.PublishedAt) {
+		r.GraceUntil = r.PublishedAt
+	}
 }
 
 // drain takes the signals, and the cancel, that have come but were not handled yet. A timer that fires together with

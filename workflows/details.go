@@ -255,10 +255,10 @@ func StaticDetails(in Input) string {
 	text := fmt.Sprintf("Replaces the key **%s** of `%s` at %s, which applications read in %s.\n\nReason: %s.", escape(k.Name), escape(k.Account),
 		escape(k.Provider), strings.Join(places, ", "), in.Reason)
 	if in.By != "" {
-		text += " Asked by " + escape(in.By) + "."
+		text += " Asked by " + escape(clip(in.By, 100)) + "."
 	}
 	if in.Why != "" {
-		text += " Why: " + sentence(prose(in.Why))
+		text += " Why: " + sentence(prose(clip(in.Why, 400)))
 	}
 	return text + fmt.Sprintf("\n\nGrace period %s. *Current Details* says what happens now and what you do. *More Actions*, *Send an Update* lists the messages that it takes."+
 		"\n\n*Request Cancellation* means: roll back, between steps, as long as there is a way back. Do not *Terminate*: nothing is cleaned up then,"+

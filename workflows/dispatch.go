@@ -72,6 +72,8 @@ type dispatcher struct {
 }
 
 func (d *dispatcher) run() (Dispatched, error) {
+	workflow.SetCurrentDetails(d.ctx, fmt.Sprintf("Asking store and provider whether **%s** is due, and starting its rotation `%s` if it is.\n\n"+
+		"You need to do nothing. If they do not answer for an hour this fails, and the key's next beat asks anew.", escape(d.in.Key.Name), ID(d.in.Key.Name)))
 	if err := d.spread(); err != nil {
 		return d.Dispatched, err
 	}
@@ -146,6 +148,6 @@ func (d *dispatcher) start() error {
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (d *dispatcher) finish() (Dispatched, error) {
 	_ = workflow.UpsertMemo(d.ctx, map[string]any{ResultMemo: d.Dispatched})
-	workflow.SetCurrentDetails(d.ctx, escape(d.Why))
+	workflow.SetCurrentDetails(d.ctx, clip(sentence(prose(d.Why)), maxDetails))
 	return d.Dispatched, nil
 }

@@ -261,7 +261,7 @@ func (f *fleet) pause(changed bool) {
 		f.idle = 0
 	}
 	d := min(time.Second<<min(f.idle, 4), 15*time.Second)
-	timer := workflow.NewTimerWithOptions(f.root, d, workflow.TimerOptions{Summary: "until the next look"})
+	timer := workflow.NewTimerWithOptions(f.root, d, workflow.TimerOptions{Summary: "until the next look; who is waited for stands under User Metadata"})
 	_ = timer.Get(f.root, nil)
 }
 

@@ -178,39 +178,77 @@ func (f *Fleet) Sentence() string {
 	return text
 }
 
-// listed is how many keys the details name.
-const listed = 8
-
 // show puts counts, and who waits for a person, where the Temporal UI shows it.
 func (f *fleet) show() { workflow.SetCurrentDetails(f.ctx, f.details()) }
 
+// details are cut by naming fewer keys, never in the middle of what a person has to do.
 func (f *fleet) details() string {
+	var text string
+	for _, listed := range []int{8, 5, 3, 1, 0} {
+		if text = f.page(listed); len(text) <= maxDetails {
+			break
+		}
+	}
+	return text
+}
+
+// page is the details with at most so many keys of each group.
+func (f *fleet) page(listed int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**Emergency %s** · raised by %s: %.200s\n\n%s\n", escape(f.ID), escape(f.By), escape(f.Why), f.Sentence())
+	fmt.Fprintf(&b, "**Emergency %s** · raised by %s: %s\n\n%s\n", escape(f.ID), escape(clip(f.By, 100)), sentence(prose(clip(f.Why, 200))), f.Sentence())
+	waits := false
 	for _, group := range []struct {
 		state RowState
 		words string
-	}{{Waiting, "Wait for a person"}, {Failed, "Failed"}, {NotRaised, "Not raised"}} {
+	}{{Waiting, "**Wait for a person**: open each one, its *User Metadata* says what to do"}, {Failed, "**Failed**: see to each one"}, {NotRaised, "**Not raised**"}} {
 		n := 0
 		for _, r := range f.Rows {
 			if r.State != group.state {
 				continue
 			}
 			if n++; n == 1 {
-				fmt.Fprintf(&b, "\n**%s**\n\n", group.words)
+				fmt.Fprintf(&b, "\n%s\n\n", group.words)
+				waits = waits || group.state != NotRaised
 			}
 			if n <= listed {
-				fmt.Fprintf(&b, "- %s %s: `starter status %s`\n", escape(r.Key), r.Phase, escape(r.Key))
+				why := string(r.Phase)
+				if r.State == Failed {
+					why = prose(clip(r.Why, 80))
+				}
+				fmt.Fprintf(&b, "- `%s` %s (`starter explain %s`)\n", ID(r.Key), why, r.Key)
 			}
 		}
 		if n > listed {
-			fmt.Fprintf(&b, "- and %d more\n", n-listed)
+			fmt.Fprintf(&b, "- and %d more: `starter emergency --resume %s`\n", n-listed, escape(f.ID))
 		}
 	}
-	fmt.Fprintf(&b, "\nWatch it: `starter emergency --resume %s`. A cancel stops the raising of further keys; rotations that have begun go on.\n", escape(f.ID))
-	text := b.String()
-	if len(text) > maxDetails {
-		text = strings.ToValidUTF8(text[:maxDetails], "") + " …"
+	if !waits && f.EndedAt.IsZero() {
+		b.WriteString("\nYou need to do nothing.\n")
 	}
-	return text
+	if f.EndedAt.IsZero() {
+		fmt.Fprintf(&b, "\nWatch it: `starter emergency --resume %s`. **Request Cancellation** stops the raising of further keys; rotations that have begun go on.\n", escape(f.ID))
+	}
+	return b.String()
+}
+
+// EmergencySummary is the line that the Temporal UI shows for an emergency.
+func EmergencySummary(in EmergencyInput) string {
+	return fmt.Sprintf("emergency over %d key(s): who is waited for stands under User Metadata", len(in.Keys))
+}
+
+// EmergencyDetails is what the Temporal UI shows about an emergency for as long as it is kept.
+func EmergencyDetails(in EmergencyInput) string {
+	what := "every value made before it was raised"
+	if n := len(in.Message.Leaked); n > 0 {
+		what = "what was named as leaked: " + escape(clip(strings.Join(in.Message.Leaked, ", "), 200))
+	}
+	text := fmt.Sprintf("Replaces %s, of %d key(s), now: no grace period", what, len(in.Keys))
+	if in.Message.For > 0 {
+		text = fmt.Sprintf("Replaces %s, of %d key(s), with a grace period of %s", what, len(in.Keys), in.Message.For)
+	}
+	if in.Message.RevokeFirst {
+		text += "; what leaked is revoked before there is a new key, and applications fail until there is"
+	}
+	return text + fmt.Sprintf(".\n\nRaised by %s. Why: %s\n\nEach key has a rotation of its own, `rotate/` and its name. *Request Cancellation* stops the raising of further keys."+
+		" *Terminate* does the same and leaves no result. Neither ends a rotation that has begun.", escape(clip(in.Message.By, 100)), sentence(prose(clip(in.Message.Why, 400))))
 }

@@ -69,6 +69,11 @@ func StartAttributes(k rotation.Key, reason rotation.Reason) temporal.SearchAttr
 		ReasonAttribute.ValueSet(string(reason)), PhaseAttribute.ValueSet(string(rotation.Prepare)))
 }
 
+// ReasonAttributes are the search attributes of what starts rotations: an emergency stands among those that it raises.
+func ReasonAttributes(reason rotation.Reason) temporal.SearchAttributes {
+	return temporal.NewSearchAttributes(ReasonAttribute.ValueSet(string(reason)))
+}
+
 // Priority lets an emergency pass any backlog of scheduled rotations.
 func Priority(reason rotation.Reason) temporal.Priority {
 	switch reason {
@@ -154,7 +159,7 @@ func do[T any](r *rotator, retry *temporal.RetryPolicy, summary string, activity
 			r.setDeadline()
 			r.show()
 		}
-		if r.sleep("try again: "+summary, stallInterval(n)) {
+		if r.sleep("try again: "+summary+" (why stands under User Metadata)", stallInterval(n)) {
 			return out, nil, false
 		}
 	}

@@ -78,6 +78,7 @@ type trigger struct {
 type wanted struct{ key, value string }
 
 func (t *trigger) run() (Triggered, error) {
+	workflow.SetCurrentDetails(t.ctx, t.begin())
 	wants, err := t.wants()
 	if err != nil {
 		return t.Triggered, t.failed("Nobody can say whose value was reported. ", err)
@@ -86,6 +87,34 @@ func (t *trigger) run() (Triggered, error) {
 		return t.Triggered, t.failed(t.Why+"Not every rotation could be started. ", err)
 	}
 	return t.finish()
+}
+
+// begin says what happens while the trigger runs.
+func (t *trigger) begin() string {
+	if len(t.in.Fingerprints) == 0 {
+		return "Starting the rotations that the source asks for.\n\nYou need to do nothing."
+	}
+	return fmt.Sprintf("Looking whose value was reported, and starting that key's rotation.\n\nYou need to do nothing. If stores or providers do not answer, this tries again for %d days and then fails."+
+		" If you know whose value it is, do not wait: `starter emergency KEY`.", int(triggerPatience.Hours()/24))
+}
+
+// TriggerDetails is what the Temporal UI shows about a delivery for as long as it is kept.
+func TriggerDetails(in TriggerInput) string {
+	text := fmt.Sprintf("A delivery of the source **%s**", escape(in.Source))
+	if in.Leaked {
+		text += ", which reports a leak"
+	}
+	text += ". It starts rotations; it can neither approve nor revoke first."
+	if len(in.Fingerprints) > 0 {
+		text += "\n\nReported value: fingerprint " + escape(strings.Join(in.Fingerprints, " or ")) + "."
+	}
+	if len(in.Keys) > 0 {
+		text += "\n\nKeys: " + escape(clip(strings.Join(in.Keys, ", "), 400)) + "."
+	}
+	if in.Why != "" {
+		text += "\n\nWhy: " + sentence(prose(clip(in.Why, 400)))
+	}
+	return text + "\n\n*Request Cancellation* and *Terminate* stop the start of further rotations; one that has begun goes on."
 }
 
 // wants gives the rotations to start; if there are none, Why says why.
@@ -174,6 +203,6 @@ func (t *trigger) failed(what string, err error) error {
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (t *trigger) finish() (Triggered, error) {
 	_ = workflow.UpsertMemo(t.ctx, map[string]any{ResultMemo: t.Triggered})
-	workflow.SetCurrentDetails(t.ctx, escape(t.Why))
+	workflow.SetCurrentDetails(t.ctx, clip(sentence(prose(t.Why)), maxDetails))
 	return t.Triggered, nil
 }

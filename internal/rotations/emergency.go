@@ -26,7 +26,9 @@ func StartEmergency(ctx context.Context, c client.Client, in workflows.Emergency
 		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		Priority:                 workflows.Priority(rotation.Emergency),
-		StaticSummary:            fmt.Sprintf("emergency over %d key(s)", len(in.Keys)),
+		TypedSearchAttributes:    workflows.ReasonAttributes(rotation.Emergency),
+		StaticSummary:            workflows.EmergencySummary(in),
+		StaticDetails:            workflows.EmergencyDetails(in),
 	}, workflows.Emergency, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
 		return nil

@@ -26,7 +26,9 @@ func StartTrigger(ctx context.Context, c client.Client, in workflows.TriggerInpu
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		Priority:                                 workflows.Priority(reason),
+		TypedSearchAttributes:                    workflows.ReasonAttributes(reason),
 		StaticSummary:                            fmt.Sprintf("%s, asked by webhook %s", reason, in.Source),
+		StaticDetails:                            workflows.TriggerDetails(in),
 	}, workflows.Trigger, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
 		return false, nil

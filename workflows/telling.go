@@ -69,10 +69,7 @@ func (r *rotator) tell() {
 	for n, i := range due {
 		notice := r.notice(abouts[n])
 		notice.Need, notice.Command = r.need()
-		notice.Deadline, notice.Then = r.Deadline, "Both keys stay as they are."
-		if r.goesBack() {
-			notice.Then = "Then the rotation rolls back to the old key."
-		}
+		notice.Deadline, notice.Then = r.Deadline, r.meanwhileTold()
 		for o, other := range r.Lines {
 			if o != i && other.Count > 0 && other.Told.Problem == "" {
 				notice.Told = append(notice.Told, other.Name)
@@ -211,6 +208,19 @@ func (r *rotator) need() (sentence, command string) {
 		return "Decide: " + r.Question, fmt.Sprintf("starter status %s, then starter approve %s", k.Name, k.Name)
 	}
 	return "The rotation does not get on: " + r.Stall, "starter status " + k.Name
+}
+
+// meanwhileTold says in a notice what happens if nobody acts.
+func (r *rotator) meanwhileTold() string {
+	switch {
+	case r.goesBack():
+		return "Then the rotation rolls back to the old key."
+	case r.ContainThen != "":
+		return "The key that leaked stays live."
+	case r.Step.Waiting():
+		return "Both keys stay as they are."
+	}
+	return "rekey goes on trying."
 }
 
 // told are the channels that were told, or should have been.

@@ -370,3 +370,49 @@ func TestWhatWasBeingToldWhenItWasContinuedIsToldAgainWithTheSameID(t *testing.T
 		t.Errorf("ids %v, want one for the question and one for the end", ids)
 	}
 }
+
+func TestAnEmergencyThatAnotherRotationServesTellsAnewAndTheEndToAllThatWereTold(t *testing.T) {
+	s := telling(t, "notify: [oncall]")
+	r := newRig(t, s)
+	r.after(time.Hour, func() {
+		r.signal(rotation.RaiseEmergency, rotation.Message{By: "ana", Why: "the laptop is gone"})
+	})
+	r.goOn()
+	if r.in.Round != 1 {
+		t.Fatalf("round %d: no other rotation follows", r.in.Round)
+	}
+	if res := r.run(); res.Phase != rotation.RolledBack || res.EndedAt.Sub(friday) < 7*day+time.Hour {
+		t.Errorf("it ended as %s after %s: the new wait has all its patience", res.Phase, res.EndedAt.Sub(friday))
+	}
+	r.wantSaid(simcloud.WebhookService, friday, "0s"+needed, "1h0m0s"+needed, "25h0m0s"+reminder, "73h0m0s"+reminder, "121h0m0s"+reminder, "169h0m0s Rolled back")
+	ids := map[string]bool{}
+	for _, m := range r.Post.Messages() {
+		ids[m.ID] = true
+	}
+	if len(ids) != 6 {
+		t.Errorf("ids %v: the second rotation repeats those of the first", ids)
+	}
+}
+
+func TestAnApprovalRollsBackAtItsDeadlineWhoeverSleeps(t *testing.T) {
+	s := telling(t, tellTeam, "approve: true", "patience: 1d")
+	s.opts.Quiet = office
+	r := newRig(t, s)
+	var newID string
+	r.after(time.Hour, func() { newID = r.supply() })
+	// Asked on Sunday at five in the afternoon, told on Monday at eight, rolled back on Monday at five.
+	r.after(74*time.Hour, func() {
+		if s := r.status(); s.Phase != rotation.RollingBack {
+			t.Errorf("phase %s", s.Phase)
+		}
+	})
+	// The old key is current again, and the new one is to be revoked, by hand, at the end of another grace period: on
+	// Wednesday, approved at once, done in the night to Thursday.
+	r.after(121*time.Hour+30*time.Minute, func() { r.signal(rotation.Approve, rotation.Message{}) })
+	r.after(130*time.Hour, func() {
+		_ = r.OpenAI.DeleteKey(newID)
+		r.signal(rotation.KeyRevoked, rotation.Message{})
+	})
+	r.unchanged(r.run())
+	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "64h0m0s"+needed, "67h0m0s"+reminder, "121h0m0s"+needed, "121h0m0s"+needed, "136h0m0s Rolled back")
+}

@@ -67,6 +67,16 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 		t.Errorf("it said:\n%s", text)
 	}
 	p.told(simcloud.WebhookService, 0)
+	for what, secret := range map[string]string{"Slack's address": simcloud.SlackPath, "the secret of the webhook": scene.HookSecret} {
+		if strings.Contains(p.log(), secret) {
+			t.Errorf("the worker logs %s", what)
+		}
+	}
+	for _, m := range p.Post.Messages() {
+		if strings.Contains(m.Text, v.Reveal()) {
+			t.Error("a message holds the new key")
+		}
+	}
 	if _, err := histories.Check(context.Background(), p.client, workflows.TellID("gpt", rotation.ID(run.GetRunID())), ""); err != nil {
 		t.Error(err)
 	}

@@ -16,7 +16,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	needsBrowser(t)
 	p := house.sit(t)
 	house.start(t, journeyKey, rotation.Manual)
-	old := house.First(journeyKey).Fingerprint()
+	old := house.listed(t, journeyKey, house.old[journeyKey])
 
 	// The rotation that waits is found, and says on its first page where to read on.
 	p.goTo("workflows", url.Values{"query": {`ExecutionStatus = "Running" AND RekeyPhase = "awaiting-key" AND RekeyKey = "` + journeyKey + `"`}})
@@ -26,25 +26,25 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.reads("waits for a person: what to do stands under User Metadata")
 	p.picture("timeline")
 
-	p.details("What you do now", "Create a new key for "+scene.OpenAIProject(journeyKey), "starter supply "+journeyKey, "Never paste a key into this page",
+	p.details("What you do now", "make a new key of "+scene.OpenAIProject(journeyKey), "Leave the old one: "+old, "starter supply "+journeyKey, "Never put a key into either",
 		"More Actions, Send an Update: name key-supplied", "If nobody acts until", "the rotation rolls back to the old key")
 	if address := p.link("openai console"); !strings.HasPrefix(address, "https://platform.openai.com/") {
 		t.Errorf("the link to the console goes to %q", address)
 	}
 	p.picture("awaiting-key")
-	house.supply(t, journeyKey)
+	_, fresh := house.supply(t, journeyKey)
 	p.send(sendUpdate, "key-supplied", p.code("Send an Update"))
 
 	// The policy wants an approval.
 	house.waitFor(t, journeyKey, rotation.AwaitingApproval)
 	p.again()
-	p.details("awaiting-approval", "To go on:", "To return to the old key:")
+	p.details("awaiting-approval", "To revoke the old key", "To return to the old key instead")
 	p.picture("awaiting-approval")
-	p.send(sendUpdate, "approve", strings.ReplaceAll(p.code("To go on:"), "…", "no dashboard shows the old key"))
+	p.send(sendUpdate, "approve", strings.ReplaceAll(p.code("To revoke the old key"), "…", "no dashboard shows the old key"))
 
 	house.waitFor(t, journeyKey, rotation.AwaitingRevocation)
 	p.again()
-	p.details("awaiting-revocation", "leave that one", "Revoke the old key of "+scene.OpenAIProject(journeyKey)+" ("+old+")", "name key-revoked", "Both keys stay as they are")
+	p.details("awaiting-revocation", "Leave the new key, which applications read: "+house.listed(t, journeyKey, fresh), "Revoke the old key: "+old, "name key-revoked", "Both keys stay as they are")
 	p.picture("awaiting-revocation")
 	data := p.code("Send an Update")
 	house.revokeOld(t, journeyKey)
@@ -95,7 +95,7 @@ func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
 	for _, wrong := range []struct{ says, name, data, want string }{
 		{"too early", "key-revoked", `{"by": "night shift"}`, "key-revoked is for the phase awaiting-revocation; this rotation is in awaiting-key"},
 		// Straight quotes: what is to be copied must stay JSON.
-		{"nonsense", "key-supplied", `[1, 2, 3]`, `could not be read. What it takes: Says that the new key stands in the first store. Never put a key here! Input: {"by": "you@example.com", "version": "7"}`},
+		{"nonsense", "key-supplied", `[1, 2, 3]`, `it is a list. What it takes: In awaiting-key: says that the new key stands in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}`},
 		{"a version that is not there", "key-supplied", `{"by": "night shift", "version": "77"}`, "has no readable version 77"},
 	} {
 		p.send(sendSignal, wrong.name, wrong.data)

@@ -38,8 +38,13 @@ func (w *town) sit(t *testing.T) *person {
 		t.Skip(skipped)
 	}
 	album := os.Getenv("REKEY_SCREENSHOTS")
+	if all := os.Getenv("REKEY_ARTIFACTS"); album == "" && all != "" {
+		album = filepath.Join(all, "browser")
+	}
 	if album == "" {
 		album = t.TempDir()
+	} else if err := os.MkdirAll(album, 0o750); err != nil {
+		t.Fatal(err)
 	}
 	return &person{T: t, tab: w.browser, album: album}
 }

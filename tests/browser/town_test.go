@@ -45,6 +45,8 @@ type town struct {
 	server  *devserver.Server
 	client  client.Client
 	browser context.Context
+	// old and fresh are the ids of the keys that applications read and that a person made since: tests can be run again.
+	old, fresh map[string]string
 }
 
 // open starts all of it. stop ends what was started, also after an error.
@@ -66,7 +68,7 @@ func open(chromium string) (_ *town, stop func(), err error) {
 		return nil, stop, err
 	}
 	stops = append(stops, func() { _ = os.RemoveAll(dir) })
-	w := &town{}
+	w := &town{old: map[string]string{}, fresh: map[string]string{}}
 	if w.Scene, err = scene.Start(scene.Options{
 		Dir: dir, RequestTimeout: "2s", Propagation: "2s", RevocationLag: "2s",
 		Policy: []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_timeout: 10s", "approve: true"},
@@ -75,7 +77,7 @@ func open(chromium string) (_ *town, stop func(), err error) {
 	}
 	stops = append(stops, w.Stop)
 	for _, key := range []string{journeyKey, wrongKey, waitingKey, emergencyKey, returnedKey} {
-		if _, err := w.OpenAIKey(key, scene.Local); err != nil {
+		if w.old[key], err = w.OpenAIKey(key, scene.Local); err != nil {
 			return nil, stop, err
 		}
 	}
@@ -129,6 +131,10 @@ func (w *town) start(t *testing.T, key string, reason rotation.Reason) {
 	if _, err := rotations.Start(t.Context(), w.client, workflows.Input{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
 		t.Fatal(err)
 	}
+	// Not with t.Context(), which has ended by then. One that has ended by itself needs nothing.
+	t.Cleanup(func() {
+		_ = w.client.TerminateWorkflow(context.Background(), workflows.ID(key), "", "the test is over")
+	})
 	w.waitFor(t, key, rotation.AwaitingKey)
 }
 
@@ -153,35 +159,44 @@ func (w *town) waitFor(t *testing.T, key string, p rotation.Phase) {
 }
 
 // supply makes a key in the provider's console and puts it into the store, as `starter supply` does before it tells
-// the rotation. It gives the number of the version.
-func (w *town) supply(t *testing.T, key string) (version string) {
+// the rotation. It gives the number of the version, and the key's id.
+func (w *town) supply(t *testing.T, key string) (version, id string) {
 	t.Helper()
 	k, err := w.key(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, value := w.OpenAI.CreateKey(k.Account, "made by hand, again")
+	id, value := w.OpenAI.CreateKey(k.Account, "made by hand, again")
 	s, err := rotations.Status(t.Context(), w.client, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	version, _, err = w.acts.StageSupplied(t.Context(), k, s.Rotation, value)
-	if err != nil {
+	if version, _, err = w.acts.StageSupplied(t.Context(), k, s.Rotation, value); err != nil {
 		t.Fatal(err)
 	}
-	return version
+	w.fresh[key] = id
+	return version, id
+}
+
+// listed is how the provider's console lists a key.
+func (w *town) listed(t *testing.T, key, id string) string {
+	t.Helper()
+	for _, k := range w.OpenAI.Keys(scene.OpenAIProject(key)) {
+		if k.ID == id {
+			return "sk-..." + k.Redacted[len(k.Redacted)-4:]
+		}
+	}
+	t.Fatalf("the console has no key %s of %s", id, key)
+	return ""
 }
 
 // revokeOld deletes the old key in the provider's console.
 func (w *town) revokeOld(t *testing.T, key string) {
 	t.Helper()
-	for _, k := range w.OpenAI.Keys(scene.OpenAIProject(key)) {
-		if k.Name == "made by hand" {
-			if err := w.OpenAI.DeleteKey(k.ID); err != nil {
-				t.Fatal(err)
-			}
-		}
+	if err := w.OpenAI.DeleteKey(w.old[key]); err != nil {
+		t.Fatal(err)
 	}
+	w.old[key] = w.fresh[key]
 }
 
 // events are the types of what stands in the history of a rotation.

@@ -40,6 +40,8 @@ func TestEachSavedViewOfTheRunbookShowsWhatItIsFor(t *testing.T) {
 		{"both keys live", time.Now(), false, nil},
 		{"rolling back", time.Now(), false, nil},
 		{"one key", time.Now(), false, nil},
+		{"beats that could not ask", time.Now(), false, nil},
+		{"reports of leaks that nobody could place", time.Now(), false, nil},
 		{"one provider, by hand", time.Now(), false, []string{waitingKey, returnedKey}},
 	} {
 		query, ok := views[c.view]

@@ -14,6 +14,7 @@ var inCorpus = []string{
 	"TestOneKeyRotatesOnceAtATime", "TestATerminatedRotationsDutyIsInherited", "TestARollBackAfterPromoteGoesThroughReverse",
 	"TestAWorkerKilledWhileARollBackDiscardsLosesNothing/killed_just_before_Discard", "TestAMintThatTakesEffectAfterItsRetryIsSwept",
 	"TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce", "TestASecondSupplyReplacesAFirstThatIsStillBeingChecked",
+	"TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation",
 }
 
 // replayed checks that the history of a rotation replays, and writes it into the corpus if that is wanted.

@@ -145,6 +145,9 @@ func (c *call) create(ctx context.Context) error {
 }
 
 func (c *call) errNotStaged() error {
+	if c.staged.Pending {
+		return fmt.Errorf("no rotation of key %s was started for version %s of secret %s: AWS begins with createSecret", c.key.Name, c.Token, c.staged.Path)
+	}
 	return fmt.Errorf("version %s of secret %s is not staged as AWSPENDING, and no rotation of key %s was started for it: AWS has ended or never begun this rotation", c.Token, c.staged.Path, c.key.Name)
 }
 
@@ -237,7 +240,7 @@ func (c *call) look(ctx, limited context.Context, want rotation.Phase, why *erro
 	status, err := c.Rotations.Status(limited, c.key.Name)
 	if err != nil {
 		unclear(errors.New("no worker answers for it"))
-		return false, nil
+		return false, nil //nolint:nilerr // it is asked again
 	}
 	*why = fmt.Errorf("it is in phase %s", status.Phase)
 	return progress(status, want)

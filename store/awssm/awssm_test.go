@@ -2,18 +2,14 @@ package awssm_test
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -192,104 +188,6 @@ func TestOfManyFirstClaimsExactlyOneWins(t *testing.T) {
 	}
 }
 
-// late holds a request back until its caller has gone, and gives the function that lets it take effect.
-func (p *place) late(method, target string, skip int) (land func()) {
-	f := simcloud.Fault{
-		Service: simcloud.AWSSecretsService, Method: method, Target: target, Skip: skip, Times: 1, Kind: simcloud.CommitLate,
-		Release: make(chan struct{}), Done: make(chan struct{}),
-	}
-	p.cloud.Inject(f)
-	return func() {
-		close(f.Release)
-		<-f.Done
-	}
-}
-
-// impatient is the store of somebody who gives up soon.
-func (p *place) impatient(t *testing.T) *awssm.Store {
-	t.Helper()
-	s, err := awssm.New(awssm.Options{Region: p.sm.Region, Endpoint: p.sm.URL, RequestTimeout: 200 * time.Millisecond})
-	must(t, err)
-	return s
-}
-
-func TestASaveThatTakesEffectLateChangesNothing(t *testing.T) {
-	p := newPlace(t, simcloud.AWSSecretsOptions{})
-	path := p.path(t, first)
-	snap := p.claimed(t, path)
-	land := p.late(move, ":rekey/"+path+"-", 0)
-	lost := snap
-	lost.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 1}
-	_, err := p.impatient(t).Save(ctx, path, lost)
-	refused(t, err, fault.Unavailable)
-	snap.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 2}
-	want, err := p.store.Save(ctx, path, snap)
-	must(t, err)
-	land()
-	got, err := p.store.Load(ctx, path)
-	must(t, err)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatal(diff)
-	}
-}
-
-func TestAPromoteThatTakesEffectLateIsOursNotAStrangers(t *testing.T) {
-	p := newPlace(t, simcloud.AWSSecretsOptions{})
-	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
-	land := p.late(move, ":"+path+"-", 1) // the first one labels the version that goes
-	_, err := p.impatient(t).Promote(ctx, path, snap, v)
-	refused(t, err, fault.Unavailable)
-	// Whoever comes next saves something before it lands.
-	snap, err = p.store.Load(ctx, path)
-	must(t, err)
-	p.published(t, path, first)
-	snap.Duties = []store.Duty{{Fingerprint: "0123456789ab", Rotation: "aaaaaaaa"}}
-	_, err = p.store.Save(ctx, path, snap)
-	must(t, err)
-	land()
-	p.published(t, path, other)
-	got, err := p.store.Load(ctx, path)
-	must(t, err)
-	if got.Current == nil || got.Current.KeyID != "k" || got.Pending != nil || got.Previous == nil || len(got.Duties) != 1 {
-		t.Fatalf("the record does not know its own promote: %+v", got.Record)
-	}
-}
-
-func TestAPromoteDoesNotReplaceWhatSomebodyPublishedMeanwhile(t *testing.T) {
-	p := newPlace(t, simcloud.AWSSecretsOptions{})
-	for name, inPlace := range map[string]secret.Value{"a secret with a value": first, "an empty secret": {}} {
-		t.Run(name, func(t *testing.T) {
-			path := p.path(t, inPlace)
-			snap, v := p.staged(t, path, other)
-			// After the note, before the move: the moment that the revision does not cover.
-			reached, release := make(chan struct{}), make(chan struct{})
-			method, skip := move, 1
-			if inPlace.IsEmpty() {
-				method, skip = put, 0
-			}
-			p.cloud.Inject(simcloud.Fault{Service: simcloud.AWSSecretsService, Method: method, Target: ":" + path + "-", Skip: skip, Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
-			done := make(chan error)
-			go func() {
-				_, err := p.store.Promote(ctx, path, snap, v)
-				done <- err
-			}()
-			<-reached
-			p.behind(t, path, third)
-			close(release)
-			if err := <-done; !store.IsConflict(err) {
-				t.Fatalf("got %v, want a conflict", err)
-			}
-			p.published(t, path, third)
-			now, err := p.store.Load(ctx, path)
-			must(t, err)
-			_, err = p.store.Promote(ctx, path, now, v)
-			must(t, err)
-			p.published(t, path, other)
-		})
-	}
-}
-
 func TestAWSPendingFollowsTheRecord(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path := p.path(t, first)
@@ -404,109 +302,5 @@ func TestARotationOfSomebodyElseIsNotDisturbed(t *testing.T) {
 	p.staged(t, path, other)
 	if got := p.on(path, "AWSPENDING"); got != theirs {
 		t.Fatalf("AWSPENDING was taken from them, it is on %q", got)
-	}
-}
-
-func TestFaultsAreSortedByWhatToDoAboutThem(t *testing.T) {
-	for sentence, c := range map[string]struct {
-		fault     simcloud.Fault
-		class     fault.Class
-		unsettled bool
-	}{
-		"too many requests":         {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}, fault.Throttled, false},
-		"not permitted":             {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusForbidden}, fault.AccessDenied, false},
-		"in a state that forbids":   {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusBadRequest}, fault.Rejected, false},
-		"an error of AWS's own":     {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusInternalServerError}, fault.Unavailable, true},
-		"overloaded":                {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusServiceUnavailable}, fault.Unavailable, true},
-		"the connection broke":      {simcloud.Fault{Kind: simcloud.DropBefore}, fault.Unavailable, true},
-		"the answer was lost":       {simcloud.Fault{Kind: simcloud.LoseReply}, fault.Unavailable, true},
-		"the secret does not exist": {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusNotFound}, fault.NotFound, false},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			p := newPlace(t, simcloud.AWSSecretsOptions{})
-			path := p.path(t, first)
-			c.fault.Service, c.fault.Method, c.fault.Times = simcloud.AWSSecretsService, put, 1
-			p.cloud.Inject(c.fault)
-			_, err := p.store.Add(ctx, path, other)
-			refused(t, err, c.class, path)
-			if f := fault.Of(err); f.Unsettled != c.unsettled || c.class == fault.Throttled && f.RetryAfter != 7*time.Second {
-				t.Errorf("unsettled %v, retry after %v", f.Unsettled, f.RetryAfter)
-			}
-			if calls := p.cloud.Calls(simcloud.AWSSecretsService, put); calls != 1 {
-				t.Errorf("%d requests: only the caller knows whether to repeat", calls)
-			}
-		})
-	}
-}
-
-func TestMoreThanFiftyWritesInASecondAreThrottled(t *testing.T) {
-	p := newPlace(t, simcloud.AWSSecretsOptions{Quota: true})
-	path := p.path(t, first)
-	for range 50 {
-		_, err := p.store.Add(ctx, path, other)
-		must(t, err)
-	}
-	_, err := p.store.Add(ctx, path, other)
-	refused(t, err, fault.Throttled)
-	p.clock.Advance(time.Second)
-	_, err = p.store.Add(ctx, path, other)
-	must(t, err)
-}
-
-// leaky is a source of credentials whose errors quote what they read.
-type leaky struct{}
-
-func (leaky) Retrieve(context.Context) (aws.Credentials, error) {
-	return aws.Credentials{}, errors.New("line 3 of /root/.aws/credentials: aws_secret_access_key=hunter2")
-}
-
-func TestWithoutCredentialsTheFaultSaysWhatToDoAndQuotesNothing(t *testing.T) {
-	p := newPlace(t, simcloud.AWSSecretsOptions{})
-	for sentence, c := range map[string]aws.CredentialsProvider{
-		"none can be had":     leaky{},
-		"AWS does not know":   credentials.NewStaticCredentialsProvider("AKIDSOMEBODY", "hunter2", ""),
-		"the secret is wrong": credentials.NewStaticCredentialsProvider(simcloud.AWSAccessKey, "hunter2", ""),
-	} {
-		s, err := awssm.New(awssm.Options{Region: p.sm.Region, Endpoint: p.sm.URL, Credentials: c})
-		must(t, err)
-		_, err = s.Load(ctx, p.path(t, first))
-		refused(t, err, fault.AccessDenied, "credentials")
-		if strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v", sentence, err)
-		}
-	}
-}
-
-func TestASecretThatIsFullOfVersionsSaysSoAndGetsRoomAfterADay(t *testing.T) {
-	p := newPlace(t, simcloud.AWSSecretsOptions{})
-	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
-	var err error
-	for range 100 {
-		var saved store.Snapshot
-		if saved, err = p.store.Save(ctx, path, snap); err != nil {
-			break
-		}
-		snap = saved
-	}
-	refused(t, err, fault.Rejected, "rekey/"+path, "a day old")
-	p.clock.Advance(25 * time.Hour)
-	snap, err = p.store.Save(ctx, path, snap)
-	must(t, err)
-	_, err = p.store.Promote(ctx, path, snap, v)
-	must(t, err)
-	p.published(t, path, other)
-}
-
-func TestARecordThatSomebodyElseWroteIsNotQuoted(t *testing.T) {
-	p := newPlace(t, simcloud.AWSSecretsOptions{})
-	path := p.path(t, first)
-	id, keeper := strings.Repeat("x", 32), "rekey/"+path
-	_, err := p.operator().PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &keeper, ClientRequestToken: &id, SecretString: aws.String("hunter2"), VersionStages: []string{"rekey-record"}})
-	must(t, err)
-	_, err = p.store.Load(ctx, path)
-	refused(t, err, fault.Rejected, "not what rekey wrote")
-	if strings.Contains(err.Error(), "hunter2") {
-		t.Error(err)
 	}
 }

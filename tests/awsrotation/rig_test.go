@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -39,7 +40,13 @@ import (
 var server *devserver.Server
 
 func TestMain(m *testing.M) {
-	var err error
+	// Rotations that have lost a request mostly wait; more of them at once than there are cores.
+	flag.Parse()
+	err := flag.Set("test.parallel", "8")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if server, err = devserver.Start(context.Background(), devserver.Options{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -271,8 +271,8 @@ func TestWhatIsNoRotationOfOursIsRefusedAndStartsNothing(t *testing.T) {
 		"a secret elsewhere":       {`{"Step":"createSecret","SecretId":"` + strings.Replace(w.arn["ci"], "eu-central-1", "us-east-1", 1) + `","ClientRequestToken":"` + token + `"}`, "no key of rekey.yaml stands in secret"},
 		"another secret, so named": {`{"Step":"createSecret","SecretId":"` + w.arn["ci"][:len(w.arn["ci"])-6] + `aaaaaa","ClientRequestToken":"` + token + `"}`, "another ARN"},
 		"a token that AWS did not": {`{"Step":"createSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + uuid.NewString() + `"}`, "is not staged as AWSPENDING"},
-		"a later step before":      {`{"Step":"finishSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + token + `"}`, "no rotation of key ci was started for it"},
-		"its set before":           {`{"Step":"setSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + token + `"}`, "no rotation of key ci was started for it"},
+		"a later step before":      {`{"Step":"finishSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + token + `"}`, "AWS begins with createSecret"},
+		"its set before":           {`{"Step":"setSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + token + `"}`, "AWS begins with createSecret"},
 		"no event":                 {`{}`, "needs Step"},
 	} {
 		if err := w.handler.Handle(context.Background(), []byte(c.event)); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -127,7 +127,7 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 		p.run()
 		fits(t, p.details(), "Somebody cancelled the emergency")
 		fits(t, workflows.EmergencyDetails(p.in), "300 key(s)", "night shift", "no grace period", "Request Cancellation")
-		fits(t, workflows.EmergencySummary(p.in), "User Metadata")
+		fits(t, workflows.EmergencySummary(p.in), "emergency over 300 key(s)")
 	})
 	t.Run("an emergency that goes on by itself says that nobody needs to do anything", func(t *testing.T) {
 		p := newTheatre(t, 3)
@@ -160,6 +160,6 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 	t.Run("a rotation says what cancel and terminate mean", func(t *testing.T) {
 		in := workflows.Input{Key: rotation.Key{Name: "ci", Account: "a", Provider: "google"}, Reason: rotation.Manual, By: "o", Why: long}
 		fits(t, workflows.StaticDetails(in), "*Request Cancellation* means: roll back", "Do not *Terminate*", "Never put a key into a message")
-		fits(t, workflows.StaticSummary(in), "User Metadata")
+		fits(t, workflows.StaticSummary(in), "manual rotation of ci")
 	})
 }

@@ -240,10 +240,9 @@ func prose(text string) string {
 	return b.String() + escape(text)
 }
 
-// StaticSummary is the line that the Temporal UI shows in its list, and at the head of the rotation's page.
-func StaticSummary(in Input) string {
-	return fmt.Sprintf("%s rotation of %s: what to do stands under User Metadata", in.Reason, in.Key.Name)
-}
+// StaticSummary is the line that the Temporal UI shows above the details. The way to them is shown where a person looks
+// first: in the summaries of timers.
+func StaticSummary(in Input) string { return fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name) }
 
 // StaticDetails is what the Temporal UI shows about a rotation for as long as it is kept.
 func StaticDetails(in Input) string {

@@ -233,7 +233,7 @@ func (f *fleet) page(listed int) string {
 
 // EmergencySummary is the line that the Temporal UI shows for an emergency.
 func EmergencySummary(in EmergencyInput) string {
-	return fmt.Sprintf("emergency over %d key(s): who is waited for stands under User Metadata", len(in.Keys))
+	return fmt.Sprintf("emergency over %d key(s)", len(in.Keys))
 }
 
 // EmergencyDetails is what the Temporal UI shows about an emergency for as long as it is kept.

@@ -174,7 +174,7 @@ func TestWhoSignsComesFromTheWorkersOwnFileAlone(t *testing.T) {
 			}
 			got := strings.Join(names, " ")
 			if err != nil {
-				r.fails(err, fault.Rejected, activities.FourEyes)
+				_ = r.fails(err, fault.Rejected, activities.FourEyes)
 				got = "refused"
 			}
 			if got != c.want {

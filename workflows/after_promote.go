@@ -69,6 +69,10 @@ const maxRecheck = 6 * time.Hour
 
 // grace keeps both keys, and keeps an eye on the new one.
 func (r *rotator) grace() rotation.Phase {
+	if (r.Recount || len(r.Signed) > 0) && !r.recount() {
+		// Where it cannot be read who may sign, the grace period takes its time; asked again with the next look at the key.
+		r.Recount = false
+	}
 	if r.Recheck == 0 {
 		r.Recheck = time.Duration(r.in.Key.Policy.Recheck)
 	}
@@ -81,14 +85,14 @@ func (r *rotator) grace() rotation.Phase {
 	if recheck {
 		summary += "; look at the new key again"
 	}
-	r.until(summary, until, func() bool { return !r.GraceUntil.Equal(graceUntil) })
+	r.until(summary, until, func() bool { return !r.GraceUntil.Equal(graceUntil) || r.Recount })
 	switch {
 	case r.Wish != nil:
 		return rotation.Grace
 	case !r.now().Before(r.GraceUntil):
 		return rotation.Guard
 	case r.now().Before(until):
-		return rotation.Grace // extended
+		return rotation.Grace // extended, or signed
 	}
 	return r.recheck()
 }
@@ -134,7 +138,13 @@ func (r *rotator) guard() rotation.Phase {
 	if len(r.outgoing()) == 0 {
 		return rotation.Retire
 	}
-	if r.emergency() || r.Prepared.OldRefused && !r.Reverse && len(r.Old) == 1 {
+	if r.emergency() {
+		return rotation.Revoke
+	}
+	if r.Prepared.OldRefused && !r.Reverse && len(r.Old) == 1 {
+		if r.fourEyes() {
+			return r.approval(revokePolicy, "The policy wants two operators to approve the revoke. The provider refused the old key already when this rotation began.")
+		}
 		return rotation.Revoke
 	}
 	signals, f, ok := do[[]rotation.Signal](r, asking(), "is the old key still in use?", acts.Guard, activities.GuardInput{Target: r.target(), Old: r.outgoing()})
@@ -164,7 +174,7 @@ func (r *rotator) guard() rotation.Phase {
 	if len(unknown) > 0 {
 		return r.unknownUse(strings.Join(unknown, "; "))
 	}
-	if r.in.Key.Policy.Approve {
+	if r.in.Key.Policy.Approve || r.fourEyes() {
 		return r.approval(revokePolicy, "The policy wants a person to approve the revoke. The old key is unused.")
 	}
 	return rotation.Revoke
@@ -185,7 +195,7 @@ func (r *rotator) unknownUse(why string) rotation.Phase {
 	switch p := r.in.Key.Policy; {
 	case p.UnknownUse != rotation.UnknownTimer:
 		return r.approval(useUnknown, "Nobody can tell whether the old key is still in use. "+why)
-	case p.Approve:
+	case p.Approve || r.fourEyes():
 		return r.approval(useUnknown, "The policy wants a person to approve the revoke. Whether the old key is in use is not known. "+why)
 	}
 	return rotation.Revoke
@@ -197,7 +207,7 @@ var approvals = []subject{revokePolicy, useUnknown, keyInUse}
 // approval asks a person before the revoke. Guard looks again after the answer, and asks anew only about what is
 // graver than what was approved.
 func (r *rotator) approval(about subject, question string) rotation.Phase {
-	if slices.Index(approvals, r.Approved) >= slices.Index(approvals, about) {
+	if slices.Index(approvals, r.Approved) >= slices.Index(approvals, about) && (!r.fourEyes() || r.mandated()) {
 		return rotation.Revoke
 	}
 	return r.ask(about, question, rotation.Guard)
@@ -246,8 +256,13 @@ func (r *rotator) revoke() rotation.Phase {
 
 func (r *rotator) takeAway(mode activities.RevokeMode) (rotation.Phase, bool) {
 	_, f, ok := do[struct{}](r, changing(), string(mode)+" the old key at the provider", acts.Revoke, activities.RevokeInput{
-		Target: r.target(), Keys: r.outgoing(), Keep: *r.incoming(), Mode: mode,
+		Target: r.target(), Keys: r.outgoing(), Keep: *r.incoming(), Mode: mode, Approval: r.Mandate, Emergency: r.raisedBy(),
 	})
+	if f != nil && f.Code == activities.FourEyes {
+		if next, again := r.unmandated(f); again {
+			return next, false
+		}
+	}
 	if f != nil {
 		return r.ask(notRevoked, "The old key could not be revoked: "+f.text+" Put that right, then approve to try again.", rotation.Revoke), false
 	}
@@ -298,6 +313,7 @@ func (r *rotator) confirm() rotation.Phase {
 		for _, o := range r.outgoing() {
 			r.Revoked = append(r.Revoked, o.Name())
 		}
+		r.withoutFourEyes()
 		return rotation.Retire
 	}
 	accepted := r.called(out.Accepted)

@@ -218,7 +218,7 @@ func (r *rotator) verify() rotation.Phase {
 
 // cannotReverse stops a roll-back whose old key cannot be proven, and asks: applications keep the new key meanwhile.
 func (r *rotator) cannotReverse(why string) rotation.Phase {
-	r.Reverse, r.Outcome, r.Approved = false, "", ""
+	r.Reverse, r.Outcome, r.Approved, r.Mandate = false, "", "", nil
 	return r.ask(noWayBack, "The roll-back cannot go on, and applications keep the new key: "+why+
 		" Put that right to try again, or give the old key up.", rotation.Promote)
 }

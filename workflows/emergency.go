@@ -141,7 +141,7 @@ func (r *rotator) contain() rotation.Phase {
 		mode = activities.DisableKey
 	}
 	_, f, ok := do[struct{}](r, changing(), string(mode)+" what leaked, before there is a new key", acts.Revoke, activities.RevokeInput{
-		Target: r.target(), Keys: r.Old, Mode: mode, Contain: true,
+		Target: r.target(), Keys: r.Old, Mode: mode, Contain: true, Emergency: r.raisedBy(),
 	})
 	switch {
 	case !ok && f == nil:

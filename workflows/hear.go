@@ -31,7 +31,7 @@ func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
 	if m.By == "" {
 		m.By = "somebody (signal)"
 	}
-	if m.Why == "" && kind != rotation.HandOver {
+	if m.Why == "" && m.Signature == "" && kind != rotation.HandOver {
 		m.Why = "no reason given"
 	}
 	err := r.check(kind, m)
@@ -184,7 +184,7 @@ func encode(fields map[string]any) []byte {
 // saidBefore tells whether a decision with the same words was taken already.
 func (r *rotator) saidBefore(kind rotation.Kind, m rotation.Message) bool {
 	return slices.ContainsFunc(r.Decisions, func(d rotation.Decision) bool {
-		return d.Kind == kind && d.By == m.By && d.Why == m.Why && d.Version == m.Version && d.For == m.For &&
+		return d.Kind == kind && d.By == m.By && d.Why == m.Why && d.Version == m.Version && d.For == m.For && d.Signature == m.Signature &&
 			d.RevokeFirst == m.RevokeFirst && slices.Equal(d.Leaked, m.Leaked)
 	})
 }

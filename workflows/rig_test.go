@@ -41,6 +41,8 @@ type rig struct {
 	mu      sync.Mutex
 	started []string
 	on      map[string][]func()
+	// updates counts the updates that were sent.
+	updates int
 }
 
 type setup struct {

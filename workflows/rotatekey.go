@@ -90,6 +90,13 @@ type State struct {
 	// Approved is what the last approval was about, Granted the questions of activities that were approved.
 	Approved subject  `json:"approved,omitempty"`
 	Granted  []string `json:"granted,omitempty"`
+	// Asked is what operators sign now, under four eyes, Signed who has, Questions how much was asked so far. Recount: the
+	// signatures are to be counted by the present list of operators. Mandate lets the outgoing keys be revoked.
+	Asked     *rotation.Question  `json:"asked,omitempty"`
+	Signed    []rotation.Decision `json:"signed,omitempty"`
+	Questions int                 `json:"questions,omitempty"`
+	Recount   bool                `json:"recount,omitempty"`
+	Mandate   *rotation.Approval  `json:"mandate,omitempty"`
 	// Supplied is the version that was supplied before a question about the store came up.
 	Supplied string `json:"supplied,omitempty"`
 	// Claim is a person's word that still has to be checked: a supplied version, a revocation.
@@ -220,6 +227,11 @@ func (r *rotator) enter(next rotation.Phase) {
 	}
 	// A claim is about the wait that it ended.
 	r.Claim = nil
+	if next == rotation.Grace {
+		r.poseFinish()
+	} else if next != rotation.AwaitingApproval {
+		r.Asked, r.Signed, r.Recount = nil, nil, false
+	}
 	if r.phase() != before {
 		r.Trail = append(r.Trail, rotation.Entry{Phase: r.phase(), At: r.now()})
 		r.Trail = r.Trail[max(0, len(r.Trail)-maxTrail):]
@@ -270,7 +282,7 @@ func (r *rotator) reverse(next rotation.Phase) rotation.Phase {
 	}
 	r.enable()
 	r.Reverse, r.GraceUntil, r.PublishedAt, r.Question = true, time.Time{}, time.Time{}, ""
-	r.Recheck, r.Refusals, r.Approved, r.Early = 0, 0, "", nil
+	r.Recheck, r.Refusals, r.Approved, r.Early, r.Mandate = 0, 0, "", nil, nil
 	if slices.Contains(r.Old[0].Numbers, "") {
 		// A store that never had the old value gets it first.
 		return rotation.Store
@@ -415,7 +427,7 @@ func (r *rotator) status() rotation.Status {
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
 		Phase: r.phase(), Details: r.details(), Deadline: r.Deadline, GraceUntil: r.GraceUntil,
 		Overdue: !r.Deadline.IsZero() && r.now().After(r.Deadline), Accepts: r.situation().Accepts(), Trail: r.Trail,
-		Told: r.told(),
+		Told: r.told(), Signing: r.signing(),
 	}
 	if r.New != nil {
 		s.New = r.New.Fingerprint

@@ -91,6 +91,9 @@ func (r *rotator) revokeKey() []string {
 func (r *rotator) decide() []string {
 	approve, reject := r.answers()
 	steps := []string{fmt.Sprintf("To %s: %s", approve, update(rotation.Approve, whyInput))}
+	if r.signs(rotation.Approve) {
+		steps[0] = fmt.Sprintf("To %s: %s", approve, r.both("starter approve "+r.in.Key.Name))
+	}
 	if r.takes(rotation.Reject, rotation.Message{}) {
 		steps = append(steps, fmt.Sprintf("To %s: %s", reject, update(rotation.Reject, whyInput)))
 	}
@@ -138,7 +141,11 @@ func (r *rotator) ways() []string {
 		offer(rotation.ExtendGrace, longer, "keep both keys longer", forInput)
 	}
 	offer(rotation.ExtendWait, longer, "move the deadline", forInput)
-	offer(rotation.FinishGrace, rotation.Message{}, "end the grace period now", whyInput)
+	if r.signs(rotation.FinishGrace) && r.takes(rotation.FinishGrace, rotation.Message{}) {
+		ways = append(ways, "end the grace period now: "+r.both(fmt.Sprintf("starter finish %s --why \"…\"", r.in.Key.Name)))
+	} else {
+		offer(rotation.FinishGrace, rotation.Message{}, "end the grace period now", whyInput)
+	}
 	if r.Step == rotation.AwaitingApproval {
 		return ways // its reject says the same as a roll-back
 	}

@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rekeyhq/rekey/rotation"
@@ -30,13 +32,21 @@ const (
 func (r *rotator) ask(about subject, question string, next rotation.Phase) rotation.Phase {
 	r.About, r.Question, r.After = about, question, next
 	r.newWait()
+	effect, _ := r.answers()
+	r.pose(rotation.Approve, string(about), question, effect)
 	return rotation.AwaitingApproval
 }
 
 // awaitingApproval waits for approve, reject or an extension of grace. At the deadline the rotation rolls back, if
 // it can; otherwise it is overdue and goes on asking.
 func (r *rotator) awaitingApproval() rotation.Phase {
-	r.waitForPerson(func() bool { return r.Question == "" })
+	if r.Recount && !r.recount() {
+		r.sleep("read again who may sign", stallInterval(r.Polls))
+		r.Polls++
+	}
+	r.waitForPerson(func() bool { return r.Question == "" || r.Recount })
+	// Whoever was made an operator meanwhile can sign from the next reminder on.
+	r.Recount = r.fourEyes() && r.Asked != nil
 	switch {
 	case r.Wish != nil:
 		return rotation.AwaitingApproval
@@ -44,7 +54,11 @@ func (r *rotator) awaitingApproval() rotation.Phase {
 		return r.After
 	}
 	if !r.now().Before(r.Deadline) && r.rollsBackAtDeadline() {
-		r.wish("Nobody approved until " + r.Deadline.Format(time.RFC3339) + ": " + r.Question)
+		who := "Nobody"
+		if len(r.Signed) > 0 {
+			who = fmt.Sprintf("Only %d of %d operators (%s)", len(r.Signed), rotation.Eyes, strings.Join(rotation.Signing{Signed: r.Signed}.Names(), ", "))
+		}
+		r.wish(who + " approved until " + r.Deadline.Format(time.RFC3339) + ": " + r.Question)
 	}
 	return rotation.AwaitingApproval
 }

@@ -2,40 +2,29 @@ package workflows
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/secret"
 )
 
 // maxExposed bounds what a rotation remembers of keys that were sent to it.
 const maxExposed = 16
 
-// words are what can be a key within a text.
-var words = regexp.MustCompile(`[A-Za-z0-9._~+/=-]{20,}`)
-
 // expose treats what stands in a signal as leaked: the history keeps it, and everybody who reaches Temporal can read it.
 // Nothing of it goes on but fingerprints. A key that this rotation is about to publish is not published; one that it has
 // published is replaced at once; one that a person supplies later is refused.
 func (r *rotator) expose(kind rotation.Kind, data []byte) {
-	found := candidates(data)
+	found := rotation.KeysIn(data)
 	r.ExposedIn = workflow.GetInfo(r.ctx).WorkflowExecution.RunID
-	for _, v := range found {
-		if f := v.Fingerprint(); !slices.Contains(r.Exposed, f) && len(r.Exposed) < maxExposed {
+	for _, f := range found {
+		if !slices.Contains(r.Exposed, f) && len(r.Exposed) < maxExposed {
 			r.Exposed = append(r.Exposed, f)
 		}
 	}
 	r.Left = append(r.Left, fmt.Sprintf("A signal %q of %s held what looks like a key. Revoke that key, if it is live, and delete this history: %s", kind, stamp(r.now()), r.purge()))
-	is := func(o *activities.Ref) bool {
-		return o != nil && slices.ContainsFunc(found, func(v secret.Value) bool {
-			return v.Fingerprint() == o.Fingerprint || o.KeyID != "" && secret.FromString(o.KeyID).Equal(v)
-		})
-	}
 	var stays *activities.Ref
 	switch {
 	case r.Reverse:
@@ -44,7 +33,7 @@ func (r *rotator) expose(kind rotation.Kind, data []byte) {
 		stays = r.New
 	}
 	switch {
-	case !is(stays):
+	case stays == nil || !slices.Contains(found, stays.Fingerprint):
 	case r.Reverse || r.Promoting || r.Irreversible:
 		m := rotation.Message{By: "rekey", Why: "The key " + stays.Name() + " was sent in a signal.", Leaked: []string{stays.Fingerprint}}
 		if !slices.ContainsFunc(r.Follow, func(d rotation.Decision) bool { return slices.Equal(d.Leaked, m.Leaked) }) {
@@ -67,55 +56,4 @@ func (r *rotator) exposed() string {
 	}
 	return fmt.Sprintf("**A key stands in this history**, sent in a message (fingerprint %s). rekey treats it as leaked. 1. Revoke it, if it is live: %s. 2. Make another. 3. When this rotation has ended, delete its history: %s.",
 		code(r.Exposed[len(r.Exposed)-1]), r.console(), code(r.purge()))
-}
-
-// candidates are what in a message can be a key.
-func candidates(data []byte) []secret.Value {
-	var texts []string
-	var collect func(v any)
-	collect = func(v any) {
-		switch v := v.(type) {
-		case string:
-			texts = append(texts, strings.Trim(v, " \t\r\n\"'`"))
-		case []any:
-			for _, one := range v {
-				collect(one)
-			}
-		case map[string]any:
-			// In the order of the names: a workflow must do the same each time.
-			for _, name := range workflow.DeterministicKeys(v) {
-				texts = append(texts, name)
-				collect(v[name])
-			}
-		}
-	}
-	var v any
-	if decode(data, &v) == nil {
-		collect(v)
-	} else {
-		texts = append(texts, string(data))
-	}
-	var all []secret.Value
-	for _, text := range texts {
-		found := slices.DeleteFunc(words.FindAllString(text, -1), func(w string) bool { return !rotation.LooksLikeKey(w) })
-		if len(found) == 0 && rotation.LooksLikeKey(text) {
-			found = []string{text}
-		}
-		for _, one := range found {
-			if value := secret.FromString(bare(one)); !slices.ContainsFunc(all, value.Equal) {
-				all = append(all, value)
-			}
-		}
-	}
-	return all
-}
-
-// bare takes away what stands around a key in a sentence or an assignment.
-func bare(word string) string {
-	if i := strings.Index(word, "sk-"); i > 0 {
-		word = word[i:]
-	} else if _, value, ok := strings.Cut(word, "="); ok && rotation.LooksLikeKey(value) {
-		word = value
-	}
-	return strings.TrimRight(word, ".")
 }

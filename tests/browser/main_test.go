@@ -14,7 +14,8 @@ import (
 // house is what all tests share: one server, one cloud, one browser. Each test has keys of its own.
 var house *town
 
-// envBrowser asks for these tests: on a busy machine they are not steady yet.
+// envBrowser asks for these tests: they take a minute, on a busy machine two. REKEY_ARTIFACTS names a folder that gets their
+// pictures.
 const envBrowser = "REKEY_BROWSER"
 
 // skipped says why the tests are skipped.

@@ -37,6 +37,8 @@ func (a *app) decisions() []*cobra.Command {
 	} {
 		var by, why, length string
 		var grace bool
+		var signs signing
+		canSign := d.kind == rotation.Approve || d.kind == rotation.FinishGrace
 		cmd := &cobra.Command{
 			Use: d.use, Short: d.short, Example: d.example, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,9 +61,22 @@ func (a *app) decisions() []*cobra.Command {
 				if d.takesLength && !grace {
 					kind = whatToExtend(cmd.Context(), c, args[0])
 				}
+				var before rotation.Status
+				if canSign {
+					said := ""
+					if cmd.Flags().Changed("by") {
+						said = by
+					}
+					if before, m, err = a.signIfAsked(cmd.Context(), c, args[0], kind, signs, m, said); err != nil {
+						return err
+					}
+				}
 				s, err := decide(cmd.Context(), c, args[0], kind, m)
 				if err != nil {
 					return err
+				}
+				if m.Signature != "" {
+					return a.print(s, signedText(kind, before, s))
 				}
 				text := fmt.Sprintf("%s taken. %s is in %s.", kind, s.Key, s.Phase)
 				if kind == rotation.ExtendWait {
@@ -72,6 +87,9 @@ func (a *app) decisions() []*cobra.Command {
 		}
 		cmd.Flags().StringVar(&by, "by", who(), "who decides; recorded as a claim")
 		cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
+		if canSign {
+			signs.flags(cmd)
+		}
 		if d.takesLength {
 			cmd.Flags().StringVar(&length, "for", "", "how much longer, like 12h or 2d")
 			cmd.Flags().BoolVar(&grace, "grace", false, "extend the grace period also while a person is waited for")

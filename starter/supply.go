@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -112,14 +113,23 @@ func (a *app) readKey(ctx context.Context, what string) (secret.Value, error) {
 	return secret.New(text), nil
 }
 
-// promptKey reads the key from a terminal that does not show it. Ctrl-C gives the terminal back as it was: the first one
-// does not end the process, and a read of a terminal cannot be interrupted, so it is left behind.
+// promptKey reads the key from a terminal that does not show it.
 func (a *app) promptKey(ctx context.Context, fd int, what string) (secret.Value, error) {
+	text, err := a.hidden(ctx, fd, fmt.Sprintf("New key for %s (not shown): ", what), fmt.Sprintf("interrupted before a key for %s was read; nothing was changed", what))
+	if err != nil {
+		return secret.Value{}, err
+	}
+	return secret.New(text), nil
+}
+
+// hidden reads a line from a terminal that does not show it. Ctrl-C gives the terminal back as it was: the first one
+// does not end the process, and a read of a terminal cannot be interrupted, so it is left behind.
+func (a *app) hidden(ctx context.Context, fd int, prompt, interrupted string) ([]byte, error) {
 	before, err := term.GetState(fd)
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("the key could not be read from the terminal: %w", err)
+		return nil, fmt.Errorf("the terminal cannot be read: %w", err)
 	}
-	fmt.Fprintf(a.errOut, "New key for %s (not shown): ", what)
+	fmt.Fprint(a.errOut, prompt)
 	type typed struct {
 		text []byte
 		err  error
@@ -133,12 +143,12 @@ func (a *app) promptKey(ctx context.Context, fd int, what string) (secret.Value,
 	case <-ctx.Done():
 		_ = term.Restore(fd, before)
 		fmt.Fprintln(a.errOut)
-		return secret.Value{}, &exit{exitInterrupted, fmt.Errorf("interrupted before a key for %s was read; nothing was changed", what)}
+		return nil, &exit{exitInterrupted, errors.New(interrupted)}
 	case t := <-read:
 		fmt.Fprintln(a.errOut)
 		if t.err != nil {
-			return secret.Value{}, fmt.Errorf("the key could not be read from the terminal: %w", t.err)
+			return nil, fmt.Errorf("the terminal cannot be read: %w", t.err)
 		}
-		return secret.New(t.text), nil
+		return t.text, nil
 	}
 }

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/signed"
+)
+
+const passphrase = "correct horse"
+
+// person is somebody with an SSH key: in a file, in a file with a passphrase, and in an agent of their own.
+type person struct {
+	private      ed25519.PrivateKey
+	line         string
+	file, locked string
+	socket       string
+}
+
+func newPerson(t *testing.T, name string) *person {
+	t.Helper()
+	dir := t.TempDir()
+	p := &person{file: filepath.Join(dir, name), locked: filepath.Join(dir, name+"-locked")}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.private = private
+	signer, err := ssh.NewSignerFromSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.line = signed.Line(signer.PublicKey())
+	open, err := ssh.MarshalPrivateKey(private, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked, err := ssh.MarshalPrivateKeyWithPassphrase(private, name, []byte(passphrase))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string][]byte{p.file: pem.EncodeToMemory(open), p.locked: pem.EncodeToMemory(locked), p.file + ".pub": []byte(p.line + " " + name + "\n")} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.socket = serveAgent(t, p)
+	return p
+}
+
+// serveAgent serves an agent with the keys of some people on a socket, as ssh-agent does.
+func serveAgent(t *testing.T, people ...*person) string {
+	t.Helper()
+	keys := agent.NewKeyring()
+	for _, p := range people {
+		if err := keys.Add(agent.AddedKey{PrivateKey: p.private}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Names of sockets are short; those of a test's folder may not be.
+	dir, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _ = agent.ServeAgent(keys, conn) }()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// fourEyesStage is a stage with a Google key under four eyes, whose grace period is an hour.
+func fourEyesStage(t *testing.T, people map[string]*person) *stage {
+	t.Helper()
+	return newStageWith(t, func(o *scene.Options) {
+		o.Policy = []string{"grace: 1h", "soak: 0s", "quiet: 0s", "recheck: 10m", "step_timeout: 5s", "four_eyes: true"}
+		for _, name := range []string{"alice", "bob"} {
+			o.Operators = append(o.Operators, fmt.Sprintf("{name: %s, ssh_key: %q}", name, people[name].line))
+		}
+	}, func(c *scene.Scene) error {
+		_, err := c.Google("ci", scene.Alias)
+		return err
+	})
+}
+
+func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
+	people := map[string]*person{"alice": newPerson(t, "alice"), "bob": newPerson(t, "bob"), "mallory": newPerson(t, "mallory")}
+	alice, bob := people["alice"], people["bob"]
+	s := fourEyesStage(t, people)
+	says := func(want int, stdin, words string, args ...string) {
+		t.Helper()
+		if out := s.starter(want, stdin, args...); !strings.Contains(out, words) {
+			t.Errorf("starter %s does not say %q:\n%s", strings.Join(args, " "), words, out)
+		}
+	}
+	t.Setenv("SSH_AUTH_SOCK", "")
+	s.starter(0, "", "rotate", "ci")
+	oldID := s.waitFor("ci", rotation.Grace).Signing.Revokes[0]
+	finish := []string{"finish", "ci", "--why", "all restarted"}
+
+	says(2, "", "no SSH agent to sign with: SSH_AUTH_SOCK is not set", finish...)
+	t.Setenv("SSH_AUTH_SOCK", filepath.Join(t.TempDir(), "gone"))
+	says(2, "", "the SSH agent does not answer", finish...)
+	t.Setenv("SSH_AUTH_SOCK", people["mallory"].socket)
+	says(2, "", "the SSH agent has no key of an operator", finish...)
+	says(2, "", "rekey.yaml lists alice, bob", finish...)
+	t.Setenv("SSH_AUTH_SOCK", serveAgent(t, alice, bob))
+	says(2, "", "keys of several operators; choose one with --ssh-key", finish...)
+	says(2, "", "does not have the key", append(finish, "--ssh-key", people["mallory"].file+".pub")...)
+	says(2, "", "cannot be read", append(finish, "--ssh-key", alice.file+".none")...)
+	says(2, "", "holds no private SSH key that can be used", append(finish, "--ssh-key", s.file)...)
+	says(2, "", "locked with a passphrase, and there is no terminal", append(finish, "--ssh-key", alice.locked)...)
+	says(2, "", `--by says "bob", but the key`, append(finish, "--ssh-key", alice.file, "--by", "bob")...)
+	says(3, "no\n", "nothing was signed", append(finish, "--ssh-key", alice.file)...)
+	says(3, "", "asks for no signature of approve: it is in grace, and takes extend-grace, finish-grace", "approve", "ci", "--sign", "--yes", "--ssh-key", alice.file)
+
+	says(0, "yes\n", "finish-grace signed, 1 of 2. Another operator has to: starter finish ci", append(finish, "--ssh-key", alice.file)...)
+	says(3, "yes\n", "you (alice) have signed this already; another operator has to: starter finish ci", append(finish, "--ssh-key", alice.file)...)
+	t.Setenv("SSH_AUTH_SOCK", bob.socket)
+	says(0, "", "finish-grace signed, 2 of 2. ci goes on.", append(finish, "--yes")...)
+
+	st := s.waitFor("ci", rotation.AwaitingApproval)
+	says(0, "", "Signed: nobody yet", "status", "ci")
+	// What the Temporal UI can send.
+	if _, err := decide(context.Background(), s.client, "ci", rotation.Approve, rotation.Message{ID: "ui", By: "alice", Why: "w"}); err == nil || !strings.Contains(err.Error(), "The Temporal UI cannot sign. An operator runs: starter approve ci") {
+		t.Errorf("an approval without a signature: %v", err)
+	}
+	out := s.starter(0, "yes\n", "approve", "ci", "--ssh-key", alice.file, "--sign")
+	for _, want := range []string{"question   " + st.Signing.Text, "yes means  revoke the old key", "revokes    " + oldID, "signed     0 of 2", "you        alice SHA256:", "Sign? Only yes counts: ", "approve signed, 1 of 2"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not show %q:\n%s", want, out)
+		}
+	}
+	says(0, "", "Signed: 1 of 2: alice", "status", "ci")
+	t.Setenv("SSH_AUTH_SOCK", serveAgent(t, people["mallory"], alice, bob))
+	t.Setenv("REKEY_SSH_KEY", bob.file+".pub")
+	says(0, "yes\n", "approve signed, 2 of 2. ci goes on.", "approve", "ci")
+
+	res := s.ended("ci")
+	var signers []string
+	for _, d := range res.Decisions {
+		if d.Signer != nil {
+			signers = append(signers, string(d.Kind)+" "+d.Signer.Operator)
+		}
+	}
+	if want := []string{"finish-grace alice", "finish-grace bob", "approve alice", "approve bob"}; res.Phase != rotation.Completed || !slices.Equal(signers, want) {
+		t.Errorf("%s: %s, signed by %v, want %v", res.Phase, res.Outcome, signers, want)
+	}
+	if _, live := s.Cloud.LiveKeys()[oldID]; live {
+		t.Error("the old key is live")
+	}
+	searched(t, s.said.Bytes(), s.values()...)
+}

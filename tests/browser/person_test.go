@@ -37,11 +37,9 @@ func (w *town) sit(t *testing.T) *person {
 	if w == nil {
 		t.Skip(skipped)
 	}
-	album := os.Getenv("REKEY_SCREENSHOTS")
-	if all := os.Getenv("REKEY_ARTIFACTS"); album == "" && all != "" {
-		album = filepath.Join(all, "browser")
-	}
+	album := os.Getenv("REKEY_ARTIFACTS")
 	if album != "" {
+		album = filepath.Join(album, "browser")
 		if err := os.MkdirAll(album, 0o750); err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -88,7 +89,10 @@ func (a *app) decisions() []*cobra.Command {
 		cmd.Flags().StringVar(&by, "by", who(), "who decides; recorded as a claim")
 		cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
 		if canSign {
-			signs.flags(cmd)
+			cmd.Flags().StringVar(&signs.keyFile, "ssh-key", os.Getenv(sshKeyVariable), "private key `file` to sign with, or a .pub file to choose a key of the agent (default from "+sshKeyVariable+", else the agent's key that rekey.yaml lists)")
+			cmd.Flags().BoolVar(&signs.must, "sign", false, "send nothing that is not signed; a rotation under four eyes is signed for anyway")
+			cmd.Flags().BoolVar(&signs.yes, "yes", false, "do not ask before signing")
+			cmd.Long = d.short + signingHelp
 		}
 		if d.takesLength {
 			cmd.Flags().StringVar(&length, "for", "", "how much longer, like 12h or 2d")

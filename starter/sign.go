@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -30,16 +29,12 @@ type signing struct {
 	must, yes bool
 }
 
-func (f *signing) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.keyFile, "ssh-key", os.Getenv(sshKeyVariable), "private key `file` to sign with, or a .pub file to choose a key of the agent (default from "+sshKeyVariable+", else the agent's key that rekey.yaml lists)")
-	cmd.Flags().BoolVar(&f.must, "sign", false, "send nothing that is not signed; a rotation under four eyes is signed for anyway")
-	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask before signing")
-	cmd.Long = cmd.Short + `.
+// signingHelp is what --help says of a command that can sign, after its first line.
+const signingHelp = `.
 
 Where the key's policy says four_eyes, two operators have to: each runs this command, which shows the question and signs
 it with the operator's SSH key. The key comes from the SSH agent (also one in hardware), or from --ssh-key; rekey.yaml
 lists whose keys count, under operators.`
-}
 
 // signIfAsked signs a message where the rotation asks for that.
 func (a *app) signIfAsked(ctx context.Context, c client.Client, key string, kind rotation.Kind, f signing, m rotation.Message, by string) (rotation.Status, rotation.Message, error) {

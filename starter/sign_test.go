@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -92,6 +94,53 @@ func serveAgent(t *testing.T, people ...*person) string {
 		}
 	}()
 	return l.Addr().String()
+}
+
+func TestTheStockSSHAgentSigns(t *testing.T) {
+	for _, program := range []string{"ssh-agent", "ssh-add", "ssh-keygen"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("this machine has no %s, so OpenSSH's own agent cannot be tried", program)
+		}
+	}
+	dir, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	serve := exec.Command("ssh-agent", "-D", "-a", socket)
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = serve.Process.Kill(); _ = serve.Wait() })
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(socket); err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal("the agent does not come up")
+		}
+	}
+	t.Setenv("SSH_AUTH_SOCK", socket)
+	for _, kind := range [][]string{{"-t", "ed25519"}, {"-t", "ecdsa"}, {"-t", "rsa", "-b", "3072"}} {
+		file := filepath.Join(dir, kind[1])
+		for _, command := range [][]string{append([]string{"ssh-keygen", "-q", "-N", "", "-f", file}, kind...), {"ssh-add", "-q", file}} {
+			if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %v\n%s", command, err, out)
+			}
+		}
+		keys, done, err := new(app).fromFile(t.Context(), file+".pub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := signed.Sign(keys[0], []byte("a text"))
+		if err != nil {
+			t.Fatalf("%s: %v", kind[1], err)
+		}
+		if s, err := signed.Read(text); err != nil || !s.Fits([]byte("a text")) || s.Fits([]byte("another text")) {
+			t.Errorf("%s: what the agent signed does not fit: %v", kind[1], err)
+		}
+		done()
+	}
 }
 
 // fourEyesStage is a stage with a Google key under four eyes, whose grace period is an hour.

@@ -103,12 +103,12 @@ func (a *app) complete(root *cobra.Command) {
 		case strings.Contains(cmd.Use, "KEY…"):
 			cmd.ValidArgsFunction = a.completeKeys
 		case strings.Contains(cmd.Use, "KEY"):
-			cmd.ValidArgsFunction = cobra.CompletionFunc(func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 				if len(args) > 0 {
 					return nil, cobra.ShellCompDirectiveNoFileComp
 				}
 				return a.completeKeys(cmd, args, typed)
-			})
+			}
 		}
 		if cmd.Flags().Lookup("provider") != nil {
 			// It fails only where there is no such flag.

@@ -52,17 +52,23 @@ func (a *Activities) underFourEyes(k rotation.Key) bool {
 	return slices.ContainsFunc(keys, func(o rotation.Key) bool { return o.Policy.FourEyes })
 }
 
-// approved refuses to take keys away that two operators have to agree to and did not. It believes nothing that the
-// rotation says about that, but the signatures: a rotation's state could be made up.
+// approved refuses to take keys away that two operators have to agree to and did not, but for an emergency.
 func (j *job) approved(ctx context.Context, in RevokeInput) error {
 	if in.Mode == EnableKey || !j.underFourEyes(j.Key) {
 		return nil
 	}
-	if in.Emergency != "" {
+	err := j.signedByTwo(ctx, in)
+	if err != nil && in.Emergency != "" {
 		// Waiting for a second person would leave a leaked key live; the record has to do.
 		j.audit(ctx, "revoked without four eyes", "mode", string(in.Mode), "emergency_by", in.Emergency)
 		return nil
 	}
+	return err
+}
+
+// signedByTwo believes nothing that the rotation says about its approval, but the signatures: a rotation's state could be
+// made up.
+func (j *job) signedByTwo(ctx context.Context, in RevokeInput) error {
 	operators, err := j.signers(j.Key)
 	if err != nil {
 		return err

@@ -69,14 +69,19 @@ func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T
 	}{
 		"two operators have signed": {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") }},
 		"an emergency":              {emergency: "mallory"},
+		"an emergency after two have signed": {
+			approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") }, emergency: "mallory",
+		},
 		"nobody has signed":         {advice: "nobody has signed"},
 		"one has signed":            {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice") }, advice: "signatures of two operators"},
 		"one has signed twice":      {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "alice") }, advice: "signatures of two operators"},
 		"one of two is no operator": {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "mallory") }, advice: "signatures of two operators"},
 		"one of two is no operator any more": {
 			approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") },
-			now:      func(r *rig) { r.acts.Operators = append(r.acts.Operators[:0:0], r.acts.Operators[0], r.acts.Operators[2]) },
-			advice:   "whom the worker's rekey.yaml names now",
+			now: func(r *rig) {
+				r.acts.Operators = append(r.acts.Operators[:0:0], r.acts.Operators[0], r.acts.Operators[2])
+			},
+			advice: "whom the worker's rekey.yaml names now",
 		},
 		"a rotation that says it is not under four eyes": {now: func(r *rig) { r.key.Policy.FourEyes = false }, advice: "nobody has signed"},
 		"another rotation": {approval: func(r *rig) *rotation.Approval {
@@ -126,8 +131,12 @@ func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T
 			if c.advice != "" && !r.live(r.oldID) {
 				t.Error("the old key is gone")
 			}
-			if said := r.said.String(); c.emergency != "" && !strings.Contains(said, `"msg":"revoked without four eyes"`) {
-				t.Errorf("the audit record does not say it: %s", said)
+			said := r.said.String()
+			if without := strings.Contains(said, `"msg":"revoked without four eyes"`); without != (c.emergency != "" && c.approval == nil) {
+				t.Errorf("the audit record says that it was revoked without four eyes: %v", without)
+			}
+			if two := strings.Contains(said, `"msg":"revoke signed"`); two != (c.advice == "" && c.approval != nil) {
+				t.Errorf("the audit record says that two have signed: %v", two)
 			}
 			// To give a key back needs nobody's signature.
 			in.Mode, in.Approval, in.Emergency = activities.EnableKey, nil, ""

@@ -87,14 +87,21 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 }
 
 func TestARotationCannotBeStartedInTheMiddle(t *testing.T) {
-	r := newRig(t, bothStores())
-	r.in.Resume = &workflows.State{Step: rotation.Revoke}
-	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
-	var refused *temporal.ApplicationError
-	if err := r.env.GetWorkflowError(); !errors.As(err, &refused) || !refused.NonRetryable() {
-		t.Fatalf("got %v", err)
-	}
-	if len(r.started) != 0 || !r.live(r.oldID) {
-		t.Errorf("activities %v ran", r.started)
+	for sentence, in := range map[string]workflows.Input{
+		"with a made-up state":                        {Resume: &workflows.State{Step: rotation.Revoke}},
+		"with made-up decisions of a rotation before": {Round: 1, Decided: []rotation.Decision{{Kind: rotation.Approve, Signer: &rotation.Signer{Operator: "alice"}}}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, bothStores())
+			in.Key, in.Reason = r.in.Key, rotation.Emergency
+			r.env.ExecuteWorkflow(workflows.RotateKey, in)
+			var refused *temporal.ApplicationError
+			if err := r.env.GetWorkflowError(); !errors.As(err, &refused) || !refused.NonRetryable() {
+				t.Fatalf("got %v", err)
+			}
+			if len(r.started) != 0 || !r.live(r.oldID) {
+				t.Errorf("activities %v ran", r.started)
+			}
+		})
 	}
 }

@@ -22,7 +22,7 @@ func (r *rotator) begin() {
 		r.Leaks = []rotation.Decision{{Message: rotation.Message{By: r.in.By, Why: r.in.Why}}}
 	}
 	for i := range r.Leaks {
-		r.Leaks[i].Kind = rotation.RaiseEmergency
+		r.Leaks[i].Kind, r.Leaks[i].Signer = rotation.RaiseEmergency, nil // nobody signs an emergency
 		if r.Leaks[i].At.IsZero() {
 			r.Leaks[i].At = r.StartedAt
 		}

@@ -91,4 +91,3 @@ func tokenOf(info *workflowpb.WorkflowExecutionInfo) (token string) {
 func (l Live) Status(ctx context.Context, key string) (rotation.Status, error) {
 	return Status(ctx, l.Client, key)
 }
-

@@ -72,7 +72,7 @@ func TestAMintThatTakesEffectAfterItsRetryIsSweptByRetire(t *testing.T) {
 	if out, err := r.tryCreate(r1); err != nil || out.Wait <= 0 {
 		t.Fatalf("a retry within the horizon: %+v, %v", out, err)
 	}
-	r.advance(r.horizon())
+	r.Advance(r.horizon())
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -134,13 +134,13 @@ func TestAListThatLagsLeadsNeitherToASecondKeyNorToALostOne(t *testing.T) {
 		if err != nil || out.New != nil || out.Wait <= 0 {
 			t.Fatalf("after %s the list may still hide a key, and Create answers %+v, %v", waited, out, err)
 		}
-		r.advance(time.Minute)
+		r.Advance(time.Minute)
 		waited += time.Minute
 	}
 	if r.mints() != 1 {
 		t.Fatalf("%d mints were sent within the horizon", r.mints())
 	}
-	r.advance(time.Minute)
+	r.Advance(time.Minute)
 	n := r.create(r1)
 	r.keys(r.oldID, n.KeyID)
 }
@@ -156,7 +156,7 @@ func TestAnEmptyListIsNoProofEvenForAnotherRotation(t *testing.T) {
 	if out, err := r.tryCreate(r2); err != nil || out.Wait <= 0 {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	r.advance(r.horizon())
+	r.Advance(r.horizon())
 	n := r.create(r2)
 	r.keys(r.oldID, n.KeyID)
 }
@@ -172,7 +172,7 @@ func TestOfTwoAttemptsAtTheSameTimeTheLoserDeletesItsOwnKey(t *testing.T) {
 		abandoned <- err
 	}()
 	<-held.Reached
-	r.advance(r.horizon())
+	r.Advance(r.horizon())
 	n := r.create(r1)
 	close(held.Release)
 	_ = r.fails(<-abandoned, fault.Rejected, "claim_lost")
@@ -193,7 +193,7 @@ func TestAttemptsThatRaceStageExactlyOneKey(t *testing.T) {
 		all.Go(func() { _, _ = r.tryCreate(r1) })
 	}
 	all.Wait()
-	r.advance(r.horizon())
+	r.Advance(r.horizon())
 	n := r.create(r1)
 	r.keys(r.oldID, n.KeyID)
 }
@@ -271,7 +271,7 @@ func TestAKeyThatCannotBeStagedNorDeletedIsSweptByTheNextAttempt(t *testing.T) {
 	if f := r.fails(err, fault.AccessDenied, ""); !f.Unsettled {
 		t.Error("a key is left, and yet the failure is called settled")
 	}
-	r.advance(r.horizon())
+	r.Advance(r.horizon())
 	n := r.create(r1)
 	r.keys(r.oldID, n.KeyID)
 }
@@ -313,7 +313,7 @@ func TestAStagingThatTakesEffectAfterItsKeyWasDeletedIsTooLate(t *testing.T) {
 			if p := r.record(0).Pending; p != nil {
 				t.Errorf("the record names a key that is deleted: %+v", p)
 			}
-			r.advance(r.horizon())
+			r.Advance(r.horizon())
 			n := r.create(r1)
 			r.keys(r.oldID, n.KeyID)
 		})
@@ -339,7 +339,7 @@ func TestCreateRepeatedGivesTheSameKeyAndSendsNoSecondMint(t *testing.T) {
 	if again := r.create(r1); again.KeyID != first.KeyID || again.Numbers[0] != first.Numbers[0] {
 		t.Errorf("%+v, then %+v", first, again)
 	}
-	r.advance(r.horizon())
+	r.Advance(r.horizon())
 	out, err := r.tryPromote(r1, r.store(r1, first))
 	if err != nil {
 		t.Fatal(err)
@@ -379,7 +379,7 @@ func TestWhereTheProviderKeepsNoStampsALostMintIsAQuestion(t *testing.T) {
 		}
 	}
 	r.rules.Foreign = []string{lost, r.oldID}
-	r.advance(r.horizon())
+	r.Advance(r.horizon())
 	out, err := r.tryCreate(r1)
 	if err != nil || !strings.Contains(out.Question, lost) {
 		t.Fatalf("%+v, %v; want a question about %s", out, err, lost)

@@ -28,8 +28,8 @@ func TestDueKnowsWhatARotationWouldFind(t *testing.T) {
 		rule    string
 	}{
 		"a fresh key":                     {func(*rig) {}, rotation.Nothing, "fresh"},
-		"a key a second too young":        {func(r *rig) { r.advance(period - time.Second) }, rotation.Nothing, "fresh"},
-		"an old key":                      {func(r *rig) { r.advance(period) }, rotation.Rotate, "age"},
+		"a key a second too young":        {func(r *rig) { r.Advance(period - time.Second) }, rotation.Nothing, "fresh"},
+		"an old key":                      {func(r *rig) { r.Advance(period) }, rotation.Rotate, "age"},
 		"what a terminated rotation left": {func(r *rig) { r.published(r1) }, rotation.Finish, "duties"},
 	} {
 		t.Run(sentence, func(t *testing.T) {

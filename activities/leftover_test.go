@@ -105,7 +105,7 @@ func (r *rig) other(path string) *rig {
 	r.Helper()
 	yaml := strings.Replace(r.YAML(), "install: scene1", "install: other1", 1)
 	yaml = strings.Replace(yaml, "path: ci}", "path: "+path+"}", 1)
-	o := &rig{T: r.T, Scene: r.Scene, clock: r.clock, begin: r.begin, oldID: r.oldID}
+	o := &rig{T: r.T, Scene: r.Scene, Clock: r.Clock, begin: r.begin, oldID: r.oldID}
 	o.acts, o.key = o.open(yaml)
 	return o
 }
@@ -126,7 +126,7 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.rules.Foreign = []string{stray.ID}
-	b.advance(24 * time.Hour)
+	b.Advance(24 * time.Hour)
 	bNew := b.create(r1)
 	b.discard(r1, &bNew, true)
 	bNew = b.create(r2)
@@ -134,7 +134,7 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 	a.rules.Foreign = nil
 	a.claimed(r3)
 	aNew := a.create(r1)
-	a.advance(24 * time.Hour)
+	a.Advance(24 * time.Hour)
 	a.discard(r1, &aNew, true)
 	a.keys(a.oldID, bNew.KeyID)
 }
@@ -147,7 +147,7 @@ func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T
 	if err != nil || !strings.Contains(p.Question, "scene1") {
 		t.Fatalf("Prepare: %q, %v", p.Question, err)
 	}
-	a.advance(a.horizon())
+	a.Advance(a.horizon())
 	before := a.record(0)
 	out, err := b.tryCreate(r2)
 	if err != nil || out.Question == "" || out.New != nil {
@@ -173,7 +173,7 @@ func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T
 
 func TestAClaimThatIsNewerThanTheRotationIsAQuestion(t *testing.T) {
 	r := newRig(t, google(scene.Alias))
-	r.advance(time.Minute)
+	r.Advance(time.Minute)
 	r.write(0, func(s *store.Snapshot) {
 		s.Claim = &store.Claim{Install: "scene1", Rotation: r2, Attempt: 1, At: r.Now(), Settled: true}
 	})
@@ -210,7 +210,7 @@ func TestALateSweepOfATerminatedRotationSparesTheNextOnesKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The horizon is over by the clock, but not the time of a step.
-			r.advance(r.horizon())
+			r.Advance(r.horizon())
 			held := inStore("AddSecretVersion", simcloud.Hold)
 			held.Reached, held.Release = make(chan struct{}), make(chan struct{})
 			r.Cloud.Inject(held)
@@ -228,7 +228,7 @@ func TestALateSweepOfATerminatedRotationSparesTheNextOnesKey(t *testing.T) {
 			close(held.Release)
 			out := <-made
 			if stagedFirst {
-				r.advance(24 * time.Hour)
+				r.Advance(24 * time.Hour)
 				if _, err := r.tryRetire(r1, old...); err != nil {
 					t.Fatal(err)
 				}
@@ -281,7 +281,7 @@ func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) 
 		t.Fatal(err)
 	}
 	r.rules.Foreign = []string{elsewhere.ID}
-	r.advance(24 * time.Hour)
+	r.Advance(24 * time.Hour)
 	out, err := r.tryCreate(r1)
 	if err != nil || !strings.Contains(out.Question, elsewhere.ID) {
 		t.Fatalf("%+v, %v", out, err)
@@ -310,7 +310,7 @@ func TestOrphansDoNotCountTowardsTheLimitAndAreRemovedByCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.claimed(r3)
-	r.advance(time.Hour)
+	r.Advance(time.Hour)
 	if _, err := r.prepare(r1, rotation.Manual); err != nil {
 		t.Fatalf("nine keys and an orphan: %v", err)
 	}

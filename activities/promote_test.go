@@ -69,7 +69,7 @@ func TestAPromoteSaysWhoseReadersLag(t *testing.T) {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	_ = r.fails(r.revoke(r1, activities.DeleteKey, p.Old...), fault.Rejected, activities.StillStaged)
-	r.advance(time.Hour)
+	r.Advance(time.Hour)
 	if out, err = r.tryPromote(r1, n, p.Old...); err != nil || len(out.Lagging) > 0 {
 		t.Fatalf("an hour later: %+v, %v", out, err)
 	}

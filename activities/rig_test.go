@@ -29,7 +29,7 @@ import (
 type rig struct {
 	*testing.T
 	*scene.Scene
-	*clock
+	*simcloud.Clock
 	acts  *activities.Activities
 	key   rotation.Key
 	rules simcloud.Rules
@@ -40,23 +40,6 @@ type rig struct {
 	mu sync.Mutex
 	// said is everything that left an activity: results, errors, audit records.
 	said bytes.Buffer
-}
-
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
 }
 
 // The rotations of the tests.
@@ -75,7 +58,7 @@ func newRig(t *testing.T, s setup) *rig {
 	t.Parallel()
 	// Certificates are dated by the real clock; Google refuses those from the future.
 	now := time.Now().UTC().Truncate(time.Second)
-	r := &rig{T: t, clock: &clock{now: now}, begin: now}
+	r := &rig{T: t, Clock: simcloud.NewClock(now), begin: now}
 	s.opts.Now, s.opts.KeyBits = r.Now, 1024
 	if s.opts.RequestTimeout == "" {
 		s.opts.RequestTimeout = "30s"
@@ -262,7 +245,7 @@ func (r *rig) retire(id string, gone ...activities.Ref) (swept []string) {
 		if out.SweepIn == 0 {
 			return swept
 		}
-		r.advance(time.Duration(out.SweepIn))
+		r.Advance(time.Duration(out.SweepIn))
 	}
 	r.Fatal("Retire asks for more time again and again")
 	return nil
@@ -285,7 +268,7 @@ func (r *rig) discard(id string, n *activities.Ref, minted bool) activities.Disc
 		if out.SweepIn == 0 {
 			return out
 		}
-		r.advance(time.Duration(out.SweepIn))
+		r.Advance(time.Duration(out.SweepIn))
 	}
 	r.Fatal("Discard asks for more time again and again")
 	return activities.Discarded{}

@@ -7,6 +7,9 @@ import (
 	"unicode"
 )
 
+// MinuteLayout is how a moment is written for people, in UTC.
+const MinuteLayout = "2006-01-02 15:04 MST"
+
 // About says why people are told.
 type About string
 
@@ -119,7 +122,7 @@ func (n Notice) Text() string {
 		if n.About == AboutOverdue {
 			word = "It was wanted until"
 		}
-		fmt.Fprintf(&b, "%s %s. %s\n", word, n.Deadline.UTC().Format("2006-01-02 15:04 MST"), n.Then)
+		fmt.Fprintf(&b, "%s %s. %s\n", word, n.Deadline.UTC().Format(MinuteLayout), n.Then)
 	}
 	for _, line := range []struct{ name, text string }{{"Do it", n.Command}, {"See", n.Link}, {"Note", n.Note}, {"Told as well", strings.Join(n.Told, ", ")}} {
 		if line.text != "" && (line.name != "See" || len(line.text) <= maxLink) {

@@ -94,7 +94,7 @@ func (in inboxContents) text(now time.Time) string {
 	if len(in.Left) > 0 {
 		b.WriteString("\nLeft to do by rotations that have ended:\n")
 		for _, l := range in.Left {
-			fmt.Fprintf(&b, "\n%s, %s at %s\n", l.Key, l.Phase, l.EndedAt.UTC().Format(minute))
+			fmt.Fprintf(&b, "\n%s, %s at %s\n", l.Key, l.Phase, l.EndedAt.UTC().Format(rotation.MinuteLayout))
 			for _, s := range l.Left {
 				fmt.Fprintf(&b, "  - %s\n", s)
 			}
@@ -106,17 +106,14 @@ func (in inboxContents) text(now time.Time) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// minute is how a moment is shown to a person.
-const minute = "2006-01-02 15:04 MST"
-
 func until(deadline, now time.Time) string {
 	switch {
 	case deadline.IsZero():
 		return ""
 	case !now.Before(deadline):
-		return "OVERDUE since " + deadline.UTC().Format(minute)
+		return "OVERDUE since " + deadline.UTC().Format(rotation.MinuteLayout)
 	}
-	return deadline.UTC().Format(minute)
+	return deadline.UTC().Format(rotation.MinuteLayout)
 }
 
 // answer is the command that answers a rotation.

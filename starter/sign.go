@@ -101,7 +101,7 @@ func asks(s rotation.Status, me rotation.Operator, fingerprint string) string {
 		{"question", q.Text},
 		{"yes means", q.Effect},
 		{"revokes", strings.Join(q.Revokes, ", ")},
-		{"asked", q.Asked.UTC().Format(minute)},
+		{"asked", q.Asked.UTC().Format(rotation.MinuteLayout)},
 		{"signed", fmt.Sprintf("%d of %d %s", len(q.Signed), q.Needed, strings.Join(q.Names(), ", "))},
 		{"you", me.Name + " " + fingerprint},
 	} {

@@ -195,7 +195,7 @@ func (r *rotator) otherDirection() string {
 	return "old"
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
+func stamp(t time.Time) string { return t.UTC().Format(rotation.MinuteLayout) }
 
 // sentence ends a text with a full stop, unless it ends with an address or already does.
 func sentence(text string) string {

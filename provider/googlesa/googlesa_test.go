@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,32 +13,12 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// clock is a clock that a test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 const ci = "ci@acme-prod.iam.gserviceaccount.com"
 
 // world is a simulated Google with one account, and a provider on it.
 type world struct {
 	*testing.T
-	clock  *clock
+	clock  *simcloud.Clock
 	cloud  *simcloud.Cloud
 	google *simcloud.GoogleIAM
 	p      *Provider
@@ -47,7 +26,7 @@ type world struct {
 
 func newWorld(t *testing.T, sim simcloud.GoogleIAMOptions, o Options) *world {
 	t.Helper()
-	w := &world{T: t, clock: newClock()}
+	w := &world{T: t, clock: simcloud.NewClock(time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC))}
 	w.cloud = simcloud.New(w.clock.Now)
 	sim.Accounts = append(sim.Accounts, ci)
 	google, err := w.cloud.StartGoogleIAM(sim)

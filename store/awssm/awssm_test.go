@@ -16,6 +16,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/store/awssm"
+	"github.com/rekeyhq/rekey/store/storetest"
 )
 
 var (
@@ -31,30 +32,6 @@ func (p *place) operator() *secretsmanager.Client {
 		Region: p.sm.Region, BaseEndpoint: &p.sm.URL, Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(simcloud.AWSAccessKey, simcloud.AWSSecretKey, ""),
 	})
-}
-
-// claimed saves a first record.
-func (p *place) claimed(t *testing.T, path string) store.Snapshot {
-	t.Helper()
-	snap, err := p.store.Load(ctx, path)
-	must(t, err)
-	snap.Install = "abc123"
-	snap, err = p.store.Save(ctx, path, snap)
-	must(t, err)
-	return snap
-}
-
-// staged claims the path and stages v as pending.
-func (p *place) staged(t *testing.T, path string, v secret.Value) (store.Snapshot, store.Version) {
-	t.Helper()
-	snap := p.claimed(t, path)
-	number, err := p.store.Add(ctx, path, v)
-	must(t, err)
-	version := store.Version{Number: number, Fingerprint: v.Fingerprint(), KeyID: "k"}
-	snap.Pending = &version
-	snap, err = p.store.Save(ctx, path, snap)
-	must(t, err)
-	return snap, version
 }
 
 func (p *place) published(t *testing.T, path string, want secret.Value) {
@@ -76,18 +53,6 @@ func (p *place) on(path, label string) string {
 	return ""
 }
 
-func refused(t *testing.T, err error, class fault.Class, words ...string) {
-	t.Helper()
-	if !fault.Is(err, class) {
-		t.Fatalf("got %v, want %s", err, class)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%q does not say %q", err, w)
-		}
-	}
-}
-
 func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T) {
 	some := credentials.NewStaticCredentialsProvider("a", "b", "")
 	for name, o := range map[string]awssm.Options{
@@ -102,7 +67,7 @@ func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T)
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := awssm.New(o)
-			refused(t, err, fault.Rejected)
+			storetest.Refused(t, err, fault.Rejected)
 		})
 	}
 	_, err := awssm.New(awssm.Options{Region: "eu-central-1", Endpoint: "https://vpce-1-2.secretsmanager.eu-central-1.vpce.amazonaws.com", Credentials: some})
@@ -124,10 +89,10 @@ func TestThePathsOfOthersAreRefused(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	for _, path := range []string{"", "rekey/prod/openai", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:x-AbCdEf", "a b", "a\nb"} {
 		_, err := p.store.Load(ctx, path)
-		refused(t, err, fault.Rejected, "not its ARN")
-		refused(t, p.store.Check(ctx, path), fault.Rejected)
+		storetest.Refused(t, err, fault.Rejected, "not its ARN")
+		storetest.Refused(t, p.store.Check(ctx, path), fault.Rejected)
 		_, err = p.store.Add(ctx, path, first)
-		refused(t, err, fault.Rejected)
+		storetest.Refused(t, err, fault.Rejected)
 	}
 }
 
@@ -136,7 +101,7 @@ func TestARecordIsNeverWhatApplicationsRead(t *testing.T) {
 	for name, v := range map[string]secret.Value{"a secret with a value": first, "an empty secret": {}} {
 		t.Run(name, func(t *testing.T) {
 			path := p.path(t, v)
-			snap, version := p.staged(t, path, other)
+			snap, version := storetest.Staged(t, p.store, path, other)
 			snap.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 1}
 			snap, err := p.store.Save(ctx, path, snap)
 			must(t, err)
@@ -191,7 +156,7 @@ func TestOfManyFirstClaimsExactlyOneWins(t *testing.T) {
 func TestAWSPendingFollowsTheRecord(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	if got := p.on(path, "AWSPENDING"); got != v.Number {
 		t.Fatalf("AWSPENDING is on %q, want %q", got, v.Number)
 	}
@@ -232,7 +197,7 @@ func TestADestroyedVersionThatIsAddedAgainCanBeReadAgain(t *testing.T) {
 	must(t, err)
 	must(t, p.store.Destroy(ctx, path, number))
 	_, err = p.store.Read(ctx, path, number)
-	refused(t, err, fault.NotFound)
+	storetest.Refused(t, err, fault.NotFound)
 	again, err := p.store.Add(ctx, path, other)
 	must(t, err)
 	got, err := p.store.Read(ctx, path, again)
@@ -247,7 +212,7 @@ func TestAValueThatIsAddedTwiceStandsOnce(t *testing.T) {
 	path := p.path(t, first)
 	p.inject(simcloud.LoseReply, put, "", 0)(t, path)
 	_, err := p.store.Add(ctx, path, other)
-	refused(t, err, fault.Unavailable)
+	storetest.Refused(t, err, fault.Unavailable)
 	one, err := p.store.Add(ctx, path, other)
 	must(t, err)
 	two, err := p.store.Add(ctx, path, other)
@@ -272,24 +237,24 @@ func TestValuesOfAnyBytesComeBackAsTheyWere(t *testing.T) {
 		}
 	}
 	_, err := p.store.Add(ctx, path, secret.FromString(strings.Repeat("x", 64<<10+1)))
-	refused(t, err, fault.Rejected, "64 KiB")
+	storetest.Refused(t, err, fault.Rejected, "64 KiB")
 }
 
 func TestCheckTellsWhatIsMissing(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path := p.path(t, first)
-	p.staged(t, path, other)
+	storetest.Staged(t, p.store, path, other)
 	must(t, p.store.Check(ctx, path))
 	for _, operation := range []string{"DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage", "ListSecretVersionIds"} {
 		p.sm.Deny(operation)
-		refused(t, p.store.Check(ctx, path), fault.AccessDenied, "secretsmanager:"+operation)
+		storetest.Refused(t, p.store.Check(ctx, path), fault.AccessDenied, "secretsmanager:"+operation)
 		p.sm.Allow(operation)
 	}
 	must(t, p.store.Check(ctx, path))
-	refused(t, p.store.Check(ctx, "prod/nothing"), fault.NotFound, "create-secret --region eu-central-1 --name prod/nothing")
+	storetest.Refused(t, p.store.Check(ctx, "prod/nothing"), fault.NotFound, "create-secret --region eu-central-1 --name prod/nothing")
 	_, err := p.sm.CreateSecret("prod/alone", first)
 	must(t, err)
-	refused(t, p.store.Check(ctx, "prod/alone"), fault.NotFound, "--name rekey/prod/alone")
+	storetest.Refused(t, p.store.Check(ctx, "prod/alone"), fault.NotFound, "--name rekey/prod/alone")
 }
 
 func TestARotationOfSomebodyElseIsNotDisturbed(t *testing.T) {
@@ -298,8 +263,8 @@ func TestARotationOfSomebodyElseIsNotDisturbed(t *testing.T) {
 	theirs := strings.Repeat("t", 32)
 	_, err := p.operator().PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &path, ClientRequestToken: &theirs, SecretString: aws.String("their-value"), VersionStages: []string{"AWSPENDING"}})
 	must(t, err)
-	refused(t, p.store.Check(ctx, path), fault.Rejected, "another rotation", "--remove-from-version-id "+theirs)
-	p.staged(t, path, other)
+	storetest.Refused(t, p.store.Check(ctx, path), fault.Rejected, "another rotation", "--remove-from-version-id "+theirs)
+	storetest.Staged(t, p.store, path, other)
 	if got := p.on(path, "AWSPENDING"); got != theirs {
 		t.Fatalf("AWSPENDING was taken from them, it is on %q", got)
 	}

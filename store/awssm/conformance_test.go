@@ -2,7 +2,6 @@ package awssm_test
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,27 +12,9 @@ import (
 	"github.com/rekeyhq/rekey/store/storetest"
 )
 
-// clock is a time that moves only when a test says so.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // place is a simulated Secrets Manager with a store on it.
 type place struct {
-	clock *clock
+	clock *simcloud.Clock
 	cloud *simcloud.Cloud
 	sm    *simcloud.AWSSecrets
 	store *awssm.Store
@@ -42,7 +23,7 @@ type place struct {
 
 func newPlace(t *testing.T, opts simcloud.AWSSecretsOptions) *place {
 	t.Helper()
-	p := &place{clock: &clock{now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}}
+	p := &place{clock: simcloud.NewClock(time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC))}
 	p.cloud = simcloud.New(p.clock.Now)
 	sm, err := p.cloud.StartAWSSecrets(opts)
 	must(t, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/store/awssm"
+	"github.com/rekeyhq/rekey/store/storetest"
 )
 
 func TestFaultsAreSortedByWhatToDoAboutThem(t *testing.T) {
@@ -39,7 +40,7 @@ func TestFaultsAreSortedByWhatToDoAboutThem(t *testing.T) {
 			c.fault.Service, c.fault.Method, c.fault.Times = simcloud.AWSSecretsService, put, 1
 			p.cloud.Inject(c.fault)
 			_, err := p.store.Add(ctx, path, other)
-			refused(t, err, c.class, path)
+			storetest.Refused(t, err, c.class, path)
 			if f := fault.Of(err); f.Unsettled != c.unsettled || c.class == fault.Throttled && f.RetryAfter != 7*time.Second {
 				t.Errorf("unsettled %v, retry after %v", f.Unsettled, f.RetryAfter)
 			}
@@ -58,7 +59,7 @@ func TestMoreThanFiftyWritesInASecondAreThrottled(t *testing.T) {
 		must(t, err)
 	}
 	_, err := p.store.Add(ctx, path, other)
-	refused(t, err, fault.Throttled)
+	storetest.Refused(t, err, fault.Throttled)
 	p.clock.Advance(time.Second)
 	_, err = p.store.Add(ctx, path, other)
 	must(t, err)
@@ -81,7 +82,7 @@ func TestWithoutCredentialsTheFaultSaysWhatToDoAndQuotesNothing(t *testing.T) {
 		s, err := awssm.New(awssm.Options{Region: p.sm.Region, Endpoint: p.sm.URL, Credentials: c})
 		must(t, err)
 		_, err = s.Load(ctx, p.path(t, first))
-		refused(t, err, fault.AccessDenied, "credentials")
+		storetest.Refused(t, err, fault.AccessDenied, "credentials")
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", sentence, err)
 		}
@@ -91,7 +92,7 @@ func TestWithoutCredentialsTheFaultSaysWhatToDoAndQuotesNothing(t *testing.T) {
 func TestASecretThatIsFullOfVersionsSaysSoAndGetsRoomAfterADay(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	var err error
 	for range 100 {
 		var saved store.Snapshot
@@ -100,7 +101,7 @@ func TestASecretThatIsFullOfVersionsSaysSoAndGetsRoomAfterADay(t *testing.T) {
 		}
 		snap = saved
 	}
-	refused(t, err, fault.Rejected, "rekey/"+path, "a day old")
+	storetest.Refused(t, err, fault.Rejected, "rekey/"+path, "a day old")
 	p.clock.Advance(25 * time.Hour)
 	snap, err = p.store.Save(ctx, path, snap)
 	must(t, err)
@@ -116,7 +117,7 @@ func TestARecordThatSomebodyElseWroteIsNotQuoted(t *testing.T) {
 	_, err := p.operator().PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &keeper, ClientRequestToken: &id, SecretString: aws.String("hunter2"), VersionStages: []string{"rekey-record"}})
 	must(t, err)
 	_, err = p.store.Load(ctx, path)
-	refused(t, err, fault.Rejected, "not what rekey wrote")
+	storetest.Refused(t, err, fault.Rejected, "not what rekey wrote")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)
 	}

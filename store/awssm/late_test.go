@@ -11,6 +11,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/store/awssm"
+	"github.com/rekeyhq/rekey/store/storetest"
 )
 
 // late holds a request back until its caller has gone, and gives the function that lets it take effect.
@@ -37,12 +38,12 @@ func (p *place) impatient(t *testing.T) *awssm.Store {
 func TestASaveThatTakesEffectLateChangesNothing(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path := p.path(t, first)
-	snap := p.claimed(t, path)
+	snap := storetest.Claimed(t, p.store, path)
 	land := p.late(move, ":rekey/"+path+"-", 0)
 	lost := snap
 	lost.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 1}
 	_, err := p.impatient(t).Save(ctx, path, lost)
-	refused(t, err, fault.Unavailable)
+	storetest.Refused(t, err, fault.Unavailable)
 	snap.Claim = &store.Claim{Install: "abc123", Rotation: "aaaaaaaa", Attempt: 2}
 	want, err := p.store.Save(ctx, path, snap)
 	must(t, err)
@@ -57,10 +58,10 @@ func TestASaveThatTakesEffectLateChangesNothing(t *testing.T) {
 func TestAPromoteThatTakesEffectLateIsOursNotAStrangers(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	land := p.late(move, ":"+path+"-", 1) // the first one labels the version that goes
 	_, err := p.impatient(t).Promote(ctx, path, snap, v)
-	refused(t, err, fault.Unavailable)
+	storetest.Refused(t, err, fault.Unavailable)
 	// Whoever comes next saves something before it lands.
 	snap, err = p.store.Load(ctx, path)
 	must(t, err)
@@ -82,7 +83,7 @@ func TestAPromoteDoesNotReplaceWhatSomebodyPublishedMeanwhile(t *testing.T) {
 	for name, inPlace := range map[string]secret.Value{"a secret with a value": first, "an empty secret": {}} {
 		t.Run(name, func(t *testing.T) {
 			path := p.path(t, inPlace)
-			snap, v := p.staged(t, path, other)
+			snap, v := storetest.Staged(t, p.store, path, other)
 			// After the note, before the move: the moment that the revision does not cover.
 			reached, release := make(chan struct{}), make(chan struct{})
 			method, skip := move, 1

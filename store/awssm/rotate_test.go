@@ -12,6 +12,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
+	"github.com/rekeyhq/rekey/store/storetest"
 )
 
 const lambda = "arn:aws:lambda:eu-central-1:123456789012:function:rekey"
@@ -35,7 +36,7 @@ func TestAValueGoesIntoTheVersionThatAWSHasMadeForIt(t *testing.T) {
 	if len(numbers) != 1 {
 		t.Fatalf("versions %v: one of them has no value", numbers)
 	}
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	if v.Number != token {
 		t.Fatalf("the value is version %s, want %s", v.Number, token)
 	}
@@ -50,10 +51,10 @@ func TestAValueGoesIntoTheVersionThatAWSHasMadeForIt(t *testing.T) {
 func TestTheSecondValueOfARotationOfAWSGetsAVersionOfItsOwn(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path, token := p.rotates(t, first)
-	snap := p.claimed(t, path)
+	snap := storetest.Claimed(t, p.store, path)
 	p.inject(simcloud.LoseReply, put, "", 0)(t, path)
 	_, err := p.store.Add(ctx, path, other)
-	refused(t, err, fault.Unavailable)
+	storetest.Refused(t, err, fault.Unavailable)
 	// The attempt that lost its answer tries once more, and then another attempt has another value.
 	number, err := p.store.Add(ctx, path, other)
 	must(t, err)
@@ -80,9 +81,9 @@ func TestTheSecondValueOfARotationOfAWSGetsAVersionOfItsOwn(t *testing.T) {
 func TestAnEmptySecretThatAWSRotatesKeepsItsFirstValueBackUntilPromote(t *testing.T) {
 	p := newPlace(t, simcloud.AWSSecretsOptions{})
 	path, _ := p.rotates(t, secret.Value{})
-	snap, v := p.staged(t, path, first)
+	snap, v := storetest.Staged(t, p.store, path, first)
 	_, err := p.store.Published(ctx, path)
-	refused(t, err, fault.NotFound)
+	storetest.Refused(t, err, fault.NotFound)
 	_, err = p.store.Promote(ctx, path, snap, v)
 	must(t, err)
 	p.published(t, path, first)
@@ -106,10 +107,10 @@ func TestWhatAWSSeesOfARotationIsToldByNameAndByARN(t *testing.T) {
 		t.Errorf("an unknown token: %+v", got)
 	}
 	_, err = p.store.Rotation(ctx, (*d.ARN)[:len(*d.ARN)-6]+"AAAAAA", token)
-	refused(t, err, fault.NotFound, "another ARN")
+	storetest.Refused(t, err, fault.NotFound, "another ARN")
 	for _, id := range []string{strings.Replace(*d.ARN, "eu-central-1", "us-east-1", 1), "arn:aws:s3:::x", "rekey/" + path} {
 		_, err = p.store.Rotation(ctx, id, token)
-		refused(t, err, fault.Rejected)
+		storetest.Refused(t, err, fault.Rejected)
 	}
 }
 

@@ -3,7 +3,6 @@ package googlesm_test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,31 +15,11 @@ import (
 
 const project = "acme-prod"
 
-// clock is a time that moves only when a test says so.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 const aliasLag = 20 * time.Minute
 
 // place is a simulated Secret Manager with a store on it.
 type place struct {
-	clock *clock
+	clock *simcloud.Clock
 	cloud *simcloud.Cloud
 	sm    *simcloud.SecretManager
 	store *googlesm.Store
@@ -50,7 +29,7 @@ type place struct {
 
 func newPlace(t *testing.T, mode googlesm.Readers, opts simcloud.SecretManagerOptions) *place {
 	t.Helper()
-	p := &place{clock: newClock(), mode: mode}
+	p := &place{clock: simcloud.NewClock(time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)), mode: mode}
 	p.cloud = simcloud.New(p.clock.Now)
 	opts.Project = project
 	if mode == googlesm.ReadLatest {

@@ -19,6 +19,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/store/googlesm"
+	"github.com/rekeyhq/rekey/store/storetest"
 )
 
 var (
@@ -46,35 +47,6 @@ func (p *place) secret(t *testing.T, path string) *secretmanagerpb.Secret {
 	return s
 }
 
-// staged claims the path and stages v as pending.
-func (p *place) staged(t *testing.T, path string, v secret.Value) (store.Snapshot, store.Version) {
-	t.Helper()
-	snap, err := p.store.Load(ctx, path)
-	must(t, err)
-	snap.Install = "abc123"
-	snap, err = p.store.Save(ctx, path, snap)
-	must(t, err)
-	number, err := p.store.Add(ctx, path, v)
-	must(t, err)
-	version := store.Version{Number: number, Fingerprint: v.Fingerprint(), KeyID: "k"}
-	snap.Pending = &version
-	snap, err = p.store.Save(ctx, path, snap)
-	must(t, err)
-	return snap, version
-}
-
-func refused(t *testing.T, err error, class fault.Class, words ...string) {
-	t.Helper()
-	if !fault.Is(err, class) {
-		t.Fatalf("got %v, want %s", err, class)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%q does not say %q", err, w)
-		}
-	}
-}
-
 func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T) {
 	for name, o := range map[string]googlesm.Options{
 		"no project":                       {Endpoint: "127.0.0.1:1"},
@@ -85,7 +57,7 @@ func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T)
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := googlesm.New(ctx, o)
-			refused(t, err, fault.Rejected)
+			storetest.Refused(t, err, fault.Rejected)
 		})
 	}
 }
@@ -93,9 +65,9 @@ func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T)
 func TestASecretThatIsReadAsLatestMustGetTheAliasFirst(t *testing.T) {
 	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
 	must(t, p.sm.CreateSecret("db", first))
-	refused(t, p.store.Check(ctx, "db"), fault.Rejected, "--update-version-aliases=current=1", "versions/current", "readers: latest")
+	storetest.Refused(t, p.store.Check(ctx, "db"), fault.Rejected, "--update-version-aliases=current=1", "versions/current", "readers: latest")
 	_, err := p.store.Add(ctx, "db", other)
-	refused(t, err, fault.Rejected, "Save the record first")
+	storetest.Refused(t, err, fault.Rejected, "Save the record first")
 	got, err := p.store.Published(ctx, "db")
 	must(t, err)
 	if !got.Equal(first) {
@@ -103,7 +75,7 @@ func TestASecretThatIsReadAsLatestMustGetTheAliasFirst(t *testing.T) {
 	}
 
 	// Whoever goes on all the same is safe from the first Save on: it sets the alias to what is in place.
-	p.staged(t, "db", other)
+	storetest.Staged(t, p.store, "db", other)
 	if diff := cmp.Diff(map[string]int64{"current": 1, "pending": 2}, p.secret(t, "db").GetVersionAliases()); diff != "" {
 		t.Fatal(diff)
 	}
@@ -119,7 +91,7 @@ func TestWhatOthersKeepInTheSecretStaysThere(t *testing.T) {
 	s.VersionAliases["theirs"] = 1
 	_, err := p.operator(t).UpdateSecret(ctx, &secretmanagerpb.UpdateSecretRequest{Secret: s, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"annotations", "labels", "version_aliases"}}})
 	must(t, err)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	_, err = p.store.Promote(ctx, path, snap, v)
 	must(t, err)
 	now := p.secret(t, path)
@@ -134,7 +106,7 @@ func TestWhatOthersKeepInTheSecretStaysThere(t *testing.T) {
 func TestPromoteMovesTheAliasesWithTheRecordInOneRequest(t *testing.T) {
 	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
 	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	before := p.cloud.Calls(simcloud.SecretManagerService, "UpdateSecret")
 	_, err := p.store.Promote(ctx, path, snap, v)
 	must(t, err)
@@ -149,7 +121,7 @@ func TestUntilTheLagHasPassedApplicationsReadTheFormerValue(t *testing.T) {
 			p := newPlace(t, mode, simcloud.SecretManagerOptions{})
 			path := p.path(t, first)
 			p.cloud.SetTiming(simcloud.Timing{AliasLag: aliasLag})
-			snap, v := p.staged(t, path, other)
+			snap, v := storetest.Staged(t, p.store, path, other)
 			_, err := p.store.Promote(ctx, path, snap, v)
 			must(t, err)
 			for _, step := range []struct {
@@ -171,19 +143,19 @@ func TestAnAliasThatReadersDoNotSeeYetIsWaitedFor(t *testing.T) {
 	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
 	p.cloud.SetTiming(simcloud.Timing{AliasLag: aliasLag})
 	must(t, p.sm.CreateSecret("db", first))
-	p.staged(t, "db", other)
+	storetest.Staged(t, p.store, "db", other)
 	_, err := p.store.Published(ctx, "db")
-	refused(t, err, fault.Unavailable, "do not see it yet")
+	storetest.Refused(t, err, fault.Unavailable, "do not see it yet")
 }
 
 func TestListsThatLagDoNotMakePromoteAddTwice(t *testing.T) {
 	p := newPlace(t, googlesm.ReadLatest, simcloud.SecretManagerOptions{})
 	path := p.path(t, first)
 	p.cloud.SetTiming(simcloud.Timing{ListLag: time.Hour})
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	p.inject(simcloud.DropBefore, "UpdateSecret", 1)(t, path)
 	_, err := p.store.Promote(ctx, path, snap, v)
-	refused(t, err, fault.Unavailable)
+	storetest.Refused(t, err, fault.Unavailable)
 	snap, err = p.store.Load(ctx, path)
 	must(t, err)
 	after, err := p.store.Promote(ctx, path, snap, v)
@@ -191,15 +163,15 @@ func TestListsThatLagDoNotMakePromoteAddTwice(t *testing.T) {
 	if after.Current.Number != "2" {
 		t.Fatalf("current is version %s, want 2", after.Current.Number)
 	}
-	refused(t, p.store.Destroy(ctx, path, "2"), fault.Rejected)
+	storetest.Refused(t, p.store.Destroy(ctx, path, "2"), fault.Rejected)
 	_, err = p.store.Read(ctx, path, "3")
-	refused(t, err, fault.NotFound)
+	storetest.Refused(t, err, fault.NotFound)
 }
 
 func TestOfTwoThatPromoteAtOnceOneAddsAVersion(t *testing.T) {
 	p := newPlace(t, googlesm.ReadLatest, simcloud.SecretManagerOptions{})
 	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	hold, reached := make(chan struct{}), make(chan struct{})
 	p.cloud.Inject(simcloud.Fault{Method: "AddSecretVersion", Target: path, Times: 1, Kind: simcloud.Hold, Release: hold, Reached: reached})
 	done := make(chan error)
@@ -215,13 +187,13 @@ func TestOfTwoThatPromoteAtOnceOneAddsAVersion(t *testing.T) {
 	close(hold)
 	must(t, <-done)
 	_, err = p.store.Read(ctx, path, "3")
-	refused(t, err, fault.NotFound)
+	storetest.Refused(t, err, fault.NotFound)
 }
 
 func TestAnAddThatTakesEffectLateIsKnownForOurs(t *testing.T) {
 	p := newPlace(t, googlesm.ReadLatest, simcloud.SecretManagerOptions{})
 	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	release, reached, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	p.cloud.Inject(simcloud.Fault{Method: "AddSecretVersion", Target: path, Times: 1, Kind: simcloud.CommitLate, Release: release, Reached: reached, Done: done})
 	short, cancel := context.WithCancel(ctx)
@@ -230,7 +202,7 @@ func TestAnAddThatTakesEffectLateIsKnownForOurs(t *testing.T) {
 		cancel()
 	}()
 	_, err := p.store.Promote(short, path, snap, v)
-	refused(t, err, fault.Unavailable, "may have taken effect")
+	storetest.Refused(t, err, fault.Unavailable, "may have taken effect")
 	before, err := p.store.Load(ctx, path)
 	must(t, err)
 	if before.Current.Number != "1" || before.Pending == nil {
@@ -254,7 +226,7 @@ func TestAPendingValueThatSomebodyPublishedBehindRekeysBackIsTakenAsItIs(t *test
 		t.Run(string(mode), func(t *testing.T) {
 			p := newPlace(t, mode, simcloud.SecretManagerOptions{})
 			path := p.path(t, first)
-			_, v := p.staged(t, path, other)
+			_, v := storetest.Staged(t, p.store, path, other)
 			if mode == googlesm.ReadAlias {
 				must(t, p.sm.SetAlias(path, "current", 2))
 			} else {
@@ -271,7 +243,7 @@ func TestAPendingValueThatSomebodyPublishedBehindRekeysBackIsTakenAsItIs(t *test
 				t.Fatalf("%+v: the version must not become its own predecessor", after.Record)
 			}
 			_, err = p.store.Read(ctx, path, "3")
-			refused(t, err, fault.NotFound)
+			storetest.Refused(t, err, fault.NotFound)
 		})
 	}
 }
@@ -294,13 +266,13 @@ func TestNothingIsRetriedBehindTheCallersBack(t *testing.T) {
 func TestADisabledVersionIsNeitherReadNorPromoted(t *testing.T) {
 	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
 	path := p.path(t, first)
-	snap, v := p.staged(t, path, other)
+	snap, v := storetest.Staged(t, p.store, path, other)
 	_, err := p.operator(t).DisableSecretVersion(ctx, &secretmanagerpb.DisableSecretVersionRequest{Name: name(path) + "/versions/2"})
 	must(t, err)
 	_, err = p.store.Read(ctx, path, "2")
-	refused(t, err, fault.Rejected, "disabled or destroyed")
+	storetest.Refused(t, err, fault.Rejected, "disabled or destroyed")
 	_, err = p.store.Promote(ctx, path, snap, v)
-	refused(t, err, fault.Rejected)
+	storetest.Refused(t, err, fault.Rejected)
 	got, err := p.store.Published(ctx, path)
 	must(t, err)
 	if !got.Equal(first) {
@@ -315,7 +287,7 @@ func TestAPromoteHealsALatestThatSomebodyDisabled(t *testing.T) {
 	_, err := p.operator(t).DisableSecretVersion(ctx, &secretmanagerpb.DisableSecretVersionRequest{Name: name(path) + "/versions/2"})
 	must(t, err)
 	_, err = p.store.Published(ctx, path)
-	refused(t, err, fault.Rejected, "they fail now")
+	storetest.Refused(t, err, fault.Rejected, "they fail now")
 	snap, err := p.store.Load(ctx, path)
 	must(t, err)
 	if snap.Current == nil || snap.Current.Number != "1" {
@@ -339,36 +311,36 @@ func TestARecordThatIsTooLargeOrForeignIsToldClearly(t *testing.T) {
 		snap.Duties = append(snap.Duties, store.Duty{KeyID: strings.Repeat("k", 60), Fingerprint: "0123456789ab", Rotation: "aaaaaaaa"})
 	}
 	_, err = p.store.Save(ctx, path, snap)
-	refused(t, err, fault.Rejected, "16 KiB", "200 keys")
+	storetest.Refused(t, err, fault.Rejected, "16 KiB", "200 keys")
 	for text, want := range map[string]string{`{"format":9}`: "another version of rekey", `oops`: "not what rekey wrote"} {
 		s := p.secret(t, path)
 		s.Annotations = map[string]string{"rekey-record": text}
 		_, err = p.operator(t).UpdateSecret(ctx, &secretmanagerpb.UpdateSecretRequest{Secret: s, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"annotations"}}})
 		must(t, err)
 		_, err = p.store.Load(ctx, path)
-		refused(t, err, fault.Rejected, want)
+		storetest.Refused(t, err, fault.Rejected, want)
 	}
 }
 
 func TestCheckSaysWhatToCreateAndWhatToGrant(t *testing.T) {
 	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
-	refused(t, p.store.Check(ctx, "nowhere"), fault.NotFound, "gcloud secrets create nowhere --project="+project)
+	storetest.Refused(t, p.store.Check(ctx, "nowhere"), fault.NotFound, "gcloud secrets create nowhere --project="+project)
 	path := p.path(t, first)
 	for _, permission := range []string{"secretmanager.secrets.get", "secretmanager.secrets.update", "secretmanager.versions.add", "secretmanager.versions.access", "secretmanager.versions.destroy"} {
 		p.sm.Deny(permission)
-		refused(t, p.store.Check(ctx, path), fault.AccessDenied, permission, "add-iam-policy-binding "+path)
+		storetest.Refused(t, p.store.Check(ctx, path), fault.AccessDenied, permission, "add-iam-policy-binding "+path)
 		p.sm.Allow(permission)
 	}
 	must(t, p.store.Check(ctx, path))
 	for _, path := range []string{"", "a/b", "../x", "a b"} {
-		refused(t, p.store.Check(ctx, path), fault.Rejected)
+		storetest.Refused(t, p.store.Check(ctx, path), fault.Rejected)
 		_, err := p.store.Published(ctx, path)
-		refused(t, err, fault.Rejected)
+		storetest.Refused(t, err, fault.Rejected)
 	}
 
 	l := newPlace(t, googlesm.ReadLatest, simcloud.SecretManagerOptions{})
 	must(t, l.sm.CreateSecret("db", first))
-	refused(t, l.store.Check(ctx, "db"), fault.NotFound, "gcloud secrets create db-rekey-pending")
+	storetest.Refused(t, l.store.Check(ctx, "db"), fault.NotFound, "gcloud secrets create db-rekey-pending")
 }
 
 func TestAValueThatWasDamagedOnTheWayIsNotTaken(t *testing.T) {
@@ -376,7 +348,7 @@ func TestAValueThatWasDamagedOnTheWayIsNotTaken(t *testing.T) {
 	path := p.path(t, first)
 	p.sm.DamageNextAccess()
 	got, err := p.store.Read(ctx, path, "1")
-	refused(t, err, fault.Unavailable, "damaged on the way")
+	storetest.Refused(t, err, fault.Unavailable, "damaged on the way")
 	if !got.IsEmpty() {
 		t.Fatal("the damaged value was given all the same")
 	}
@@ -395,7 +367,7 @@ func TestQuotasAreThrottlingWithATimeToWait(t *testing.T) {
 		must(t, err)
 	}
 	_, err := p.store.Add(ctx, path, other)
-	refused(t, err, fault.Throttled)
+	storetest.Refused(t, err, fault.Throttled)
 	if f := fault.Of(err); f.RetryAfter < time.Second || f.Unsettled {
 		t.Fatalf("wait %s, unsettled %v", f.RetryAfter, f.Unsettled)
 	}
@@ -419,7 +391,7 @@ func TestARequestThatIsNotAnsweredInTimeIsUnsettledAndSentOnce(t *testing.T) {
 	defer s.Close()
 	p.cloud.Inject(simcloud.Fault{Method: "AddSecretVersion", Kind: simcloud.CommitLate, Release: make(chan struct{})})
 	_, err = s.Add(ctx, path, other)
-	refused(t, err, fault.Unavailable)
+	storetest.Refused(t, err, fault.Unavailable)
 	if !fault.Of(err).Unsettled {
 		t.Fatalf("%v does not say that it may take effect", err)
 	}
@@ -428,7 +400,7 @@ func TestARequestThatIsNotAnsweredInTimeIsUnsettledAndSentOnce(t *testing.T) {
 		p.behind(t, path, other)
 		before := p.cloud.Calls(simcloud.SecretManagerService, "DestroySecretVersion")
 		err = s.Destroy(ctx, path, "1")
-		refused(t, err, fault.Unavailable)
+		storetest.Refused(t, err, fault.Unavailable)
 		if !fault.Of(err).Unsettled || p.cloud.Calls(simcloud.SecretManagerService, "DestroySecretVersion") != before+1 {
 			t.Fatalf("%d: %v, or it was sent more than once", code, err)
 		}

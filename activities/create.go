@@ -153,7 +153,7 @@ func (m *mint) look(ctx context.Context) (Created, error) {
 // comes late could stage a key after it was deleted here.
 func (m *mint) clearTheWay(ctx context.Context) error {
 	for _, k := range m.leftovers(m.keys, m.records) {
-		if err := m.provider.Delete(ctx, m.Key.Account, k.ID); err != nil {
+		if _, err := m.change(ctx, k.ID, m.provider.Delete); err != nil {
 			return err
 		}
 		m.audit(ctx, "leftover key deleted", "key_id", k.ID, "stamp", k.Stamp)

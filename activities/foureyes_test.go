@@ -116,8 +116,7 @@ func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T
 				in.Approval = c.approval(r)
 			}
 			for _, in.Mode = range []activities.RevokeMode{activities.DisableKey, activities.DeleteKey} {
-				err := r.acts.Revoke(context.Background(), in)
-				r.note(nil, err)
+				_, err := r.tryRevoke(in)
 				switch {
 				case c.advice == "" && err != nil:
 					t.Fatal(err)
@@ -141,7 +140,7 @@ func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T
 			// To give a key back needs nobody's signature.
 			in.Mode, in.Approval, in.Emergency = activities.EnableKey, nil, ""
 			if c.advice != "" {
-				if err := r.acts.Revoke(context.Background(), in); err != nil {
+				if _, err := r.tryRevoke(in); err != nil {
 					t.Errorf("enable: %v", err)
 				}
 			}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
@@ -38,43 +40,62 @@ type RevokeInput struct {
 	Emergency string `json:"emergency,omitempty"`
 }
 
+// Revoked is what became of the keys.
+type Revoked struct {
+	// Gone names the keys that the provider does not have any more: somebody else has taken them away. A key that is gone
+	// is as good as revoked, and cannot be enabled again.
+	Gone []string `json:"gone,omitempty"`
+	// Retried: the request was sent more than once, or may have been. An earlier one that was not answered may still take
+	// effect.
+	Retried bool `json:"retried,omitempty"`
+}
+
 // Revoke disables, enables or deletes keys at the provider. Before each call that takes a key away it reads every
 // store again and refuses (Rejected, code "still_staged") a key that is current or pending anywhere, and any key
 // while stores disagree (I1, I8). With Contain it only refuses what is no value of this key (I4). Where the worker's
-// rekey.yaml asks for four eyes it refuses (Rejected, code "four_eyes") what no two operators have signed.
-func (a *Activities) Revoke(ctx context.Context, in RevokeInput) error {
+// rekey.yaml asks for four eyes it refuses (Rejected, code "four_eyes") what no two operators have signed. A key that
+// the provider does not have any more is no failure, whatever was asked for: it is named in Gone.
+func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error) {
 	j, err := a.job(in.Target)
 	if err != nil {
-		return err
+		return Revoked{}, err
 	}
 	if err := j.approved(ctx, in); err != nil {
-		return err
+		return Revoked{}, err
 	}
+	out := Revoked{Retried: activity.IsActivity(ctx) && activity.GetInfo(ctx).Attempt > 1}
 	for _, r := range in.Keys {
 		if r.KeyID == "" {
-			return fault.New(fault.Rejected, "no_id", "revoke the value "+r.Fingerprint+" of "+j.Key.Name).
+			return out, fault.New(fault.Rejected, "no_id", "revoke the value "+r.Fingerprint+" of "+j.Key.Name).
 				WithAdvice("Its id at %s is not known. Revoke it by hand: %s", j.Key.Provider, j.provider.Console(j.Key.Account))
 		}
+		if in.Mode != EnableKey {
+			if err := j.mayGo(ctx, r, in); err != nil {
+				return out, err
+			}
+		}
+		change := j.provider.Enable
 		switch in.Mode {
 		case EnableKey:
-			err = j.provider.Enable(ctx, j.Key.Account, r.KeyID)
 		case DisableKey:
-			if err = j.mayGo(ctx, r, in); err == nil {
-				err = j.provider.Disable(ctx, j.Key.Account, r.KeyID)
-			}
+			change = j.provider.Disable
 		case DeleteKey:
-			if err = j.mayGo(ctx, r, in); err == nil {
-				err = j.provider.Delete(ctx, j.Key.Account, r.KeyID)
-			}
+			change = j.provider.Delete
 		default:
-			err = fault.New(fault.Internal, "mode", "revoke keys of "+j.Key.Name)
+			return out, fault.New(fault.Internal, "mode", "revoke keys of "+j.Key.Name)
 		}
+		wasGone, err := j.change(ctx, r.KeyID, change)
 		if err != nil {
-			return err
+			return out, err
+		}
+		if wasGone {
+			out.Gone = append(out.Gone, r.Name())
+			j.audit(ctx, "key was gone already", "mode", string(in.Mode), "key_id", r.KeyID, "fingerprint", r.Fingerprint)
+			continue
 		}
 		j.audit(ctx, "key revoked", "mode", string(in.Mode), "key_id", r.KeyID, "fingerprint", r.Fingerprint)
 	}
-	return nil
+	return out, nil
 }
 
 // StillStaged is the code of the fault that refuses to take a key away that applications may need.
@@ -327,7 +348,7 @@ func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Sna
 		if _, err := j.notRead(ctx, Ref{KeyID: k.ID}, records); err != nil {
 			return out, err
 		}
-		if err := j.provider.Delete(ctx, j.Key.Account, k.ID); err != nil {
+		if _, err := j.change(ctx, k.ID, j.provider.Delete); err != nil {
 			return out, err
 		}
 		j.audit(ctx, "orphan deleted", "key_id", k.ID, "stamp", k.Stamp)
@@ -410,7 +431,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 			if _, err := j.notRead(ctx, r, records); err != nil {
 				return out, err
 			}
-			if err := j.provider.Delete(ctx, j.Key.Account, r.KeyID); err != nil {
+			if _, err := j.change(ctx, r.KeyID, j.provider.Delete); err != nil {
 				return out, err
 			}
 			j.audit(ctx, "new key discarded", "key_id", r.KeyID, "stamp", r.Stamp)

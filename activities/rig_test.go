@@ -222,9 +222,14 @@ func (r *rig) revoke(id string, mode activities.RevokeMode, keys ...activities.R
 }
 
 func (r *rig) revokeKeeping(id string, mode activities.RevokeMode, keep activities.Ref, keys ...activities.Ref) error {
-	err := r.acts.Revoke(context.Background(), activities.RevokeInput{Target: r.target(id), Keys: keys, Keep: keep, Mode: mode})
-	r.note(nil, err)
+	_, err := r.tryRevoke(activities.RevokeInput{Target: r.target(id), Keys: keys, Keep: keep, Mode: mode})
 	return err
+}
+
+func (r *rig) tryRevoke(in activities.RevokeInput) (activities.Revoked, error) {
+	out, err := r.acts.Revoke(context.Background(), in)
+	r.note(out, err)
+	return out, err
 }
 
 func (r *rig) tryRetire(id string, gone ...activities.Ref) (activities.Retired, error) {
@@ -338,3 +343,6 @@ func upload(kind simcloud.FaultKind) simcloud.Fault {
 func inStore(method string, kind simcloud.FaultKind) simcloud.Fault {
 	return simcloud.Fault{Service: simcloud.SecretManagerService, Method: method, Times: 1, Kind: kind}
 }
+
+// noClaim takes the claim of a rotation that was terminated out of a record.
+func noClaim(s *store.Snapshot) { s.Claim = nil }

@@ -53,7 +53,7 @@ func (f *Failure) status() *status.Status {
 	code := map[int]codes.Code{
 		http.StatusBadRequest: codes.InvalidArgument, http.StatusUnauthorized: codes.Unauthenticated,
 		http.StatusForbidden: codes.PermissionDenied, http.StatusNotFound: codes.NotFound,
-		http.StatusConflict: codes.Aborted, http.StatusTooManyRequests: codes.ResourceExhausted,
+		http.StatusConflict: codes.Aborted, http.StatusPreconditionFailed: codes.FailedPrecondition, http.StatusTooManyRequests: codes.ResourceExhausted,
 		http.StatusServiceUnavailable: codes.Unavailable, http.StatusGatewayTimeout: codes.DeadlineExceeded,
 	}[f.Code]
 	if code == codes.OK {

@@ -1,0 +1,197 @@
+package activities_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+// vanishes deletes a key at the provider behind rekey's back.
+func (r *rig) vanishes(id string) {
+	r.Helper()
+	if err := r.acts.Providers["google"].Delete(context.Background(), scene.Account("ci"), id); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// atIAM is a refusal of the next request to a method of Google's IAM.
+func atIAM(method string, code int) simcloud.Fault {
+	return simcloud.Fault{Service: simcloud.GoogleIAMService, Method: method, Times: 1, Kind: simcloud.Refuse, Code: code}
+}
+
+func TestAKeyThatIsGoneIsRevoked(t *testing.T) {
+	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.EnableKey, activities.DeleteKey} {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRig(t, google(scene.Alias, scene.Latest))
+			n, old := r.published(r1)
+			r.vanishes(r.oldID)
+			out, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: mode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Delete of an unknown key succeeds by itself: nobody can tell who did it.
+			if mode != activities.DeleteKey && !slices.Equal(out.Gone, []string{r.oldID}) {
+				t.Errorf("gone: %v, want %s", out.Gone, r.oldID)
+			}
+			if out.Retried {
+				t.Error("it says that the request was sent twice")
+			}
+		})
+	}
+}
+
+func TestWhatLeakedAndVanishedIsContained(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	r.rules.MayDie = []string{r.oldID}
+	p, err := r.prepare(r1, rotation.Emergency)
+	if err != nil || len(p.Old) != 1 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	r.vanishes(r.oldID)
+	out, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: p.Old, Mode: activities.DisableKey, Contain: true})
+	if err != nil || !slices.Equal(out.Gone, []string{r.oldID}) {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestOfSeveralKeysTheOnesThatAreThereAreRevokedAlthoughAnotherIsGone(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	first, _ := r.published(r1)
+	r.write(0, noClaim)
+	n, old := r.published(r2)
+	if len(old) != 2 {
+		t.Fatalf("old: %+v", old)
+	}
+	r.vanishes(first.KeyID)
+	out, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r2), Keys: old, Keep: n, Mode: activities.DisableKey})
+	if err != nil || !slices.Equal(out.Gone, []string{first.KeyID}) {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	for _, e := range r.Cloud.Journal() {
+		if e.Kind == simcloud.KeyDisabled && e.KeyID == r.oldID {
+			return
+		}
+	}
+	t.Error("the key that is there was not disabled")
+}
+
+func TestAKeyThatTheProviderHasDisabledByItselfCanBeDisabledAndDeleted(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	n, old := r.published(r1)
+	// Google does that to a key that it finds in public.
+	if err := r.acts.Providers["google"].Disable(context.Background(), scene.Account("ci"), r.oldID); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.DeleteKey} {
+		out, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: mode})
+		if err != nil || len(out.Gone) > 0 {
+			t.Errorf("%s: %+v, %v", mode, out, err)
+		}
+	}
+	r.keys(n.KeyID)
+}
+
+func TestARefusalThatTheListExplainsIsNoFailure(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		code  int
+		class fault.Class
+	}{
+		"a precondition without details": {412, fault.Rejected},
+		"an invalid argument":            {400, fault.Rejected},
+		"a missing permission":           {403, fault.AccessDenied},
+	} {
+		for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.DeleteKey} {
+			method := map[activities.RevokeMode]string{activities.DisableKey: "DisableServiceAccountKey", activities.DeleteKey: "DeleteServiceAccountKey"}[mode]
+			t.Run(sentence+" at "+string(mode), func(t *testing.T) {
+				r := newRig(t, google(scene.Alias))
+				n, old := r.published(r1)
+				in := activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: mode}
+				r.Cloud.Inject(atIAM(method, c.code))
+				_, err := r.tryRevoke(in)
+				_ = r.fails(err, c.class, "") // the key is there
+				r.vanishes(r.oldID)
+				r.Cloud.Inject(atIAM(method, c.code))
+				if out, err := r.tryRevoke(in); err != nil || !slices.Equal(out.Gone, []string{r.oldID}) {
+					t.Errorf("%+v, %v", out, err)
+				}
+				r.Cloud.Inject(atIAM(method, c.code))
+				r.Cloud.Inject(atIAM("ListServiceAccountKeys", 403))
+				_, err = r.tryRevoke(in)
+				_ = r.fails(err, c.class, "") // nobody can tell
+			})
+		}
+	}
+}
+
+func TestAnAbsenceThatTheListMayNotShowYetProvesNothing(t *testing.T) {
+	r := newRig(t, setup{stores: []string{scene.Alias}, opts: scene.Options{ListLag: "1h"}})
+	n := r.create(r1)
+	r.vanishes(n.KeyID)
+	r.Cloud.Inject(atIAM("DeleteServiceAccountKey", 403))
+	_, err := r.tryDiscard(r1, &n, true)
+	_ = r.fails(err, fault.AccessDenied, "")
+	r.Advance(time.Hour)
+	r.Cloud.Inject(atIAM("DeleteServiceAccountKey", 403))
+	if _, err := r.tryDiscard(r1, &n, true); err != nil {
+		t.Errorf("an hour later: %v", err)
+	}
+}
+
+func TestLeftoversThatAreGoneDoNotStandInTheWayOfANewKey(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	left := r.create(r1)
+	r.vanishes(left.KeyID)
+	r.Cloud.Inject(atIAM("DeleteServiceAccountKey", 412))
+	n := r.create(r2)
+	r.keys(r.oldID, n.KeyID)
+}
+
+// asStep runs an activity as a step of a workflow of that name, whose failures are tried again.
+func (r *rig) asStep(workflowName string, step, in, out any) error {
+	r.Helper()
+	suite := &testsuite.WorkflowTestSuite{}
+	suite.SetLogger(silent)
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
+	env.RegisterActivityWithOptions(step, activity.RegisterOptions{Name: "step"})
+	run := func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3},
+		})
+		return workflow.ExecuteActivity(ctx, "step", in).Get(ctx, out)
+	}
+	env.RegisterWorkflowWithOptions(run, workflow.RegisterOptions{Name: workflowName})
+	env.ExecuteWorkflow(workflowName)
+	return env.GetWorkflowError()
+}
+
+func TestARevokeThatWasSentTwiceSaysSo(t *testing.T) {
+	for sentence, kind := range map[string]simcloud.FaultKind{"it never arrived": simcloud.DropBefore, "its answer was lost": simcloud.LoseReply} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			n, old := r.published(r1)
+			r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "DisableServiceAccountKey", Times: 1, Kind: kind})
+			in := activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: activities.DisableKey}
+			for _, want := range []bool{true, false} {
+				var out activities.Revoked
+				if err := r.asStep("RotateKey", r.acts.Revoke, in, &out); err != nil || out.Retried != want || len(out.Gone) > 0 {
+					t.Errorf("%+v, %v; want retried: %v", out, err, want)
+				}
+			}
+		})
+	}
+}

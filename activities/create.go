@@ -347,12 +347,15 @@ func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) 
 // secret.
 const quotaPause = time.Second
 
+// quotaPatience is the longest pause that is worth it inside a step, which holds a worker's slot and hears nothing.
+const quotaPatience = 15 * time.Second
+
 // patiently repeats a request that a quota refused, so that nothing took effect: without it the key that was just minted
 // would have to be deleted, and the next attempt would meet the same quota.
 func patiently[T any](ctx context.Context, request func() (T, error)) (T, error) {
 	for try := 0; ; try++ {
 		out, err := request()
-		if err == nil || !fault.Is(err, fault.Throttled) || fault.Of(err).Unsettled || try == 4 {
+		if err == nil || !fault.Is(err, fault.Throttled) || fault.Of(err).Unsettled || fault.Of(err).RetryAfter > quotaPatience || try == 4 {
 			return out, err
 		}
 		select {

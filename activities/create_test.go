@@ -54,6 +54,18 @@ func TestAQuotaOfTheStoreCostsNoKey(t *testing.T) {
 	}
 }
 
+func TestAStoreThatAsksForADayIsNotWaitedForInsideAStep(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	full := inStore("AddSecretVersion", simcloud.Refuse)
+	full.Code, full.RetryAfter = 429, 24*time.Hour
+	r.Cloud.Inject(full)
+	_, err := r.tryCreate(r1)
+	if f := r.fails(err, fault.Throttled, ""); f.Unsettled || f.RetryAfter != 24*time.Hour {
+		t.Errorf("%+v", f)
+	}
+	r.keys(r.oldID)
+}
+
 // The heart of the fences: a request that was given up takes effect long after another one did its work.
 func TestAMintThatTakesEffectAfterItsRetryIsSweptByRetire(t *testing.T) {
 	r := newRig(t, setup{stores: []string{scene.Alias, scene.Latest}, opts: scene.Options{RequestTimeout: "1s"}})

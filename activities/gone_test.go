@@ -6,13 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/interceptor"
-	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/testsuite"
-	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
-
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
@@ -160,25 +153,6 @@ func TestLeftoversThatAreGoneDoNotStandInTheWayOfANewKey(t *testing.T) {
 	r.keys(r.oldID, n.KeyID)
 }
 
-// asStep runs an activity as a step of a workflow of that name, whose failures are tried again.
-func (r *rig) asStep(workflowName string, step, in, out any) error {
-	r.Helper()
-	suite := &testsuite.WorkflowTestSuite{}
-	suite.SetLogger(silent)
-	env := suite.NewTestWorkflowEnvironment()
-	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
-	env.RegisterActivityWithOptions(step, activity.RegisterOptions{Name: "step"})
-	run := func(ctx workflow.Context) error {
-		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-			StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3},
-		})
-		return workflow.ExecuteActivity(ctx, "step", in).Get(ctx, out)
-	}
-	env.RegisterWorkflowWithOptions(run, workflow.RegisterOptions{Name: workflowName})
-	env.ExecuteWorkflow(workflowName)
-	return env.GetWorkflowError()
-}
-
 func TestARevokeThatWasSentTwiceSaysSo(t *testing.T) {
 	for sentence, kind := range map[string]simcloud.FaultKind{"it never arrived": simcloud.DropBefore, "its answer was lost": simcloud.LoseReply} {
 		t.Run(sentence, func(t *testing.T) {
@@ -188,7 +162,8 @@ func TestARevokeThatWasSentTwiceSaysSo(t *testing.T) {
 			in := activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: activities.DisableKey}
 			for _, want := range []bool{true, false} {
 				var out activities.Revoked
-				if err := r.asStep("RotateKey", r.acts.Revoke, in, &out); err != nil || out.Retried != want || len(out.Gone) > 0 {
+				revoke := &step{workflow: "RotateKey", policy: thrice(), activity: r.acts.Revoke, in: []any{in}, out: &out}
+				if err := revoke.run(); err != nil || out.Retried != want || len(out.Gone) > 0 {
 					t.Errorf("%+v, %v; want retried: %v", out, err, want)
 				}
 			}

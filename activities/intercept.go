@@ -3,7 +3,9 @@ package activities
 import (
 	"context"
 	"errors"
+	"time"
 
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 
@@ -21,10 +23,26 @@ type Failure struct {
 	RetryAfter rotation.Duration `json:"retryAfter,omitempty"`
 }
 
+// maxRetryDelay is the longest delay that an activity's own retry takes on because the other side asked for it. During
+// that delay nobody hears a message: a provider that asks for a day would hold an emergency up for as long.
+const maxRetryDelay = time.Minute
+
+// waitsItself is the workflow type whose runs wait out a longer delay themselves, where they hear messages.
+const waitsItself = "RotateKey"
+
 // Interceptor turns every error that leaves an activity into an ApplicationError whose type is the fault class,
 // so that retry policies and workflows can tell them apart, and whose text is our own (I5). An error that nobody
 // classified, and a panic, cross as Internal without their text. Register it on every worker: an activity
 // without it could write a provider's words into the history.
+//
+// Rejected, NotFound and Internal are not retried, whatever the policy. AccessDenied is left to the policy: somebody may
+// grant what is missing within a minute, or never. A policy that does not want to wait for that names it:
+//
+//	temporal.RetryPolicy{NonRetryableErrorTypes: []string{string(fault.AccessDenied)}}
+//
+// A wait that the other side asks for becomes the delay of the next try, up to a minute. Where it asks for more, the
+// failure is not retried in a rotation (RotateKey), which reads Failure.RetryAfter and waits itself; elsewhere the next
+// try comes after a minute.
 type Interceptor struct {
 	interceptor.WorkerInterceptorBase
 }
@@ -43,7 +61,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 	defer func() {
 		// The text of a panic, and its stack, may show arguments.
 		if recover() != nil {
-			out, err = nil, applicationError(fault.New(fault.Internal, "panic", "run an activity"))
+			out, err = nil, applicationError(ctx, fault.New(fault.Internal, "panic", "run an activity"))
 		}
 	}()
 	out, err = i.Next.ExecuteActivity(ctx, in)
@@ -53,13 +71,22 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 	if ctx.Err() != nil && !errors.As(err, new(*fault.Error)) {
 		err = &fault.Error{Class: fault.Unavailable, Code: "deadline", Doing: "finish in time", Unsettled: true}
 	}
-	return nil, applicationError(fault.Of(err))
+	return nil, applicationError(ctx, fault.Of(err))
 }
 
-func applicationError(f *fault.Error) error {
+func applicationError(ctx context.Context, f *fault.Error) error {
 	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Class), temporal.ApplicationErrorOptions{
-		NonRetryable:   !f.Class.Retryable(),
-		NextRetryDelay: f.RetryAfter,
+		NonRetryable:   !f.Class.Retryable() && f.Class != fault.AccessDenied || f.RetryAfter > maxRetryDelay && inRotation(ctx),
+		NextRetryDelay: min(f.RetryAfter, maxRetryDelay),
 		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, RetryAfter: rotation.Duration(f.RetryAfter)}},
 	})
+}
+
+// inRotation reports whether an activity belongs to a workflow that waits itself.
+func inRotation(ctx context.Context) bool {
+	if !activity.IsActivity(ctx) {
+		return false
+	}
+	w := activity.GetInfo(ctx).WorkflowType
+	return w != nil && w.Name == waitsItself
 }

@@ -44,7 +44,7 @@ func crossed(t *testing.T, f func(context.Context) (string, error)) (string, err
 
 func TestEveryClassOfFailureCrossesAsItsTypeAndSaysWhetherToRetry(t *testing.T) {
 	for class, retryable := range map[fault.Class]bool{
-		fault.Rejected: false, fault.NotFound: false, fault.AccessDenied: false, fault.Internal: false, fault.Unavailable: true, fault.Throttled: true,
+		fault.Rejected: false, fault.NotFound: false, fault.AccessDenied: true, fault.Internal: false, fault.Unavailable: true, fault.Throttled: true,
 	} {
 		t.Run(string(class), func(t *testing.T) {
 			f := fault.New(class, "503", "list keys of ci").WithAdvice("Do %s.", "this")
@@ -67,6 +67,89 @@ func TestEveryClassOfFailureCrossesAsItsTypeAndSaysWhetherToRetry(t *testing.T) 
 				}
 			}
 		})
+	}
+}
+
+// asks is an activity that the other side asks to come again later.
+func asks(class fault.Class, after time.Duration) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		f := fault.New(class, "429", "list keys of ci")
+		f.RetryAfter = after
+		return "", f
+	}
+}
+
+func TestALongRetryAfterIsWaitedOutWhereMessagesAreHeard(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		workflow string
+		after    time.Duration
+		tries    int
+		delay    time.Duration
+	}{
+		"a minute, in a rotation":                     {"RotateKey", time.Minute, 3, time.Minute},
+		"more than a minute, in a rotation":           {"RotateKey", time.Minute + time.Second, 1, time.Minute},
+		"a day, in a rotation":                        {"RotateKey", 24 * time.Hour, 1, time.Minute},
+		"a day, where nobody waits for the workflow":  {"Dispatch", 24 * time.Hour, 3, time.Minute},
+		"ten seconds, in a rotation":                  {"RotateKey", 10 * time.Second, 3, 10 * time.Second},
+		"no wait at all, so that the policy says all": {"RotateKey", 0, 3, 0},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			tries := 0
+			asked := &step{workflow: c.workflow, policy: thrice(), activity: func(ctx context.Context) (string, error) {
+				tries++
+				return asks(fault.Throttled, c.after)(ctx)
+			}}
+			got := asked.run()
+			var app *temporal.ApplicationError
+			if !errors.As(got, &app) || app.Type() != string(fault.Throttled) {
+				t.Fatal(got)
+			}
+			if tries != c.tries {
+				t.Errorf("%d tries, want %d", tries, c.tries)
+			}
+			if waited := asked.end.Sub(asked.begin).Truncate(time.Second); c.delay > 0 && waited != time.Duration(c.tries-1)*c.delay {
+				t.Errorf("%s between %d tries, want %s each", waited, tries, c.delay)
+			}
+			var details activities.Failure
+			if err := app.Details(&details); err != nil || time.Duration(details.RetryAfter) != c.after {
+				t.Errorf("the workflow is told %s, %v; want %s", details.RetryAfter, err, c.after)
+			}
+		})
+	}
+	t.Run("a day, in no workflow", func(t *testing.T) {
+		ctx := context.Background()
+		_, got := (&activities.Interceptor{}).InterceptActivity(ctx, &throttled{}).ExecuteActivity(ctx, nil)
+		var app *temporal.ApplicationError
+		if !errors.As(got, &app) || app.NonRetryable() || app.NextRetryDelay() != time.Minute {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// throttled is an activity that the other side asks to come again in a day.
+type throttled struct {
+	interceptor.ActivityInboundInterceptorBase
+}
+
+func (*throttled) ExecuteActivity(ctx context.Context, _ *interceptor.ExecuteActivityInput) (any, error) {
+	return asks(fault.Throttled, 24*time.Hour)(ctx)
+}
+
+func TestAMissingPermissionIsTriedAgainOnlyWhereThePolicyWantsIt(t *testing.T) {
+	for _, wants := range []bool{true, false} {
+		tries := 0
+		policy := thrice()
+		if !wants {
+			policy.NonRetryableErrorTypes = []string{string(fault.AccessDenied)}
+		}
+		denied := &step{workflow: "RotateKey", policy: policy, activity: func(context.Context) error {
+			tries++
+			return fault.New(fault.AccessDenied, "403", "list keys of ci")
+		}}
+		err := denied.run()
+		if err == nil || wants != (tries == 3) || !wants != (tries == 1) {
+			t.Errorf("wanted: %v, %d tries, %v", wants, tries, err)
+		}
 	}
 }
 

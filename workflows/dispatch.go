@@ -118,7 +118,7 @@ func (d *dispatcher) ask() (activities.Dueness, error) {
 // dispatching is for asking whether a key is due: nobody waits for the answer.
 func dispatching() *temporal.RetryPolicy {
 	// The patience ends before the attempts do.
-	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 25}
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 25, NonRetryableErrorTypes: denied()}
 }
 
 // start starts the rotation, which outlives the dispatcher. That one is under way already is as good.

@@ -88,16 +88,21 @@ func Priority(reason rotation.Reason) temporal.Priority {
 
 // asking is for activities that only look: cheap to repeat, and somebody may be waiting for the answer.
 func asking() *temporal.RetryPolicy {
-	return &temporal.RetryPolicy{InitialInterval: 500 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 20 * time.Second, MaximumAttempts: 5}
+	return &temporal.RetryPolicy{InitialInterval: 500 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 20 * time.Second, MaximumAttempts: 5, NonRetryableErrorTypes: denied()}
 }
 
 // changing is for activities that change something and are safe to repeat.
 func changing() *temporal.RetryPolicy {
-	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second, MaximumAttempts: 5}
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second, MaximumAttempts: 5, NonRetryableErrorTypes: denied()}
 }
 
 // minting is for Create: each try is a decision of the workflow, because it may have to wait out the horizon.
-func minting() *temporal.RetryPolicy { return &temporal.RetryPolicy{MaximumAttempts: 1} }
+func minting() *temporal.RetryPolicy {
+	return &temporal.RetryPolicy{MaximumAttempts: 1, NonRetryableErrorTypes: denied()}
+}
+
+// denied is the failure that only a person cures, so that a policy need not try again.
+func denied() []string { return []string{string(fault.AccessDenied)} }
 
 // stallInterval is how long to wait after the n-th time that the retries of a step were used up; 0 before the first.
 func stallInterval(n int) time.Duration {

@@ -5,14 +5,29 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Called tells whether a person means r by name: its fingerprint, its id at the provider, or its number in a store.
-func (r Ref) Called(name string) bool {
-	return name != "" && (name == r.Fingerprint || name == r.KeyID || slices.Contains(r.Numbers, name))
+// Called reports whether a person means r by name: its fingerprint, its id at the provider, or its version number. A bare
+// number means every value that has it in any store; <store>:<number> and <store>:<path>:<number> mean one store's, because
+// stores number their versions each for itself. stores are those of the key, in its order.
+func (r Ref) Called(name string, stores []rotation.Location) bool {
+	if name == "" {
+		return false
+	}
+	if name == r.Fingerprint || name == r.KeyID || slices.Contains(r.Numbers, name) {
+		return true
+	}
+	for i, l := range stores {
+		if i < len(r.Numbers) && r.Numbers[i] != "" && (name == l.Store+":"+r.Numbers[i] || name == l.String()+":"+r.Numbers[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // leaked sorts out what an emergency is about: in the facts for the due rule, and as the keys to revoke. names are what a
@@ -23,11 +38,14 @@ func (j *job) leaked(ctx context.Context, l *look, names []string) ([]Ref, error
 	if err != nil {
 		return nil, err
 	}
-	meant := func(r Ref) bool { return len(names) == 0 || slices.ContainsFunc(names, r.Called) }
+	called := func(r Ref, name string) bool { return r.Called(name, j.Key.Stores) }
+	meant := func(r Ref) bool {
+		return len(names) == 0 || slices.ContainsFunc(names, func(name string) bool { return called(r, name) })
+	}
 	var gone []Ref
 	old := l.old(j.Rotation)
 	for _, name := range names {
-		if called := func(r Ref) bool { return r.Called(name) }; !slices.ContainsFunc(old, called) && !slices.ContainsFunc(others, called) {
+		if so := func(r Ref) bool { return called(r, name) }; !slices.ContainsFunc(old, so) && !slices.ContainsFunc(others, so) {
 			l.unknown = append(l.unknown, name)
 		}
 	}
@@ -40,15 +58,16 @@ func (j *job) leaked(ctx context.Context, l *look, names []string) ([]Ref, error
 			gone = append(gone, r) // a duty has to go whoever leaked
 		}
 	}
-	for _, r := range others {
-		if !meant(r) {
-			continue
-		}
-		refused, err := j.refused(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		if !refused {
+	others = slices.DeleteFunc(others, func(r Ref) bool { return !meant(r) })
+	refused := make([]bool, len(others))
+	if err := together(ctx, len(others), func(ctx context.Context, i int) (err error) {
+		refused[i], err = j.refused(ctx, others[i])
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for i, r := range others {
+		if !refused[i] {
 			l.facts.Duties++
 			gone = merge(gone, r)
 		}
@@ -57,27 +76,53 @@ func (j *job) leaked(ctx context.Context, l *look, names []string) ([]Ref, error
 	return gone, nil
 }
 
-// unstaged are the values that a store can give and that are neither current nor a duty, nor this rotation's own.
+// unstaged are the values that a store can give and that are neither current nor a duty, nor this rotation's own: store by
+// store, the newest first.
 func (j *job) unstaged(ctx context.Context, l *look) ([]Ref, error) {
-	var others []Ref
-	for i, s := range l.records {
+	type version struct {
+		store  int
+		number string
+	}
+	var all []version
+	for i := range l.records {
 		numbers, err := j.stores[i].Versions(ctx, j.path(i))
 		if err != nil {
 			return nil, err
 		}
 		for _, n := range numbers {
-			r, err := j.refAt(ctx, i, n, s)
-			if fault.Is(err, fault.NotFound) {
-				continue
-			} else if err != nil {
-				return nil, err
-			}
-			if r.rotation != j.Rotation && !slices.ContainsFunc(l.currents, r.is) && !slices.ContainsFunc(l.duties, r.is) {
-				others = merge(others, r)
-			}
+			all = append(all, version{i, n})
+		}
+	}
+	refs := make([]Ref, len(all))
+	if err := together(ctx, len(all), func(ctx context.Context, k int) error {
+		v := all[k]
+		r, err := j.refAt(ctx, v.store, v.number, l.records[v.store])
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		refs[k] = r
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	var others []Ref
+	for _, r := range refs {
+		if r.Fingerprint != "" && r.rotation != j.Rotation && !slices.ContainsFunc(l.currents, r.is) && !slices.ContainsFunc(l.duties, r.is) {
+			others = merge(others, r)
 		}
 	}
 	return others, nil
+}
+
+// together does n things, lookers of them at once, because an account can have hundreds of old values. It ends with the
+// first failure.
+func together(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	all, each := errgroup.WithContext(ctx)
+	all.SetLimit(lookers)
+	for i := range n {
+		all.Go(func() error { return do(each, i) })
+	}
+	return all.Wait()
 }
 
 // refAt names the value of a version, from the record if it stands there, else from the value. NotFound: there is no key.
@@ -118,12 +163,10 @@ func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepa
 	switch out.Verdict.Work {
 	case rotation.Rotate:
 		out.Old = gone
-		if !l.facts.CurrentLeaked && len(l.currents) > 0 {
-			// The current value was not named, but a new one takes its place all the same (stores disagree, or it is
-			// refused): it goes with it.
-			for _, r := range l.old(j.Rotation) {
-				out.Old = merge(out.Old, r)
-			}
+		// A current value that was not named goes with the others: a new one takes its place all the same (stores
+		// disagree, or it is refused), and it must not be left live and forgotten.
+		for _, r := range l.old(j.Rotation) {
+			out.Old = merge(out.Old, r)
 		}
 		// The first is the one that applications read now.
 		slices.SortStableFunc(out.Old, func(a, b Ref) int {
@@ -144,7 +187,7 @@ func (j *job) unknownNames(l look) []string {
 			out = append(out, fmt.Sprintf("%s was said to have leaked. The provider has that key, but no store has its value: rekey did not make it and does not revoke it. Revoke it yourself: %s", name, j.provider.Console(j.Key.Account)))
 			continue
 		}
-		out = append(out, fmt.Sprintf("%s was said to have leaked, but no value of %s is called so, in a store or at the provider: it was destroyed long ago, or the name is mistyped. See what there is with: starter store list %s %s", name, j.Key.Name, j.Key.Stores[0].Store, j.path(0)))
+		out = append(out, fmt.Sprintf("%s was said to have leaked, but no value of %s is called so, in a store or at the provider: it was destroyed long ago, or the name is mistyped. A value is called by its fingerprint, its id at the provider, its version number, or %s:<number> where stores number their versions differently. See what there is with: starter store list %s %s", name, j.Key.Name, j.Key.Stores[0].Store, j.Key.Stores[0].Store, j.path(0)))
 	}
 	return out
 }

@@ -75,7 +75,7 @@ func (r *rotator) mustFollow(d rotation.Decision) bool {
 		return true
 	}
 	for _, name := range d.Leaked {
-		if !slices.ContainsFunc(r.Old, func(o activities.Ref) bool { return o.Called(name) }) {
+		if !slices.ContainsFunc(r.Old, func(o activities.Ref) bool { return o.Called(name, r.in.Key.Stores) }) {
 			return true
 		}
 	}

@@ -24,6 +24,8 @@ type AdoptInput struct {
 	StartedAt time.Time `json:"startedAt"`
 	// Granted are the questions that a person has approved, word by word.
 	Granted []string `json:"granted,omitempty"`
+	// Predecessors: see PrepareInput.
+	Predecessors []string `json:"predecessors,omitempty"`
 	// Exposed are fingerprints of keys that were sent in messages, which Temporal keeps: they count as leaked.
 	Exposed []string `json:"exposed,omitempty"`
 }
@@ -50,7 +52,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	if err != nil {
 		return Adopted{}, err
 	}
-	if q := j.foreign([]store.Snapshot{snap}, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
+	if q := j.foreign([]store.Snapshot{snap}, in.StartedAt, in.Predecessors); q != "" && !slices.Contains(in.Granted, q) {
 		return Adopted{Question: q}, nil
 	}
 	if c := snap.Current; c != nil && c.Rotation != "" && c.Rotation == j.Rotation {

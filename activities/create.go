@@ -22,6 +22,8 @@ type CreateInput struct {
 	// Granted are the questions that a person has approved, word by word: an approval reaches no further than what it
 	// was asked about.
 	Granted []string `json:"granted,omitempty"`
+	// Predecessors: see PrepareInput.
+	Predecessors []string `json:"predecessors,omitempty"`
 }
 
 // Created is either the staged key, or what has to happen before another attempt.
@@ -48,10 +50,10 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 	if m.records, err = j.loadAll(ctx); err != nil {
 		return Created{}, err
 	}
-	if done := m.alreadyStaged(); done != nil {
+	if done := m.alreadyStaged(m.records); done != nil {
 		return Created{New: done}, nil
 	}
-	if q := j.foreign(m.records, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
+	if q := j.foreign(m.records, in.StartedAt, in.Predecessors); q != "" && !slices.Contains(in.Granted, q) {
 		return Created{Question: q}, nil
 	}
 	if wait := m.stillOpen(); wait > 0 {
@@ -86,15 +88,15 @@ type mint struct {
 
 // alreadyStaged finds the value that this rotation staged before, also if it was promoted since: a workflow that
 // was reset comes here again.
-func (m *mint) alreadyStaged() *Ref {
+func (j *job) alreadyStaged(records []store.Snapshot) *Ref {
 	var found *Ref
-	for i, r := range m.records {
+	for i, r := range records {
 		for _, v := range r.Stages() {
-			if v.Rotation != m.Rotation {
+			if v.Rotation != j.Rotation {
 				continue
 			}
 			if found == nil {
-				ref := m.refOf(v, i)
+				ref := j.refOf(v, i)
 				found = &ref
 			} else if found.is(Ref{KeyID: v.KeyID, Fingerprint: v.Fingerprint}) {
 				found.Numbers[i] = v.Number

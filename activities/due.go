@@ -69,7 +69,7 @@ func (a *Activities) Due(ctx context.Context, in DueInput) (Dueness, error) {
 	if out.Verdict.Work == rotation.Finish {
 		out.Old = l.duties
 	}
-	if err := j.room(l); err != nil {
+	if err := j.room(l); err != nil && !j.canMakeRoom(l, l.duties) {
 		out.Full = err.Error()
 	}
 	return out, nil

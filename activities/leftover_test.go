@@ -186,6 +186,41 @@ func TestAClaimThatIsNewerThanTheRotationIsAQuestion(t *testing.T) {
 	r.keys(r.oldID)
 }
 
+func TestAClaimOfARotationThatThisOneFollowsIsNoQuestionHoweverTheClocksGo(t *testing.T) {
+	for sentence, s := range map[string]setup{"where rekey mints": google(scene.Alias), "where a person supplies": openAI(scene.Alias)} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, s)
+			// The worker's clock is a minute ahead of the server's.
+			r.Advance(time.Minute)
+			r.write(0, func(s *store.Snapshot) {
+				s.Claim = &store.Claim{Install: "scene1", Rotation: r2, Attempt: 1, At: r.Now(), Settled: true}
+			})
+			ctx := context.Background()
+			for _, c := range []struct {
+				predecessors []string
+				asks         bool
+			}{{nil, true}, {[]string{r3}, true}, {[]string{r3, r2}, false}} {
+				p, err := r.acts.Prepare(ctx, activities.PrepareInput{Target: r.target(r1), Reason: rotation.Emergency, StartedAt: r.begin, Predecessors: c.predecessors})
+				if r.note(p, err); err != nil || (p.Question != "") != c.asks {
+					t.Errorf("Prepare after %v: %q, %v", c.predecessors, p.Question, err)
+				}
+				if s.openai {
+					version, _ := r.typed("new", "")
+					out, err := r.acts.Adopt(ctx, activities.AdoptInput{Target: r.target(r1), Version: version, StartedAt: r.begin, Predecessors: c.predecessors})
+					if r.note(out, err); err != nil || (out.Question != "") != c.asks || (out.New != nil) == c.asks {
+						t.Errorf("Adopt after %v: %+v, %v", c.predecessors, out, err)
+					}
+					continue
+				}
+				out, err := r.acts.Create(ctx, activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Predecessors: c.predecessors})
+				if r.note(out, err); err != nil || (out.Question != "") != c.asks || (out.New != nil) == c.asks {
+					t.Errorf("Create after %v: %+v, %v", c.predecessors, out, err)
+				}
+			}
+		})
+	}
+}
+
 func TestAPendingVersionThatNobodyKnowsIsAQuestion(t *testing.T) {
 	r := newRig(t, google(scene.Alias))
 	r.create(r1)

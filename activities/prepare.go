@@ -20,7 +20,9 @@ type PrepareInput struct {
 	StartedAt time.Time `json:"startedAt"`
 	// Granted are the questions that a person has approved, word by word.
 	Granted []string `json:"granted,omitempty"`
-	// Leaked is for an emergency: fingerprints, ids or version numbers of what leaked; none means every value.
+	// Predecessors are the ids of the rotations of the same workflow that this one follows: none of them is at work.
+	Predecessors []string `json:"predecessors,omitempty"`
+	// Leaked is for an emergency and names what leaked, in the ways that Ref.Called takes; none means every value.
 	Leaked []string `json:"leaked,omitempty"`
 }
 
@@ -34,6 +36,9 @@ type Prepared struct {
 	Unknown []string `json:"unknown,omitempty"`
 	// New is set when there is nothing to mint: the current value, for work "finish".
 	New *Ref `json:"new,omitempty"`
+	// RotateAfter: the account has no room for another key until what earlier rotations left is revoked, so the work is
+	// "finish" (rule "no-room"); the rotation that was wanted has to follow at once.
+	RotateAfter bool `json:"rotateAfter,omitempty"`
 	// Question, if set, must be approved by a person before the rotation goes on.
 	Question string `json:"question,omitempty"`
 	// OldRefused: the provider refuses what applications read, so there is nothing to be careful with.
@@ -88,11 +93,8 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	if err != nil {
 		return out, err
 	}
-	if q := j.foreign(look.records, in.StartedAt); q != "" && !slices.Contains(in.Granted, q) {
+	if q := j.foreign(look.records, in.StartedAt, in.Predecessors); q != "" && !slices.Contains(in.Granted, q) {
 		out.Question = q
-	}
-	if err := j.room(look); err != nil {
-		return out, err
 	}
 	out.OldRefused = look.facts.CurrentRefused
 	if in.Reason == rotation.Emergency {
@@ -106,6 +108,11 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 			out.Old = look.old(j.Rotation)
 		case rotation.Finish:
 			out.New, out.Old = &look.currents[0], look.duties
+		}
+	}
+	if out.Verdict.Work == rotation.Rotate {
+		if err := j.makeRoom(look, &out); err != nil {
+			return out, err
 		}
 	}
 	for i := range out.Old {
@@ -135,11 +142,20 @@ func (j *job) look(ctx context.Context, reason rotation.Reason) (look, error) {
 		return l, err
 	}
 	l.currents, l.duties = j.standing(l.records)
-	l.facts.HasCurrent, l.facts.StoresDisagree, l.facts.Duties = l.records[0].Current != nil, len(l.currents) > 1, len(l.duties)
-	if c := l.records[0].Current; c != nil {
-		l.facts.BornAt = c.CurrentSince
-		if l.facts.CurrentRefused, err = j.refused(ctx, j.refOf(*c, 0)); err != nil {
-			return l, err
+	l.facts.HasCurrent, l.facts.Duties = len(l.currents) > 0, len(l.duties)
+	l.facts.StoresDisagree = len(l.currents) > 1
+	var current *store.Version
+	for i, r := range l.records {
+		switch {
+		case r.Current == nil:
+			// A store that was added to the key has to get a value, too.
+			l.facts.StoresDisagree = l.facts.StoresDisagree || l.facts.HasCurrent
+		case current == nil:
+			current = r.Current
+			l.facts.BornAt = current.CurrentSince
+			if l.facts.CurrentRefused, err = j.refused(ctx, j.refOf(*current, i)); err != nil {
+				return l, err
+			}
 		}
 	}
 	if !j.caps.List {
@@ -149,7 +165,7 @@ func (j *job) look(ctx context.Context, reason rotation.Reason) (look, error) {
 		return l, err
 	}
 	for _, k := range l.keys {
-		if c := l.records[0].Current; c != nil && k.ID == c.KeyID {
+		if current != nil && k.ID == current.KeyID {
 			if !k.CreatedAt.IsZero() {
 				l.facts.BornAt = k.CreatedAt
 			}
@@ -164,14 +180,15 @@ func (l look) old(id string) []Ref {
 	return append(slices.DeleteFunc(slices.Clone(l.currents), func(r Ref) bool { return id != "" && r.rotation == id }), l.duties...)
 }
 
-// foreign tells why a person has to agree before a rotation takes the claim.
-func (j *job) foreign(records []store.Snapshot, startedAt time.Time) string {
+// foreign tells why a person has to agree before a rotation takes the claim. One of a predecessor may look newer than the
+// rotation: the clocks of workers and server differ.
+func (j *job) foreign(records []store.Snapshot, startedAt time.Time, predecessors []string) string {
 	for i, r := range records {
 		where := j.Key.Stores[i]
 		if r.Install != "" && r.Install != j.Install {
 			return fmt.Sprintf("%s is kept by another rekey installation (%s). Approve only if that one no longer runs.", where, r.Install)
 		}
-		if c := r.Claim; c != nil && c.Rotation != j.Rotation && c.At.After(startedAt) {
+		if c := r.Claim; c != nil && c.Rotation != j.Rotation && !slices.Contains(predecessors, c.Rotation) && c.At.After(startedAt) {
 			return fmt.Sprintf("Rotation %s claimed %s at %s, after this one began. Approve only if it no longer runs.", c.Rotation, where, c.At.Format(time.RFC3339))
 		}
 	}
@@ -211,6 +228,40 @@ func (j *job) refused(ctx context.Context, r Ref) (bool, error) {
 	return !proof.Accepted, nil
 }
 
+// makeRoom turns a rotation that cannot mint, because the account is full, into one that first revokes what takes up the
+// room: what earlier rotations left, in an emergency also what leaked and nobody reads. It fails with what a person has to
+// do where that makes no room, or where there is no one current value to keep meanwhile. A rotation that comes here again
+// with its key made needs no room.
+func (j *job) makeRoom(l look, out *Prepared) error {
+	full := j.room(l)
+	if full == nil || j.alreadyStaged(l.records) != nil {
+		return nil
+	}
+	left := slices.DeleteFunc(slices.Clone(out.Old), func(r Ref) bool { return slices.ContainsFunc(l.currents, r.is) })
+	if !j.canMakeRoom(l, left) {
+		return full
+	}
+	out.Verdict.Work, out.Verdict.Rule = rotation.Finish, "no-room"
+	out.Verdict.Message = fmt.Sprintf("The account is full: it holds %d keys. First what earlier rotations left is revoked (%s), then a rotation follows at once.",
+		len(l.keys), strings.Join(names(left), ", "))
+	out.New, out.Old, out.RotateAfter = &l.currents[0], left, true
+	return nil
+}
+
+// canMakeRoom reports whether a rotation can revoke the keys before it mints, and whether that makes room.
+func (j *job) canMakeRoom(l look, left []Ref) bool {
+	keeps := l.facts.HasCurrent && !l.facts.StoresDisagree && !l.facts.CurrentRefused
+	return keeps && slices.ContainsFunc(left, func(r Ref) bool { return hasKey(l.keys, r.KeyID) })
+}
+
+func names(refs []Ref) []string {
+	var all []string
+	for _, r := range refs {
+		all = append(all, r.Name())
+	}
+	return all
+}
+
 // room fails if the account is full, also when what is left over is deleted before the mint.
 func (j *job) room(l look) error {
 	if !j.caps.List || !j.caps.Mint || j.caps.Limit == 0 {
@@ -225,6 +276,10 @@ func (j *job) room(l look) error {
 	for _, k := range l.keys {
 		ids = append(ids, k.ID)
 	}
+	var first string
+	if owed := slices.DeleteFunc(slices.Clone(l.duties), func(r Ref) bool { return !hasKey(l.keys, r.KeyID) }); len(owed) > 0 {
+		first = " Begin with what an earlier rotation left to be revoked: " + strings.Join(names(owed), ", ") + "."
+	}
 	return fault.New(fault.Rejected, "limit_reached", "find room for a new key of "+j.Key.Account).WithAdvice(
-		"The account holds %d keys, the most that %s allows: %s. Delete one that nobody uses.", len(l.keys), j.Key.Provider, strings.Join(ids, ", "))
+		"The account holds %d keys, the most that %s allows: %s. Delete one that nobody uses.%s", len(l.keys), j.Key.Provider, strings.Join(ids, ", "), first)
 }

@@ -9,9 +9,9 @@ import (
 type Facts struct {
 	Now    time.Time
 	Reason Reason
-	// HasCurrent: applications read a value.
+	// HasCurrent: applications read a value, in one store at least.
 	HasCurrent bool
-	// StoresDisagree: applications read different values in different stores.
+	// StoresDisagree: applications read different values in different stores, or in some of them none.
 	StoresDisagree bool
 	// CurrentRefused: the provider refuses the value that applications read.
 	CurrentRefused bool
@@ -100,7 +100,7 @@ func asked(f Facts, _ Policy) (Verdict, bool) {
 }
 
 func storesDisagree(f Facts, _ Policy) (Verdict, bool) {
-	return Verdict{Work: Rotate, Rule: "stores-disagree", Message: "Applications read different values in different stores; one new key will stand in all."}, f.StoresDisagree
+	return Verdict{Work: Rotate, Rule: "stores-disagree", Message: "Applications do not read the same value in every store; one new key will stand in all."}, f.StoresDisagree
 }
 
 func currentRefused(f Facts, _ Policy) (Verdict, bool) {

@@ -9,6 +9,7 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
 )
@@ -77,11 +78,15 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 
 func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
 	r := newRig(t, google(scene.Alias, scene.Latest))
+	p, err := r.prepare(r1, rotation.Manual)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := r.store(r1, r.create(r1))
 	// It came as far as the first store.
 	cut := simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AddSecretVersion", Target: "secrets/ci-latest", Except: "pending", Times: 1, Kind: simcloud.Refuse, Code: 503}
 	r.Cloud.Inject(cut)
-	if _, err := r.tryPromote(r1, n); err == nil {
+	if _, err := r.tryPromote(r1, n, p.Old...); err == nil {
 		t.Fatal("promote finished")
 	}
 	before := []string{r.record(0).Revision, r.record(1).Revision}

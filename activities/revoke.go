@@ -121,10 +121,7 @@ func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) error {
 	if err != nil {
 		return err
 	}
-	owed := slices.ContainsFunc(records, func(s store.Snapshot) bool {
-		return slices.ContainsFunc(s.Duties, func(d store.Duty) bool { return r.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) })
-	})
-	if !owed {
+	if !owed(r, records) {
 		return j.refuse(r, "No store names it as a key that a rotation promised to revoke.")
 	}
 	for i, s := range records {

@@ -22,6 +22,9 @@ type PrepareInput struct {
 	Granted []string `json:"granted,omitempty"`
 	// Predecessors are the ids of the rotations of the same workflow that this one follows: none of them is at work.
 	Predecessors []string `json:"predecessors,omitempty"`
+	// Revoked are the names of the keys that those have revoked: the provider's list may show them a while longer, and they
+	// take up no room.
+	Revoked []string `json:"revoked,omitempty"`
 	// Leaked is for an emergency and names what leaked, in the ways that Ref.Called takes; none means every value.
 	Leaked []string `json:"leaked,omitempty"`
 }
@@ -93,6 +96,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	if err != nil {
 		return out, err
 	}
+	look.keys = slices.DeleteFunc(look.keys, func(k providerKey) bool { return slices.Contains(in.Revoked, k.ID) })
 	if q := j.foreign(look.records, in.StartedAt, in.Predecessors); q != "" && !slices.Contains(in.Granted, q) {
 		out.Question = q
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
@@ -150,6 +151,33 @@ func TestAFullAccountIsMadeRoomInByFirstRevokingWhatEarlierRotationsLeft(t *test
 			t.Errorf("%+v, %v", d, err)
 		}
 	})
+}
+
+func TestAKeyThatWasJustRevokedTakesUpNoRoomAlthoughTheListShowsIt(t *testing.T) {
+	r := newRig(t, setup{stores: []string{scene.Alias}, opts: scene.Options{ListLag: "1h"}})
+	r.published(r1)
+	r.Advance(r.horizon())
+	foreign := r.fill()
+	r.Cloud.SetTiming(simcloud.Timing{ListLag: time.Hour})
+	p, err := r.prepare(r2, rotation.Manual)
+	if err != nil || !p.RotateAfter {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if err := r.revokeKeeping(r2, activities.DeleteKey, *p.New, p.Old...); err != nil {
+		t.Fatal(err)
+	}
+	r.retire(r2, p.Old...)
+	r.write(0, noClaim)
+	_, err = r.prepare(r3, rotation.Manual)
+	_ = r.fails(err, fault.Rejected, "limit_reached")
+	next, err := r.acts.Prepare(context.Background(), activities.PrepareInput{
+		Target: r.target(r3), Reason: rotation.Manual, StartedAt: r.begin, Predecessors: []string{r2}, Revoked: ids(p.Old),
+	})
+	if r.note(next, err); err != nil || next.Verdict.Work != rotation.Rotate {
+		t.Fatalf("%+v, %v", next, err)
+	}
+	n := r.create(r3)
+	r.keys(append(foreign, p.New.KeyID, n.KeyID)...)
 }
 
 func TestAFullAccountIsLeftToAPersonWhereNothingMakesRoom(t *testing.T) {

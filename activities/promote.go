@@ -1,0 +1,193 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store"
+)
+
+// PromoteInput asks to make a value current everywhere.
+type PromoteInput struct {
+	Target
+	To Ref `json:"to"`
+	// Duties are the keys to revoke later; they are written down before anything is promoted.
+	Duties []Ref `json:"duties,omitempty"`
+	// Granted are the questions that a person has approved, word by word.
+	Granted []string `json:"granted,omitempty"`
+}
+
+// Promoted tells how far a promote came.
+type Promoted struct {
+	// To has the version numbers under which applications read the value.
+	To Ref `json:"to"`
+	// Lagging are the stores whose readers do not see the value yet.
+	Lagging []string `json:"lagging,omitempty"`
+	// Question, if set, must be approved by a person: somebody has made values current that this rotation does not know,
+	// and nothing was changed. Found are those values. Ask again with the question among Granted, which makes them duties,
+	// or with Found among Duties.
+	Question string `json:"question,omitempty"`
+	Found    []Ref  `json:"found,omitempty"`
+}
+
+// Promote writes the duties into every store, then makes the value current in one store after the other, then
+// looks through the applications' own eyes. Repeated, it goes on where it stopped. A current value that is neither the
+// one to promote nor a duty is a question: overwritten without a word, it would stay live, and nobody would know.
+func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, error) {
+	j, err := a.job(in.Target)
+	if err != nil {
+		return Promoted{}, err
+	}
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return Promoted{To: in.To}, err
+	}
+	if found, q := j.setByHand(in, records); len(found) > 0 {
+		if !slices.Contains(in.Granted, q) {
+			for i := range found {
+				j.recognisable(ctx, &found[i])
+			}
+			return Promoted{To: in.To, Question: q, Found: found}, nil
+		}
+		in.Duties = slices.Clone(in.Duties)
+		for _, r := range found {
+			in.Duties = merge(in.Duties, r)
+		}
+	}
+	for i := range j.stores {
+		if records[i], err = j.editFrom(ctx, i, records[i], func(s *store.Snapshot) (bool, error) {
+			if !j.knowsCurrent(in, *s, records) {
+				return false, store.ErrConflict(j.path(i)) // asked again, it is a question
+			}
+			return j.owe(s, in, i), nil
+		}); err != nil {
+			return Promoted{To: in.To}, err
+		}
+	}
+	for i := range j.stores {
+		if err := j.promote(ctx, i, records, &in); err != nil {
+			return Promoted{To: in.To}, err
+		}
+	}
+	out := Promoted{To: in.To}
+	for i, s := range j.stores {
+		v, err := s.Published(ctx, j.path(i))
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return out, err
+		}
+		if err != nil || v.Fingerprint() != in.To.Fingerprint {
+			out.Lagging = append(out.Lagging, j.Key.Stores[i].String())
+		}
+	}
+	return out, nil
+}
+
+// setByHand finds the values that stand as current and that this rotation does not know, and asks about them. Its words
+// do not change while the stores do not.
+func (j *job) setByHand(in PromoteInput, records []store.Snapshot) (found []Ref, question string) {
+	var where []string
+	for i, s := range records {
+		if j.knowsCurrent(in, s, records) {
+			continue
+		}
+		r := j.refOf(*s.Current, i)
+		found = merge(found, r)
+		value := "the value " + r.Fingerprint
+		if r.KeyID != "" {
+			value = fmt.Sprintf("the key %s (value %s)", r.KeyID, r.Fingerprint)
+		}
+		where = append(where, fmt.Sprintf("%s in %s, version %s", value, j.Key.Stores[i], s.Current.Number))
+	}
+	return found, fmt.Sprintf("After this rotation looked, somebody made another value current: %s. "+
+		"Approve to replace that too: it is revoked in the end, like the old key.", strings.Join(where, "; "))
+}
+
+// knowsCurrent reports whether a promote may take the place of what a record says is current: nothing, the value itself,
+// another one of this rotation (on the way back), or a key that is to be revoked.
+func (j *job) knowsCurrent(in PromoteInput, s store.Snapshot, records []store.Snapshot) bool {
+	c := s.Current
+	if c == nil || j.Rotation != "" && c.Rotation == j.Rotation || staged(in.To, c) {
+		return true
+	}
+	r := Ref{KeyID: c.KeyID, Fingerprint: c.Fingerprint}
+	return slices.ContainsFunc(in.Duties, r.is) || owed(r, records)
+}
+
+// owed reports whether a record names the key as one that a rotation has promised to revoke.
+func owed(r Ref, records []store.Snapshot) bool {
+	return slices.ContainsFunc(records, func(s store.Snapshot) bool {
+		return slices.ContainsFunc(s.Duties, func(d store.Duty) bool { return r.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) })
+	})
+}
+
+// owe writes the duties into a record and takes out the one that is about to become current again. It tells
+// whether anything changed.
+func (j *job) owe(s *store.Snapshot, in PromoteInput, i int) bool {
+	var duties []store.Duty
+	changed := false
+	for _, d := range s.Duties {
+		if in.To.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) {
+			changed = true
+			continue
+		}
+		duties = append(duties, d)
+	}
+	for _, r := range in.Duties {
+		known := false
+		for _, d := range duties {
+			known = known || r.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint})
+		}
+		if !known {
+			duties = append(duties, store.Duty{KeyID: r.KeyID, Fingerprint: r.Fingerprint, Version: r.Numbers[i], Rotation: j.Rotation, Since: j.now()})
+			changed = true
+		}
+	}
+	s.Duties = duties
+	// In reverse: what the promote did not reach yet still has the new value pending.
+	if p := s.Pending; p != nil && slices.ContainsFunc(in.Duties, Ref{KeyID: p.KeyID, Fingerprint: p.Fingerprint}.is) {
+		s.Pending, changed = nil, true
+	}
+	return changed
+}
+
+// promote makes the value current in the i-th store.
+func (j *job) promote(ctx context.Context, i int, records []store.Snapshot, in *PromoteInput) error {
+	s, to := records[i], &in.To
+	for try := 0; ; try++ {
+		if staged(*to, s.Current) {
+			to.Numbers[i] = s.Current.Number
+			return nil
+		}
+		saved, err := j.stores[i].Promote(ctx, j.path(i), s, store.Version{
+			Number: to.Numbers[i], KeyID: to.KeyID, Stamp: to.Stamp, Rotation: j.rotationOf(s, *to), Fingerprint: to.Fingerprint, CurrentSince: j.now(),
+		})
+		if err == nil {
+			to.Numbers[i] = saved.Current.Number
+			j.audit(ctx, "promoted", "key_id", to.KeyID, "fingerprint", to.Fingerprint, "store", j.Key.Stores[i].String(), "version", to.Numbers[i])
+			return nil
+		}
+		if !store.IsConflict(err) || try == 4 {
+			return err
+		}
+		conflict := err
+		if s, err = j.load(ctx, i); err != nil {
+			return err
+		}
+		if !j.knowsCurrent(*in, s, records) {
+			return conflict // asked again, it is a question
+		}
+	}
+}
+
+// rotationOf keeps the mark of who staged a value when an old one becomes current again.
+func (j *job) rotationOf(s store.Snapshot, to Ref) string {
+	for _, v := range s.Stages() {
+		if staged(to, &v) {
+			return v.Rotation
+		}
+	}
+	return ""
+}

@@ -22,8 +22,8 @@ type AdoptInput struct {
 	Old []Ref `json:"old,omitempty"`
 	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
 	StartedAt time.Time `json:"startedAt"`
-	// Granted are the questions that a person has approved, word by word.
-	Granted []string `json:"granted,omitempty"`
+	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
+	Granted []rotation.Ask `json:"granted,omitempty"`
 	// Predecessors: see PrepareInput.
 	Predecessors []string `json:"predecessors,omitempty"`
 	// Exposed are fingerprints of keys that were sent in messages, which Temporal keeps: they count as leaked.
@@ -34,7 +34,7 @@ type AdoptInput struct {
 type Adopted struct {
 	New *Ref `json:"new,omitempty"`
 	// Question, if set, must be approved by a person; ask again with it among Granted.
-	Question string `json:"question,omitempty"`
+	Question *rotation.Ask `json:"question,omitempty"`
 	// Unusable tells the person what is wrong and what is wanted.
 	Unusable string `json:"unusable,omitempty"`
 	// Stays is the number of a version that holds a key that cannot be used.
@@ -52,7 +52,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	if err != nil {
 		return Adopted{}, err
 	}
-	if q := j.foreign([]store.Snapshot{snap}, in.StartedAt, in.Predecessors); q != "" && !slices.Contains(in.Granted, q) {
+	if q := j.foreign([]store.Snapshot{snap}, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
 		return Adopted{Question: q}, nil
 	}
 	if c := snap.Current; c != nil && c.Rotation != "" && c.Rotation == j.Rotation {

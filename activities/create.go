@@ -19,9 +19,9 @@ type providerKey = provider.Key
 type CreateInput struct {
 	Target
 	StartedAt time.Time `json:"startedAt"`
-	// Granted are the questions that a person has approved, word by word: an approval reaches no further than what it
-	// was asked about.
-	Granted []string `json:"granted,omitempty"`
+	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it
+	// names, and reaches no further.
+	Granted []rotation.Ask `json:"granted,omitempty"`
 	// Predecessors: see PrepareInput.
 	Predecessors []string `json:"predecessors,omitempty"`
 }
@@ -32,7 +32,7 @@ type Created struct {
 	// Wait, if set: an earlier attempt may still take effect; ask again after this long.
 	Wait rotation.Duration `json:"wait,omitempty"`
 	// Question, if set, must be approved by a person; ask again with it among Granted.
-	Question string `json:"question,omitempty"`
+	Question *rotation.Ask `json:"question,omitempty"`
 }
 
 // Create mints and stages inside one activity, so that the plaintext never leaves this worker's memory except
@@ -53,13 +53,13 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 	if done := m.alreadyStaged(m.records); done != nil {
 		return Created{New: done}, nil
 	}
-	if q := j.foreign(m.records, in.StartedAt, in.Predecessors); q != "" && !slices.Contains(in.Granted, q) {
+	if q := j.foreign(m.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
 		return Created{Question: q}, nil
 	}
 	if wait := m.stillOpen(); wait > 0 {
 		return Created{Wait: waitFor(wait)}, nil
 	}
-	if answer, err := m.look(ctx); err != nil || answer.Question != "" {
+	if answer, err := m.look(ctx); err != nil || answer.Question != nil {
 		return answer, err
 	}
 	if err := m.claim(ctx); err != nil {
@@ -129,23 +129,24 @@ func (m *mint) look(ctx context.Context) (Created, error) {
 			return Created{}, err
 		}
 	}
-	var questions []string
+	var questions []rotation.Ask
+	ask := func(about []string, format string, args ...any) {
+		questions = append(questions, rotation.Ask{Kind: UnprovenKeys, About: about, Text: fmt.Sprintf(format, args...)})
+	}
 	if ids := m.unproven(m.records[0].Claim, m.keys, m.records); len(ids) > 0 {
-		questions = append(questions, fmt.Sprintf(
-			"A mint of this rotation was not answered, and since then %s appeared at %s. Whether rekey made it cannot be proven, so rekey leaves it alone. Look who made it, delete it if nobody did, then approve.",
-			strings.Join(ids, ", "), m.Key.Account))
+		ask(ids, "A mint of this rotation was not answered, and since then %s appeared at %s. Whether rekey made it cannot be proven, so rekey leaves it alone. Look who made it, delete it if nobody did, then approve.",
+			strings.Join(ids, ", "), m.Key.Account)
 	}
 	if p := m.records[0].Pending; p != nil && p.Rotation == "" {
-		questions = append(questions, fmt.Sprintf("Version %s is pending in %s and no rotation put it there. Approve to leave it aside and mint a new key.", p.Number, m.Key.Stores[0]))
+		ask([]string{m.Key.Stores[0].String() + " version " + p.Number}, "Version %s is pending in %s and no rotation put it there. Approve to leave it aside and mint a new key.", p.Number, m.Key.Stores[0])
 	}
 	if ids := m.unknown(m.keys, m.records); len(ids) > 0 {
-		questions = append(questions, fmt.Sprintf(
-			"%s of %s carry this key's stamp, but no store knows of them. That is so after a restored backup, or when the key's path has changed: applications may still read them there, so rekey leaves them alone. Delete what nobody uses, then approve.",
-			strings.Join(ids, ", "), m.Key.Account))
+		ask(ids, "%s of %s carry this key's stamp, but no store knows of them. That is so after a restored backup, or when the key's path has changed: applications may still read them there, so rekey leaves them alone. Delete what nobody uses, then approve.",
+			strings.Join(ids, ", "), m.Key.Account)
 	}
 	for _, q := range questions {
-		if !slices.Contains(m.in.Granted, q) {
-			return Created{Question: q}, nil
+		if !q.In(m.in.Granted) {
+			return Created{Question: &q}, nil
 		}
 	}
 	return Created{}, nil

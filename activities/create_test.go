@@ -3,7 +3,6 @@ package activities_test
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -398,10 +397,10 @@ func TestWhereTheProviderKeepsNoStampsALostMintIsAQuestion(t *testing.T) {
 	r.rules.Foreign = []string{lost, r.oldID}
 	r.Advance(r.horizon())
 	out, err := r.tryCreate(r1)
-	if err != nil || !strings.Contains(out.Question, lost) {
+	if err != nil || !names(out.Question, lost) {
 		t.Fatalf("%+v, %v; want a question about %s", out, err, lost)
 	}
-	again, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Granted: []string{out.Question}})
+	again, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Granted: []rotation.Ask{*out.Question}})
 	if r.note(again, err); err != nil || again.New == nil {
 		t.Fatalf("after the answer: %+v, %v", again, err)
 	}

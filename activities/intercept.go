@@ -23,9 +23,9 @@ type Failure struct {
 	RetryAfter rotation.Duration `json:"retryAfter,omitempty"`
 }
 
-// maxRetryDelay is the longest delay that an activity's own retry takes on because the other side asked for it. During
+// MaxRetryDelay is the longest delay that an activity's own retry takes on because the other side asked for it. During
 // that delay nobody hears a message: a provider that asks for a day would hold an emergency up for as long.
-const maxRetryDelay = time.Minute
+const MaxRetryDelay = time.Minute
 
 // waitsItself is the workflow type whose runs wait out a longer delay themselves, where they hear messages.
 const waitsItself = "RotateKey"
@@ -76,8 +76,8 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 
 func applicationError(ctx context.Context, f *fault.Error) error {
 	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Class), temporal.ApplicationErrorOptions{
-		NonRetryable:   !f.Class.Retryable() && f.Class != fault.AccessDenied || f.RetryAfter > maxRetryDelay && inRotation(ctx),
-		NextRetryDelay: min(f.RetryAfter, maxRetryDelay),
+		NonRetryable:   !f.Class.Retryable() && f.Class != fault.AccessDenied || f.RetryAfter > MaxRetryDelay && inRotation(ctx),
+		NextRetryDelay: min(f.RetryAfter, MaxRetryDelay),
 		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, RetryAfter: rotation.Duration(f.RetryAfter)}},
 	})
 }

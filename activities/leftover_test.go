@@ -144,20 +144,20 @@ func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T
 	aNew := a.create(r1)
 	b := a.other("ci")
 	p, err := b.prepare(r2, rotation.Manual)
-	if err != nil || !strings.Contains(p.Question, "scene1") {
+	if err != nil || !names(p.Question, "scene1") {
 		t.Fatalf("Prepare: %q, %v", p.Question, err)
 	}
 	a.Advance(a.horizon())
 	before := a.record(0)
 	out, err := b.tryCreate(r2)
-	if err != nil || out.Question == "" || out.New != nil {
+	if err != nil || out.Question == nil || out.New != nil {
 		t.Fatalf("Create: %+v, %v", out, err)
 	}
 	if after := a.record(0); after.Revision != before.Revision {
 		t.Error("a question changed the record")
 	}
 	a.keys(a.oldID, aNew.KeyID)
-	out, err = b.acts.Create(context.Background(), activities.CreateInput{Target: b.target(r2), StartedAt: b.begin, Granted: []string{out.Question}})
+	out, err = b.acts.Create(context.Background(), activities.CreateInput{Target: b.target(r2), StartedAt: b.begin, Granted: []rotation.Ask{*out.Question}})
 	if b.note(out, err); err != nil || out.New == nil {
 		t.Fatalf("taken over: %+v, %v", out, err)
 	}
@@ -177,10 +177,10 @@ func TestAClaimThatIsNewerThanTheRotationIsAQuestion(t *testing.T) {
 	r.write(0, func(s *store.Snapshot) {
 		s.Claim = &store.Claim{Install: "scene1", Rotation: r2, Attempt: 1, At: r.Now(), Settled: true}
 	})
-	if out, err := r.tryCreate(r1); err != nil || !strings.Contains(out.Question, r2) {
+	if out, err := r.tryCreate(r1); err != nil || !names(out.Question, r2) {
 		t.Errorf("%+v, %v", out, err)
 	}
-	if p, err := r.prepare(r1, rotation.Manual); err != nil || !strings.Contains(p.Question, r2) {
+	if p, err := r.prepare(r1, rotation.Manual); err != nil || !names(p.Question, r2) {
 		t.Errorf("%q, %v", p.Question, err)
 	}
 	r.keys(r.oldID)
@@ -201,19 +201,19 @@ func TestAClaimOfARotationThatThisOneFollowsIsNoQuestionHoweverTheClocksGo(t *te
 				asks         bool
 			}{{nil, true}, {[]string{r3}, true}, {[]string{r3, r2}, false}} {
 				p, err := r.acts.Prepare(ctx, activities.PrepareInput{Target: r.target(r1), Reason: rotation.Emergency, StartedAt: r.begin, Predecessors: c.predecessors})
-				if r.note(p, err); err != nil || (p.Question != "") != c.asks {
+				if r.note(p, err); err != nil || (p.Question != nil) != c.asks {
 					t.Errorf("Prepare after %v: %q, %v", c.predecessors, p.Question, err)
 				}
 				if s.openai {
 					version, _ := r.typed("new", "")
 					out, err := r.acts.Adopt(ctx, activities.AdoptInput{Target: r.target(r1), Version: version, StartedAt: r.begin, Predecessors: c.predecessors})
-					if r.note(out, err); err != nil || (out.Question != "") != c.asks || (out.New != nil) == c.asks {
+					if r.note(out, err); err != nil || (out.Question != nil) != c.asks || (out.New != nil) == c.asks {
 						t.Errorf("Adopt after %v: %+v, %v", c.predecessors, out, err)
 					}
 					continue
 				}
 				out, err := r.acts.Create(ctx, activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Predecessors: c.predecessors})
-				if r.note(out, err); err != nil || (out.Question != "") != c.asks || (out.New != nil) == c.asks {
+				if r.note(out, err); err != nil || (out.Question != nil) != c.asks || (out.New != nil) == c.asks {
 					t.Errorf("Create after %v: %+v, %v", c.predecessors, out, err)
 				}
 			}
@@ -226,7 +226,7 @@ func TestAPendingVersionThatNobodyKnowsIsAQuestion(t *testing.T) {
 	r.create(r1)
 	r.write(0, func(s *store.Snapshot) { s.Claim, s.Pending = nil, &store.Version{Number: s.Pending.Number} })
 	out, err := r.tryCreate(r2)
-	if err != nil || out.Question == "" {
+	if err != nil || out.Question == nil {
 		t.Fatalf("%+v, %v", out, err)
 	}
 }
@@ -318,10 +318,10 @@ func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) 
 	r.rules.Foreign = []string{elsewhere.ID}
 	r.Advance(24 * time.Hour)
 	out, err := r.tryCreate(r1)
-	if err != nil || !strings.Contains(out.Question, elsewhere.ID) {
+	if err != nil || !names(out.Question, elsewhere.ID) {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	again, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Granted: []string{out.Question}})
+	again, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Granted: []rotation.Ask{*out.Question}})
 	if r.note(again, err); err != nil || again.New == nil {
 		t.Fatalf("approved: %+v, %v", again, err)
 	}

@@ -17,8 +17,8 @@ type PrepareInput struct {
 	Reason rotation.Reason `json:"reason"`
 	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
 	StartedAt time.Time `json:"startedAt"`
-	// Granted are the questions that a person has approved, word by word.
-	Granted []string `json:"granted,omitempty"`
+	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
+	Granted []rotation.Ask `json:"granted,omitempty"`
 	// Predecessors are the ids of the rotations of the same workflow that this one follows: none of them is at work.
 	Predecessors []string `json:"predecessors,omitempty"`
 	// Revoked are the names of the keys that those have revoked: the provider's list may show them a while longer, and they
@@ -42,7 +42,7 @@ type Prepared struct {
 	// "finish" (rule "no-room"); the rotation that was wanted has to follow at once.
 	RotateAfter bool `json:"rotateAfter,omitempty"`
 	// Question, if set, must be approved by a person before the rotation goes on.
-	Question string `json:"question,omitempty"`
+	Question *rotation.Ask `json:"question,omitempty"`
 	// OldRefused: the provider refuses what applications read, so there is nothing to be careful with.
 	OldRefused bool `json:"oldRefused,omitempty"`
 	// SupplyByHand and RevokeByHand: the provider has no API for it.
@@ -63,6 +63,16 @@ type Prepared struct {
 	ProviderConsole string `json:"providerConsole,omitempty"`
 	StoreConsole    string `json:"storeConsole,omitempty"`
 }
+
+// The kinds of question that activities put to a person.
+const (
+	// ForeignClaim: another installation, or a newer rotation, has the claim.
+	ForeignClaim = "foreign-claim"
+	// UnprovenKeys: nobody can prove who made the keys that the question names.
+	UnprovenKeys = "unproven-keys"
+	// ChangedCurrent: somebody made a value current that the rotation does not know.
+	ChangedCurrent = "changed-current"
+)
 
 // Prepare looks at provider and stores and changes nothing: is the key due, what is the old set, can every store
 // be read and written, is there room for another key, who else has a claim.
@@ -96,7 +106,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 		return out, err
 	}
 	look.keys = slices.DeleteFunc(look.keys, func(k providerKey) bool { return slices.Contains(in.Revoked, k.ID) })
-	if q := j.foreign(look.records, in.StartedAt, in.Predecessors); q != "" && !slices.Contains(in.Granted, q) {
+	if q := j.foreign(look.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
 		out.Question = q
 	}
 	out.OldRefused = look.facts.CurrentRefused
@@ -185,17 +195,20 @@ func (l look) old(id string) []Ref {
 
 // foreign tells why a person has to agree before a rotation takes the claim. One of a predecessor may look newer than the
 // rotation: the clocks of workers and server differ.
-func (j *job) foreign(records []store.Snapshot, startedAt time.Time, predecessors []string) string {
+func (j *job) foreign(records []store.Snapshot, startedAt time.Time, predecessors []string) *rotation.Ask {
 	for i, r := range records {
 		where := j.Key.Stores[i]
 		if r.Install != "" && r.Install != j.Install {
-			return fmt.Sprintf("%s is kept by another rekey installation (%s). Approve only if that one no longer runs.", where, r.Install)
+			return &rotation.Ask{Kind: ForeignClaim, About: []string{where.String(), r.Install}, Text: fmt.Sprintf("%s is kept by another rekey installation (%s). Approve only if that one no longer runs.", where, r.Install)}
 		}
 		if c := r.Claim; c != nil && c.Rotation != j.Rotation && !slices.Contains(predecessors, c.Rotation) && c.At.After(startedAt) {
-			return fmt.Sprintf("Rotation %s claimed %s at %s, after this one began. Approve only if it no longer runs.", c.Rotation, where, c.At.Format(time.RFC3339))
+			return &rotation.Ask{
+				Kind: ForeignClaim, About: []string{where.String(), c.Rotation},
+				Text: fmt.Sprintf("Rotation %s claimed %s at %s, after this one began. Approve only if it no longer runs.", c.Rotation, where, c.At.Format(time.RFC3339)),
+			}
 		}
 	}
-	return ""
+	return nil
 }
 
 // standing gives the different values that stand as current (one, unless stores disagree), and the keys that

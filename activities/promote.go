@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
 )
@@ -16,8 +17,10 @@ type PromoteInput struct {
 	To Ref `json:"to"`
 	// Duties are the keys to revoke later; they are written down before anything is promoted.
 	Duties []Ref `json:"duties,omitempty"`
-	// Granted are the questions that a person has approved, word by word.
-	Granted []string `json:"granted,omitempty"`
+	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
+	Granted []rotation.Ask `json:"granted,omitempty"`
+	// Insist makes it a failure (Unavailable, code "read_lag") that a store still shows applications another value.
+	Insist bool `json:"insist,omitempty"`
 }
 
 // Promoted tells how far a promote came.
@@ -29,8 +32,8 @@ type Promoted struct {
 	// Question, if set, must be approved by a person: somebody has made values current that this rotation does not know,
 	// and nothing was changed. Found are those values. Ask again with the question among Granted, which makes them duties,
 	// or with Found among Duties.
-	Question string `json:"question,omitempty"`
-	Found    []Ref  `json:"found,omitempty"`
+	Question *rotation.Ask `json:"question,omitempty"`
+	Found    []Ref         `json:"found,omitempty"`
 }
 
 // Promote writes the duties into every store, then makes the value current in one store after the other, then
@@ -46,11 +49,11 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 		return Promoted{To: in.To}, err
 	}
 	if found, q := j.setByHand(in, records); len(found) > 0 {
-		if !slices.Contains(in.Granted, q) {
+		if !q.In(in.Granted) {
 			for i := range found {
 				j.recognisable(ctx, &found[i])
 			}
-			return Promoted{To: in.To, Question: q, Found: found}, nil
+			return Promoted{To: in.To, Question: &q, Found: found}, nil
 		}
 		in.Duties = slices.Clone(in.Duties)
 		for _, r := range found {
@@ -82,12 +85,16 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 			out.Lagging = append(out.Lagging, j.Key.Stores[i].String())
 		}
 	}
+	if in.Insist && len(out.Lagging) > 0 {
+		return out, fault.New(fault.Unavailable, "read_lag", "make the new value of "+j.Key.Name+" current").
+			WithAdvice("Applications still read another value in %s. Nothing is revoked before they read the new one.", strings.Join(out.Lagging, ", "))
+	}
 	return out, nil
 }
 
-// setByHand finds the values that stand as current and that this rotation does not know, and asks about them. Its words
-// do not change while the stores do not.
-func (j *job) setByHand(in PromoteInput, records []store.Snapshot) (found []Ref, question string) {
+// setByHand finds the values that stand as current and that this rotation does not know, and asks about them. It is
+// the same question while the stores do not change.
+func (j *job) setByHand(in PromoteInput, records []store.Snapshot) (found []Ref, question rotation.Ask) {
 	var where []string
 	for i, s := range records {
 		if j.knowsCurrent(in, s, records) {
@@ -101,8 +108,12 @@ func (j *job) setByHand(in PromoteInput, records []store.Snapshot) (found []Ref,
 		}
 		where = append(where, fmt.Sprintf("%s in %s, version %s", value, j.Key.Stores[i], s.Current.Number))
 	}
-	return found, fmt.Sprintf("After this rotation looked, somebody made another value current: %s. "+
-		"Approve to replace that too: it is revoked in the end, like the old key.", strings.Join(where, "; "))
+	question = rotation.Ask{Kind: ChangedCurrent, Text: fmt.Sprintf("After this rotation looked, somebody made another value current: %s. "+
+		"Approve to replace that too: it is revoked in the end, like the old key.", strings.Join(where, "; "))}
+	for _, r := range found {
+		question.About = append(question.About, r.Name())
+	}
+	return found, question
 }
 
 // knowsCurrent reports whether a promote may take the place of what a record says is current: nothing, the value itself,

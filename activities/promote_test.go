@@ -3,7 +3,6 @@ package activities_test
 import (
 	"context"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -110,23 +109,23 @@ func TestAValueThatSomebodyMadeCurrentMeanwhileIsNotOverwrittenWithoutAsking(t *
 					}
 				}
 				for _, part := range []string{hand, out.Found[0].Fingerprint, r.key.Stores[i].String()} {
-					if !strings.Contains(out.Question, part) {
+					if !names(out.Question, part) {
 						t.Errorf("%q does not name %s", out.Question, part)
 					}
 				}
 				if after := r.revisions(); !slices.Equal(before, after) || r.Cloud.PublishedKeys()[scene.Path(where, "ci")] != hand {
 					t.Error("asking has changed something")
 				}
-				in.Granted = []string{"another question"}
-				if out, err := r.promoteWith(in); err != nil || out.Question == "" {
+				in.Granted = []rotation.Ask{{Kind: activities.ChangedCurrent, About: []string{"another"}}}
+				if out, err := r.promoteWith(in); err != nil || out.Question == nil {
 					t.Errorf("another question was approved: %+v, %v", out, err)
 				}
-				in.Granted = []string{out.Question}
+				in.Granted = []rotation.Ask{*out.Question}
 				old := append(slices.Clone(p.Old), out.Found...)
 				if answer == "what was found is a duty" {
 					in.Granted, in.Duties = nil, old
 				}
-				if out, err = r.promoteWith(in); err != nil || out.Question != "" || len(out.Lagging) > 0 {
+				if out, err = r.promoteWith(in); err != nil || out.Question != nil || len(out.Lagging) > 0 {
 					t.Fatalf("%+v, %v", out, err)
 				}
 				for i := range r.key.Stores {
@@ -158,8 +157,8 @@ func TestAQuestionAboutOneValueDoesNotGrantAnother(t *testing.T) {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	second := r.byHand(1)
-	in.Granted = []string{out.Question}
-	if out, err = r.promoteWith(in); err != nil || out.Question == "" || !slices.Equal(ids(out.Found), []string{first, second}) {
+	in.Granted = []rotation.Ask{*out.Question}
+	if out, err = r.promoteWith(in); err != nil || out.Question == nil || !slices.Equal(ids(out.Found), []string{first, second}) {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -187,7 +186,7 @@ func TestAValueThatSomebodyMadeCurrentBetweenTwoTriesOfAPromoteIsAskedAbout(t *t
 	if out, err = r.tryPromote(r1, p.Old[0], n); err != nil || !slices.Equal(ids(out.Found), []string{hand}) {
 		t.Errorf("in reverse: %+v, %v", out, err)
 	}
-	if out, err = r.tryPromote(r1, p.Old[0], append([]activities.Ref{n}, out.Found...)...); err != nil || out.Question != "" {
+	if out, err = r.tryPromote(r1, p.Old[0], append([]activities.Ref{n}, out.Found...)...); err != nil || out.Question != nil {
 		t.Fatalf("in reverse, with its duty: %+v, %v", out, err)
 	}
 	for path, id := range r.Cloud.PublishedKeys() {
@@ -265,11 +264,11 @@ func TestAPromoteKnowsWhatItMayReplace(t *testing.T) {
 			arrange(r, n, old[0])
 			// Without duties in the input: the records have them.
 			out, err := r.tryPromote(r1, n)
-			if err != nil || out.Question != "" || len(out.Lagging) > 0 {
+			if err != nil || out.Question != nil || len(out.Lagging) > 0 {
 				t.Errorf("%+v, %v", out, err)
 			}
 			// And back.
-			if out, err = r.tryPromote(r1, old[0], n); err != nil || out.Question != "" || len(out.Lagging) > 0 {
+			if out, err = r.tryPromote(r1, old[0], n); err != nil || out.Question != nil || len(out.Lagging) > 0 {
 				t.Errorf("back: %+v, %v", out, err)
 			}
 		})

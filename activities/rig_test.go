@@ -346,3 +346,6 @@ func inStore(method string, kind simcloud.FaultKind) simcloud.Fault {
 
 // noClaim takes the claim of a rotation that was terminated out of a record.
 func noClaim(s *store.Snapshot) { s.Claim = nil }
+
+// names reports whether a question names something.
+func names(q *rotation.Ask, what string) bool { return q != nil && strings.Contains(q.Text, what) }

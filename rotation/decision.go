@@ -84,14 +84,9 @@ type Decision struct {
 
 // Situation is what decides whether a decision fits.
 type Situation struct {
-	Phase Phase
-	// Step is the step of the diagram that a rotation in reverse is at; else the same as Phase.
-	Step Phase
-	// Reverse: the rotation is rolling back.
-	Reverse bool
-	// Irreversible: a step was taken that cannot be undone.
-	Irreversible bool
-	Now          time.Time
+	// State is where the rotation is.
+	State
+	Now time.Time
 	// Extendable: grace can begin again; a question that has nothing to do with it cannot be answered with more of it.
 	Extendable bool
 	// GraceUntil and GraceCap are the end of the grace period and the latest end that extensions can reach.
@@ -115,17 +110,20 @@ func (s Situation) Accepts() []Kind {
 // fits gives the reason why a kind of decision does not fit; empty if it does.
 func (s Situation) fits(k Kind) string {
 	only := func(steps ...Phase) string {
-		if slices.Contains(steps, s.Step) {
+		if slices.Contains(steps, s.Step.Phase()) && !s.Step.Closed() {
 			return ""
 		}
 		return fmt.Sprintf("%s is for the phase %s; this rotation is in %s", k, steps[0], s.describe())
 	}
 	switch k {
 	case Reject:
-		if s.Reverse || s.Irreversible {
+		if why := only(AwaitingApproval); why != "" {
+			return why
+		}
+		if !s.Commitment.CanRollBack() {
 			return "there is no way back any more; approve when the way forward is clear"
 		}
-		return only(AwaitingApproval)
+		return ""
 	case Approve:
 		return only(AwaitingApproval)
 	case KeySupplied:
@@ -135,7 +133,7 @@ func (s Situation) fits(k Kind) string {
 	case FinishGrace:
 		return only(Grace)
 	case ExtendGrace:
-		if s.Step == AwaitingApproval && !s.Extendable {
+		if s.Step == StepApproval && !s.Extendable {
 			return "this question is not about the grace period"
 		}
 		return only(Grace, Guard, AwaitingApproval)
@@ -147,18 +145,18 @@ func (s Situation) fits(k Kind) string {
 		}
 		return ""
 	case HandOver:
-		if s.Phase.Closed() {
+		if s.Step.Closed() {
 			return "this rotation has ended"
 		}
 		return ""
 	case RollBack:
 		switch {
-		case s.Phase.Closed():
+		case s.Step.Closed():
 			return "this rotation has ended"
-		case s.Reverse:
+		case s.Commitment.Backwards():
 			return "this rotation is rolling back already"
-		case s.Irreversible:
-			return "an old key is revoked for good: there is nothing to go back to, and the rotation goes on to its end"
+		case !s.Commitment.CanRollBack():
+			return "there is nothing to go back to: the old key is being revoked, is gone, or has leaked. The rotation goes on to its end"
 		}
 		return ""
 	default:
@@ -167,10 +165,10 @@ func (s Situation) fits(k Kind) string {
 }
 
 func (s Situation) describe() string {
-	if s.Step != s.Phase {
-		return fmt.Sprintf("%s (%s)", s.Phase, s.Step)
+	if p := s.Phase(); p != s.Step.Phase() {
+		return fmt.Sprintf("%s (%s)", p, s.Step.Phase())
 	}
-	return string(s.Phase)
+	return string(s.Phase())
 }
 
 // Refusal is a decision that was not taken. Its text tells the sender what to send instead.

@@ -73,3 +73,20 @@ type Approval struct {
 	Question  Question   `json:"question"`
 	Decisions []Decision `json:"decisions"`
 }
+
+// Ask is a question that a step puts to a person. An approval counts for the kind and the ids, whatever the text says.
+type Ask struct {
+	// Kind is a short name of what it is about.
+	Kind string `json:"kind"`
+	// About are the ids that it names: of keys, versions, installations, rotations.
+	About []string `json:"about,omitempty"`
+	// Text is for people.
+	Text string `json:"text,omitempty"`
+}
+
+// In reports whether an approval among granted answers the question: of the same kind, about at least the same ids.
+func (a Ask) In(granted []Ask) bool {
+	return slices.ContainsFunc(granted, func(g Ask) bool {
+		return g.Kind == a.Kind && !slices.ContainsFunc(a.About, func(id string) bool { return !slices.Contains(g.About, id) })
+	})
+}

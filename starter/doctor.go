@@ -133,8 +133,8 @@ func examineKey(ctx context.Context, acts *activities.Activities, k rotation.Key
 		return finding{what, false, f.Error()}
 	case err != nil:
 		return finding{what, false, "cannot be examined"}
-	case p.Question != "":
-		return finding{what, false, p.Question}
+	case p.Question != nil:
+		return finding{what, false, p.Question.Text}
 	case p.OldRefused:
 		return finding{what, false, p.Verdict.Message}
 	default:

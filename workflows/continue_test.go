@@ -88,8 +88,8 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 
 func TestARotationCannotBeStartedInTheMiddle(t *testing.T) {
 	for sentence, in := range map[string]workflows.Input{
-		"with a made-up state":                        {Resume: &workflows.State{Step: rotation.Revoke}},
-		"with made-up decisions of a rotation before": {Round: 1, Decided: []rotation.Decision{{Kind: rotation.Approve, Signer: &rotation.Signer{Operator: "alice"}}}},
+		"with a made-up state":                        {Resume: &workflows.State{At: rotation.State{Step: rotation.StepDelete, Commitment: rotation.ForwardOnly}}},
+		"with made-up decisions of a rotation before": {Carry: &workflows.CarryOver{Round: 1, Decisions: []rotation.Decision{{Kind: rotation.Approve, Signer: &rotation.Signer{Operator: "alice"}}}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, bothStores())

@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
@@ -24,29 +25,42 @@ var descriptions = map[rotation.Kind]string{
 	rotation.HandOver:       `At any time: leaves a note for whoever comes next; it decides nothing. Input: {"by": "you@example.com", "why": "what you know"}`,
 }
 
-// listen registers every handler before the first wait. Updates and signals reach the same take; a cancel is a
-// wish to roll back.
-func (r *rotator) listen() {
+// Inbox is what people have sent and the rotation has not done yet.
+type Inbox struct {
+	// Rollback is a request to roll back.
+	Rollback *rotation.Decision `json:"rollback,omitempty"`
+	// Claim is a person's word that still has to be checked: a supplied version, a revocation. Adopting is the supplied
+	// version that is being checked.
+	Claim    *rotation.Decision `json:"claim,omitempty"`
+	Adopting *rotation.Decision `json:"adopting,omitempty"`
+	// Successors are emergencies that need a rotation of their own. Again: another rotation follows, to make a new key.
+	Successors []rotation.Decision `json:"successors,omitempty"`
+	Again      bool                `json:"again,omitempty"`
+}
+
+// listen registers every handler before the first wait. Updates and signals reach the same apply; a cancel is a request
+// to roll back.
+func (r *runner) listen() {
 	for _, kind := range rotation.Kinds() {
 		// Registration fails only for a handler of the wrong shape.
 		_ = workflow.SetUpdateHandlerWithOptions(r.ctx, string(kind),
 			func(_ workflow.Context, raw converter.RawValue) (rotation.Status, error) {
 				m, err := readUpdate(kind, raw)
 				if err == nil {
-					r.take(kind, m)
+					r.apply(kind, m)
 				}
 				return r.status(), err
 			},
 			workflow.UpdateHandlerOptions{
 				Description: descriptions[kind],
 				// As it was sent: fields that a message does not have count, too.
-				Validator: func(_ workflow.Context, raw converter.RawValue) error { return r.listenTo(kind, raw) },
+				Validator: func(_ workflow.Context, raw converter.RawValue) error { return r.validateUpdate(kind, raw) },
 			})
 		signals := r.signals(kind)
 		workflow.Go(r.ctx, func(ctx workflow.Context) {
-			// Not a blocked Receive: it would hold a signal where drain cannot see it.
+			// Not a blocked Receive: it would hold a signal where hear cannot see it.
 			for workflow.Await(ctx, func() bool { return signals.Len() > 0 }) == nil {
-				r.drain()
+				r.hear()
 			}
 		})
 	}
@@ -58,47 +72,49 @@ func (r *rotator) listen() {
 	})
 }
 
-// hearCancel takes a cancel as a wish to roll back, once.
-func (r *rotator) hearCancel() {
+// hearCancel takes a cancel as a request to roll back, once.
+func (r *runner) hearCancel() {
 	if r.root.Err() == nil || r.cancelled {
 		return
 	}
 	r.cancelled = true
-	if r.Irreversible || r.Reverse {
-		r.Note = "Somebody cancelled the workflow; there is no way back any more, so it goes on to its end."
-		r.show()
+	if !r.At.Commitment.CanRollBack() {
+		r.Progress.Note = "Somebody cancelled the workflow; there is no way back any more, so it goes on to its end."
+		r.refresh()
 		return
 	}
-	r.take(rotation.RollBack, rotation.Message{By: "cancel request", Why: "The workflow was cancelled."})
+	r.apply(rotation.RollBack, rotation.Message{By: "cancel request", Why: "The workflow was cancelled."})
 }
 
-func (r *rotator) signals(kind rotation.Kind) workflow.ReceiveChannel {
+func (r *runner) signals(kind rotation.Kind) workflow.ReceiveChannel {
 	return workflow.GetSignalChannelWithOptions(r.ctx, string(kind), workflow.SignalChannelOptions{Description: descriptions[kind]})
 }
 
 // check refuses a decision before it enters the history.
-func (r *rotator) check(kind rotation.Kind, m rotation.Message) error {
-	if r.repeated(kind, m) {
+func (r *runner) check(kind rotation.Kind, m rotation.Message) error {
+	if r.isDuplicate(kind, m) {
 		return nil
 	}
-	if err := r.situation().Check(kind, m); err != nil {
+	if err := r.context().Check(kind, m); err != nil {
 		return err
 	}
 	_, err := r.signer(kind, m)
 	return err
 }
 
-func (r *rotator) repeated(kind rotation.Kind, m rotation.Message) bool {
-	taken := r.Decisions
-	if r.signs(kind) && r.Asked != nil {
-		taken = r.Signed // what was signed for another question is no answer to this one
+// isDuplicate reports whether the decision was taken before.
+func (r *runner) isDuplicate(kind rotation.Kind, m rotation.Message) bool {
+	taken := r.Carry.Decisions
+	if r.signs(kind) && r.Approvals.Signing != nil {
+		taken = r.Approvals.Signed // what was signed for another question is no answer to this one
 	}
 	return m.ID != "" && slices.ContainsFunc(taken, func(d rotation.Decision) bool { return d.ID == m.ID && d.Kind == kind })
 }
 
-// take carries out a decision that check has let through.
-func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
-	if r.repeated(kind, m) {
+// apply carries out a decision that check has let through, as far as that takes no time: the rest is the rotation's next
+// step.
+func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
+	if r.isDuplicate(kind, m) {
 		return
 	}
 	signer, err := r.signer(kind, m)
@@ -106,59 +122,52 @@ func (r *rotator) take(kind rotation.Kind, m rotation.Message) {
 		return // check has refused it
 	}
 	d := rotation.Decision{Kind: kind, Message: m, At: r.now(), Signer: signer}
-	situation := r.situation()
-	r.Decisions = append(r.Decisions, d)
-	r.Note = ""
+	c := r.context()
+	r.Carry.Decisions = append(r.Carry.Decisions, d)
+	r.Progress.Note = ""
+	if kind != rotation.HandOver {
+		r.plan++ // whatever rests on less is decided anew
+	}
+	defer r.refresh()
 	if signer != nil {
-		r.Signed, r.Recount = append(r.Signed, d), true
-		r.show()
+		r.Approvals.Signed, r.Approvals.Recount = append(r.Approvals.Signed, d), true
+		r.Poll.At = time.Time{}
 		return
 	}
 	switch kind {
 	case rotation.Approve:
-		r.grant()
+		r.approved()
 	case rotation.Reject, rotation.RollBack:
 		d.Why = fmt.Sprintf("%s (%s)", d.Why, d.By)
-		r.Wish = &d
+		r.Inbox.Rollback = &d
 	case rotation.KeySupplied, rotation.KeyRevoked:
-		r.Claim = &d
+		r.Inbox.Claim = &d
 	case rotation.ExtendGrace:
-		r.GraceUntil = situation.Extended(m.For)
-		if r.Step != rotation.Grace {
-			r.After, r.Question = rotation.Grace, ""
+		r.Direction.GraceUntil = c.Extended(m.For)
+		if r.At.Step == rotation.StepApproval {
+			r.withdraw(rotation.StepGrace)
 		} else {
-			r.poseFinish() // whoever signed for a shorter one has not agreed to this
+			r.askToFinish() // whoever signed for a shorter one has not agreed to this
 		}
 	case rotation.RaiseEmergency:
 		r.raise(d)
 	case rotation.ExtendWait:
-		r.extendWait(situation.ExtendedWait(m.For))
+		r.extendDeadline(c.ExtendedWait(m.For))
 	case rotation.HandOver:
-		r.HandedOver = &d
+		r.Carry.Note = &d
 	case rotation.FinishGrace:
 		r.finishGrace()
 	}
-	r.show()
-}
-
-// grant lets the rotation go on after its question.
-func (r *rotator) grant() {
-	r.Approved = r.About
-	r.Granted = append(r.Granted, r.Question)
-	r.Question = ""
 }
 
 // finishGrace ends the grace period, but not before the last reader can see the new value.
-func (r *rotator) finishGrace() {
-	r.GraceUntil = r.now()
-	if r.GraceUntil.Before(r.PublishedAt) {
-		r.GraceUntil = r.PublishedAt
-	}
+func (r *runner) finishGrace() {
+	r.Direction.GraceUntil = latest(r.now(), r.Direction.PublishedAt)
 }
 
-// drain takes the signals, and the cancel, that have come but were not handled yet. A timer that fires together with
-// a signal wakes the rotation first; the signal was sent before.
-func (r *rotator) drain() {
+// hear takes the signals, and the cancel, that have come but were not handled yet. An activity that ends, or a timer that
+// fires, together with a signal wakes the rotation first; the signal may have been sent before.
+func (r *runner) hear() {
 	r.hearCancel()
 	for _, kind := range rotation.Kinds() {
 		for {
@@ -166,7 +175,22 @@ func (r *rotator) drain() {
 			if !r.signals(kind).ReceiveAsync(&raw) {
 				break
 			}
-			r.hear(kind, raw.Payload())
+			r.handleSignal(kind, raw.Payload())
 		}
 	}
+}
+
+// context is what decisions are judged by.
+func (r *runner) context() rotation.Situation {
+	d := r.Direction
+	s := rotation.Situation{State: r.At, Now: r.now(), GraceUntil: d.GraceUntil, Deadline: r.Wait.Deadline}
+	if !s.Deadline.IsZero() {
+		s.WaitCap = r.Wait.Began.Add(rotation.WaitCap * time.Duration(r.in.Key.Policy.Patience))
+	}
+	if !d.PublishedAt.IsZero() {
+		next := r.question().Next
+		s.Extendable = next == rotation.StepGuard || next == rotation.StepGrace
+		s.GraceCap = d.PublishedAt.Add(time.Duration(r.in.Key.Policy.MaxGrace))
+	}
+	return s
 }

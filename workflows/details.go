@@ -14,13 +14,13 @@ import (
 // maxDetails keeps the text under the size that travels well in a URL.
 const maxDetails = 1900
 
-// show puts the present state where the Temporal UI shows it.
-func (r *rotator) show() { workflow.SetCurrentDetails(r.ctx, r.details()) }
+// refresh puts the present state where the Temporal UI shows it.
+func (r *runner) refresh() { workflow.SetCurrentDetails(r.ctx, r.details()) }
 
 // details is the operator's console: what happens now, what a person has to do, where, with which message, and
 // what happens if nobody does. Plain Markdown, no secrets. Where it gets too long, texts that came from elsewhere are
 // cut, never what a person has to do.
-func (r *rotator) details() string {
+func (r *runner) details() string {
 	var text string
 	for _, most := range []int{1200, 700, 400, 250, 150, 80, 40} {
 		if text = r.page(most); len(text) <= maxDetails {
@@ -31,20 +31,23 @@ func (r *rotator) details() string {
 }
 
 // page is the details with at most so many bytes of each text that came from elsewhere.
-func (r *rotator) page(most int) string {
+func (r *runner) page(most int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s** · %s", escape(r.in.Key.Name), r.phase())
-	if r.phase() != r.Step {
-		fmt.Fprintf(&b, " (%s)", r.Step)
+	if step := r.At.Step.Phase(); step != r.phase() {
+		fmt.Fprintf(&b, " (%s)", step)
 	}
 	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", r.in.Reason, r.id, r.happening(most))
-	if r.Note != "" {
-		fmt.Fprintf(&b, "\n**Note:** %s\n", sentence(prose(clip(r.Note, most))))
+	if r.Progress.Note != "" {
+		fmt.Fprintf(&b, "\n**Note:** %s\n", sentence(prose(clip(r.Progress.Note, most))))
 	}
-	if r.Stall != "" {
-		fmt.Fprintf(&b, "\n**Not getting on:** %s\n", sentence(prose(clip(r.Stall, most))))
+	why, blocked := r.trouble()
+	if blocked {
+		fmt.Fprintf(&b, "\n**Blocked:** %s\n", sentence(prose(clip(why, most))))
+	} else if why != "" {
+		fmt.Fprintf(&b, "\n**Waiting:** %s\n", sentence(prose(clip(why, most))))
 	}
-	if text := r.exposed(); text != "" {
+	if text := r.leakNote(); text != "" {
 		fmt.Fprintf(&b, "\n%s\n", text)
 	}
 	if steps := r.todo(most); len(steps) > 0 {
@@ -52,25 +55,25 @@ func (r *rotator) page(most int) string {
 		for i, s := range steps {
 			fmt.Fprintf(&b, "%d. %s\n", i+1, s)
 		}
-	} else if !r.Step.Closed() {
-		if r.Stall != "" {
-			b.WriteString("\nrekey tries again by itself; see to what stands above if it lasts.\n")
+	} else if !r.At.Step.Closed() {
+		if blocked {
+			b.WriteString("\nrekey tries again by itself; fix the problem above if it persists.\n")
 		} else {
 			b.WriteString("\nYou need to do nothing.\n")
 		}
 	}
-	if !r.Deadline.IsZero() && !r.Step.Closed() {
+	if !r.Wait.Deadline.IsZero() && !r.At.Step.Closed() {
 		fmt.Fprintf(&b, "\n%s\n", r.otherwise())
 	}
-	if told := r.toldLine(); told != "" && !r.Step.Closed() {
+	if told := r.toldLine(); told != "" && !r.At.Step.Closed() {
 		fmt.Fprintf(&b, "\nTold: %s.\n", prose(clip(told, most)))
 	}
-	if note := r.handedOver(); note != "" && !r.Step.Closed() {
+	if note := r.handedOver(); note != "" && !r.At.Step.Closed() {
 		fmt.Fprintf(&b, "\n**Handed over** by %s\n", prose(clip(note, most)))
 	}
 	if ways := r.ways(); len(ways) > 0 {
 		intro := "You can also send"
-		if !r.Step.Waiting() {
+		if !r.At.Step.Phase().Waiting() {
 			intro = "You can, with **More Actions**, **Send an Update**"
 		}
 		fmt.Fprintf(&b, "\n%s:\n\n", intro)
@@ -78,90 +81,103 @@ func (r *rotator) page(most int) string {
 			fmt.Fprintf(&b, "- %s\n", w)
 		}
 	}
-	if r.Step.Waiting() {
+	if r.At.Step.Phase().Waiting() {
 		b.WriteString("\nIf an update gets no answer, **Send a Signal** with the same name and data. Never put a key into either.\n")
 	}
 	return b.String()
 }
 
 // happening says what the present step is about.
-func (r *rotator) happening(most int) string {
+func (r *runner) happening(most int) string {
 	provider := escape(r.in.Key.Provider)
-	switch r.Step {
-	case rotation.Prepare:
+	switch r.At.Step {
+	case rotation.StepConflicts, rotation.StepPrepare:
 		return "Looking before anything changes: is the key due, does every store answer, is there room for a new key."
-	case rotation.Create:
+	case rotation.StepCreate:
 		return "Making a new key at " + provider + " and staging it where no application reads it."
-	case rotation.AwaitingKey:
+	case rotation.StepAwaitKey, rotation.StepAdopt:
 		return fmt.Sprintf("rekey cannot make keys at %s: a person makes the new one for `%s`. %s", provider, escape(r.in.Key.Account), r.meanwhile())
-	case rotation.Store:
-		if r.Reverse {
+	case rotation.StepStore:
+		if r.backwards() {
 			return "Rolling back: bringing the old value to every store."
 		}
 		return "Bringing the new value to every store; no application reads it yet."
-	case rotation.Verify:
-		if r.Reverse {
+	case rotation.StepVerify:
+		if r.backwards() {
 			return "Rolling back: proving that the old key still works."
 		}
 		return "Proving that the new key works, from every store."
-	case rotation.Promote:
-		if r.Reverse {
+	case rotation.StepPromote:
+		if r.backwards() {
 			return "Rolling back: making the old key current again in every store."
 		}
 		return "Making the new key current in every store."
-	case rotation.Grace:
+	case rotation.StepGrace, rotation.StepRecheck:
 		return fmt.Sprintf("Both keys work until %s, so that every application can pick up the %s one. Then the %s one is revoked.%s",
-			stamp(r.GraceUntil), r.direction(), r.otherDirection(), r.because(most))
-	case rotation.Guard:
+			moment(r.Direction.GraceUntil), r.direction(), r.otherDirection(), r.because(most))
+	case rotation.StepGuard:
 		return fmt.Sprintf("Asking whether the %s key is still in use, before it is revoked.%s", r.otherDirection(), r.because(most))
-	case rotation.AwaitingApproval:
-		return "A person decides: " + sentence(prose(clip(r.Question, most)))
-	case rotation.Revoke:
-		if r.ContainThen != "" {
-			return "Taking away what leaked, before there is a new key. Applications fail until there is."
-		}
-		if !r.SoakUntil.IsZero() {
-			return fmt.Sprintf("The %s key is disabled and will be deleted at %s. Until then it can be enabled again.", r.otherDirection(), stamp(r.SoakUntil))
+	case rotation.StepApproval:
+		return "A person decides: " + sentence(prose(clip(r.question().Text, most)))
+	case rotation.StepContain:
+		return "Taking away what leaked, before there is a new key. Applications fail until there is."
+	case rotation.StepEnable:
+		return "Rolling back: enabling the old key again, and waiting until no request of ours can disable it any more."
+	case rotation.StepDisable, rotation.StepSoak, rotation.StepDelete:
+		if r.At.Step == rotation.StepSoak {
+			return fmt.Sprintf("The %s key is disabled and will be deleted at %s. Until then it can be enabled again.", r.otherDirection(), moment(r.Direction.SoakUntil))
 		}
 		return fmt.Sprintf("Revoking the %s key, which is no longer needed.", r.otherDirection())
-	case rotation.AwaitingRevocation:
-		if r.ContainThen != "" {
-			return fmt.Sprintf("A key has leaked and goes first. rekey cannot revoke keys at %s: a person does. Applications fail from then on until there is a new key.", provider)
-		}
+	case rotation.StepAwaitContainment:
+		return fmt.Sprintf("A key has leaked and goes first. rekey cannot revoke keys at %s: a person does. Applications fail from then on until there is a new key.", provider)
+	case rotation.StepAwaitRevocation:
 		return fmt.Sprintf("Applications read the %s key. rekey cannot revoke keys at %s: a person revokes the %s one.%s", r.direction(), provider, r.otherDirection(), r.because(most))
-	case rotation.Confirm:
+	case rotation.StepConfirm:
 		return fmt.Sprintf("Proving that the %s key is refused.", r.otherDirection())
-	case rotation.Retire:
+	case rotation.StepRetire:
 		return "Destroying the old versions in the stores and sweeping what abandoned attempts left."
-	case rotation.RollingBack:
+	case rotation.StepDiscard:
 		return "Discarding the new key; applications were never given it." + r.because(most)
-	case rotation.RolledBack:
+	case rotation.StepRolledBack:
 		return "Rolled back; applications read the old key." + r.because(most)
-	case rotation.Completed:
-		if r.Outcome == "" && r.New != nil {
+	case rotation.StepCompleted:
+		if r.Progress.Outcome == "" && r.Keys.New != nil {
 			return r.done()
 		}
-		return sentence(prose(clip(r.Outcome, most)))
+		return sentence(prose(clip(r.Progress.Outcome, most)))
 	}
 	return ""
 }
 
+// trouble says what the rotation waits for or why it is blocked, if it is. rekey tries again by itself either way.
+func (r *runner) trouble() (why string, blocked bool) {
+	switch {
+	case r.Blocked.Why != "":
+		return r.Blocked.Why, true
+	case r.Poll.At.After(r.now()):
+		return r.Poll.Why, !r.now().Before(r.Poll.ExpectedUntil)
+	case r.At.Step.Phase() == rotation.Grace:
+		return r.Direction.Trouble, r.Direction.Trouble != ""
+	}
+	return "", false
+}
+
 // because says why a rotation goes back.
-func (r *rotator) because(most int) string {
-	if r.Outcome == "" {
+func (r *runner) because(most int) string {
+	if r.Progress.Outcome == "" {
 		return ""
 	}
-	return " Why: " + sentence(prose(clip(r.Outcome, most)))
+	return " Why: " + sentence(prose(clip(r.Progress.Outcome, most)))
 }
 
 // meanwhile says how applications fare while there is no new key.
-func (r *rotator) meanwhile() string {
+func (r *runner) meanwhile() string {
 	switch {
-	case r.Contained:
+	case r.Emergency.Contained:
 		return "The key that leaked is gone: applications fail until there is a new one."
-	case r.Prepared.OldRefused:
+	case r.Keys.Prepared.OldRefused:
 		return "The key that applications read is refused: they fail until there is a new one."
-	case len(r.Old) == 0:
+	case len(r.Keys.Old) == 0:
 		return "There is no key yet that applications could read."
 	}
 	if r.emergency() {
@@ -171,31 +187,31 @@ func (r *rotator) meanwhile() string {
 }
 
 // done names what a completed rotation made and took away.
-func (r *rotator) done() string {
-	text := fmt.Sprintf("Done: applications read the new key, %s.", describe(*r.New))
-	if n := len(r.Revoked); n > 3 {
+func (r *runner) done() string {
+	text := fmt.Sprintf("Done: applications read the new key, %s.", describe(*r.Keys.New))
+	if n := len(r.Carry.Revoked); n > 3 {
 		return text + fmt.Sprintf(" Keys revoked: %d.", n)
 	} else if n > 0 {
-		text += " Revoked: " + escape(r.called(r.Revoked)) + "."
+		text += " Revoked: " + escape(r.listed(r.Carry.Revoked)) + "."
 	}
 	return text
 }
 
-func (r *rotator) direction() string {
-	if r.Reverse {
+func (r *runner) direction() string {
+	if r.backwards() {
 		return "old"
 	}
 	return "new"
 }
 
-func (r *rotator) otherDirection() string {
-	if r.Reverse {
+func (r *runner) otherDirection() string {
+	if r.backwards() {
 		return "new"
 	}
 	return "old"
 }
 
-func stamp(t time.Time) string { return t.UTC().Format(rotation.MinuteLayout) }
+func moment(t time.Time) string { return t.UTC().Format(rotation.MinuteLayout) }
 
 // sentence ends a text with a full stop, unless it ends with an address or already does.
 func sentence(text string) string {

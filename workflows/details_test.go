@@ -157,16 +157,16 @@ func (a *album) check(name string, s rotation.Status) {
 // complete tells whether a message has all that its kind needs, in a phase that is for it.
 func complete(kind rotation.Kind, m rotation.Message) error {
 	now := time.Now()
-	steps := map[rotation.Kind]rotation.Phase{
-		rotation.Approve: rotation.AwaitingApproval, rotation.Reject: rotation.AwaitingApproval, rotation.KeySupplied: rotation.AwaitingKey,
-		rotation.KeyRevoked: rotation.AwaitingRevocation,
+	steps := map[rotation.Kind]rotation.Step{
+		rotation.Approve: rotation.StepApproval, rotation.Reject: rotation.StepApproval, rotation.KeySupplied: rotation.StepAwaitKey,
+		rotation.KeyRevoked: rotation.StepAwaitRevocation,
 	}
 	step, ok := steps[kind]
 	if !ok {
-		step = rotation.Grace
+		step = rotation.StepGrace
 	}
 	s := rotation.Situation{
-		Phase: step, Step: step, Now: now, Extendable: true, GraceUntil: now.Add(time.Hour), GraceCap: now.Add(100 * day),
+		State: rotation.State{Step: step, Commitment: rotation.BothKeys}, Now: now, Extendable: true, GraceUntil: now.Add(time.Hour), GraceCap: now.Add(100 * day),
 		Deadline: now.Add(time.Hour), WaitCap: now.Add(100 * day),
 	}
 	return s.Check(kind, m)

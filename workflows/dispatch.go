@@ -111,14 +111,14 @@ func (d *dispatcher) ask() (activities.Dueness, error) {
 	if err == nil || temporal.IsCanceledError(err) {
 		return due, err
 	}
-	f := failed(err)
+	f := classify(err)
 	return due, temporal.NewNonRetryableApplicationError("Nobody can say whether "+d.in.Key.Name+" is due; the next beat asks again. "+f.text, string(f.class), nil)
 }
 
 // dispatching is for asking whether a key is due: nobody waits for the answer.
 func dispatching() *temporal.RetryPolicy {
 	// The patience ends before the attempts do.
-	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 25, NonRetryableErrorTypes: denied()}
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 25, NonRetryableErrorTypes: needsAPerson}
 }
 
 // start starts the rotation, which outlives the dispatcher. That one is under way already is as good.

@@ -198,7 +198,7 @@ func TestARotationGivesWayToANeighbourThatBeganEarlier(t *testing.T) {
 				r.replaced(res)
 				return
 			}
-			if !res.NotDue || res.Outcome != "Not due: apart from active, which rotates now." || res.Phase != rotation.Completed {
+			if !res.NotDue || res.Outcome != "Not due: ci conflicts with active, which is rotating now." || res.Phase != rotation.Completed {
 				t.Errorf("%+v", res)
 			}
 			if r.published() != r.oldID || slices.Contains(r.started, "Prepare") {

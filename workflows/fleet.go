@@ -100,7 +100,7 @@ func newFleet(root workflow.Context, in EmergencyInput) *fleet {
 
 // steadfast is for the fleet's own steps: only Temporal can fail them, or a worker that dies, and both come back.
 func steadfast() *temporal.RetryPolicy {
-	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second}
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second, NonRetryableErrorTypes: needsAPerson}
 }
 
 func (f *fleet) run() (Fleet, error) {

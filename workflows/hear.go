@@ -16,16 +16,16 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// hear takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
-func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
-	defer r.show()
+// handleSignal takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
+func (r *runner) handleSignal(kind rotation.Kind, payload *commonpb.Payload) {
+	defer r.refresh()
 	if holdsKey(payload) {
-		r.expose(kind, payload.GetData())
+		r.noteLeak(kind, payload.GetData())
 		return
 	}
 	m, problem := read(kind, payload)
 	if problem != "" {
-		r.Note = fmt.Sprintf("A signal %q could not be read: %s. What it takes: %s", kind, problem, descriptions[kind])
+		r.Progress.Note = fmt.Sprintf("A signal %q could not be read: %s. What it takes: %s", kind, problem, descriptions[kind])
 		return
 	}
 	if m.By == "" {
@@ -37,20 +37,20 @@ func (r *rotator) hear(kind rotation.Kind, payload *commonpb.Payload) {
 	err := r.check(kind, m)
 	switch {
 	case err == nil:
-		r.take(kind, m)
-	case r.saidBefore(kind, m):
+		r.apply(kind, m)
+	case r.wasTaken(kind, m):
 		// The same once more, too late: the first one did what it says.
-	case r.keeps(kind):
-		r.Early = append(slices.DeleteFunc(r.Early, func(d rotation.Decision) bool { return d.Kind == kind }),
+	case r.bufferable(kind):
+		r.Direction.Early = append(slices.DeleteFunc(r.Direction.Early, func(d rotation.Decision) bool { return d.Kind == kind }),
 			rotation.Decision{Kind: kind, Message: m, At: r.now()})
-		r.Note = fmt.Sprintf("A signal %q came early. It is kept until rekey asks for it.", kind)
+		r.Progress.Note = fmt.Sprintf("A signal %q came early. It is kept until rekey asks for it.", kind)
 	default:
-		r.Note = fmt.Sprintf("A signal %q was not taken: %s.", kind, err)
+		r.Progress.Note = fmt.Sprintf("A signal %q was not taken: %s.", kind, err)
 	}
 }
 
-// listenTo is the validator of an Update: what it refuses never enters the history.
-func (r *rotator) listenTo(kind rotation.Kind, raw converter.RawValue) error {
+// validateUpdate is the validator of an Update: what it refuses never enters the history.
+func (r *runner) validateUpdate(kind rotation.Kind, raw converter.RawValue) error {
 	m, err := readUpdate(kind, raw)
 	if err != nil {
 		return err
@@ -181,39 +181,43 @@ func encode(fields map[string]any) []byte {
 	return data
 }
 
-// saidBefore tells whether a decision with the same words was taken already.
-func (r *rotator) saidBefore(kind rotation.Kind, m rotation.Message) bool {
-	return slices.ContainsFunc(r.Decisions, func(d rotation.Decision) bool {
+// wasTaken reports whether a decision with the same words was taken already.
+func (r *runner) wasTaken(kind rotation.Kind, m rotation.Message) bool {
+	return slices.ContainsFunc(r.Carry.Decisions, func(d rotation.Decision) bool {
 		return d.Kind == kind && d.By == m.By && d.Why == m.Why && d.Version == m.Version && d.For == m.For && d.Signature == m.Signature &&
 			d.RevokeFirst == m.RevokeFirst && slices.Equal(d.Leaked, m.Leaked)
 	})
 }
 
-// keeps tells whether a signal that comes before its phase is clear enough to be kept: a key for a rotation that will ask
-// for one, a revocation of the old key when applications read the new one. Both are checked all the same.
-func (r *rotator) keeps(kind rotation.Kind) bool {
+// bufferable reports whether a signal that comes before its phase is clear enough to be kept: a key for a rotation that
+// will ask for one, a revocation of the old key when applications read the new one. Both are checked all the same.
+func (r *runner) bufferable(kind rotation.Kind) bool {
 	switch kind {
 	case rotation.KeySupplied:
-		before := r.Step == rotation.Prepare || r.Prepared.SupplyByHand
-		return before && r.New == nil && !r.Reverse && r.Step != rotation.RollingBack && !r.Step.Closed()
+		switch r.At.Commitment {
+		case rotation.Looking:
+			return !r.At.Step.Closed()
+		case rotation.Staged, rotation.ForwardOnly:
+			return r.Keys.Prepared.SupplyByHand && r.Keys.New == nil
+		}
 	case rotation.KeyRevoked:
-		before := slices.Contains([]rotation.Phase{rotation.Grace, rotation.Guard, rotation.AwaitingApproval, rotation.Revoke}, r.Step)
-		return before && !r.PublishedAt.IsZero() && r.Prepared.RevokeByHand
+		before := slices.Contains([]rotation.Phase{rotation.Grace, rotation.Guard, rotation.AwaitingApproval, rotation.Revoke}, r.At.Step.Phase())
+		return before && !r.Direction.PublishedAt.IsZero() && r.Keys.Prepared.RevokeByHand
 	}
 	return false
 }
 
-// early takes a signal that was kept for the present phase.
-func (r *rotator) early(kind rotation.Kind) bool {
-	i := slices.IndexFunc(r.Early, func(d rotation.Decision) bool { return d.Kind == kind })
+// takeEarly takes a signal that was kept for the present phase. It reports whether there was one.
+func (r *runner) takeEarly(kind rotation.Kind) bool {
+	i := slices.IndexFunc(r.Direction.Early, func(d rotation.Decision) bool { return d.Kind == kind })
 	if i < 0 {
 		return false
 	}
-	d := r.Early[i]
-	r.Early = slices.Delete(slices.Clone(r.Early), i, i+1)
+	d := r.Direction.Early[i]
+	r.Direction.Early = slices.Delete(slices.Clone(r.Direction.Early), i, i+1)
 	if r.check(kind, d.Message) != nil {
 		return false
 	}
-	r.take(kind, d.Message)
+	r.apply(kind, d.Message)
 	return true
 }

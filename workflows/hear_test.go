@@ -95,9 +95,9 @@ func (l *listener) end() (kept []rotation.Decision, all []byte) {
 			all = append(all, p.GetData()...)
 		}
 		if in.Resume == nil {
-			return in.Decided, all
+			return in.Carry.Decisions, all
 		}
-		return in.Resume.Decisions, all
+		return in.Resume.Carry.Decisions, all
 	default:
 		l.Fatalf("the rotation ended with %v", err)
 		return nil, nil

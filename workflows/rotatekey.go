@@ -10,7 +10,6 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
 // Input starts a rotation: the key spec and why. It holds no secrets and no endpoints.
@@ -22,106 +21,9 @@ type Input struct {
 	Why string `json:"why,omitempty"`
 	// Emergencies say what has leaked, for reason emergency; none means every value made before the start.
 	Emergencies []rotation.Decision `json:"emergencies,omitempty"`
-	// Round counts the rotations before this one that an emergency cut short in the same workflow, Left is what those
-	// left for a person, Decided what people decided there.
-	Round   int                 `json:"round,omitempty"`
-	Left    []string            `json:"left,omitempty"`
-	Decided []rotation.Decision `json:"decided,omitempty"`
-	// Lines are what channels were told there.
-	Lines []line `json:"lines,omitempty"`
-	// Resume is set by the rotation itself when its history grew too long.
-	Resume *State `json:"resume,omitempty"`
-}
-
-// State is all that a rotation knows. It crosses from one run to the next, and names keys by id and fingerprint.
-type State struct {
-	// Step is where the rotation is in the diagram. In reverse it goes through verify, promote, grace, … once
-	// more, with the keys' roles exchanged.
-	Step    rotation.Phase `json:"step"`
-	Reverse bool           `json:"reverse,omitempty"`
-	// Promoting: the new value may be current in a store.
-	Promoting bool `json:"promoting,omitempty"`
-	// Irreversible: a key may be gone for good, or there is nothing to go back to.
-	Irreversible bool `json:"irreversible,omitempty"`
-
-	// Listed is the phase that the list of rotations shows.
-	Listed    rotation.Phase      `json:"listed,omitempty"`
-	StartedAt time.Time           `json:"startedAt"`
-	Prepared  activities.Prepared `json:"prepared"`
-	Old       []activities.Ref    `json:"old,omitempty"`
-	New       *activities.Ref     `json:"new,omitempty"`
-	Minted    bool                `json:"minted,omitempty"`
-
-	PublishedAt time.Time `json:"publishedAt,omitzero"`
-	GraceUntil  time.Time `json:"graceUntil,omitzero"`
-	// Recheck is the present interval of the health checks in grace, Refusals how often in a row the new key
-	// was refused there.
-	Recheck  time.Duration `json:"recheck,omitempty"`
-	Refusals int           `json:"refusals,omitempty"`
-	// Disabled: the old keys are disabled at the provider, until SoakUntil.
-	Disabled  bool      `json:"disabled,omitempty"`
-	SoakUntil time.Time `json:"soakUntil,omitzero"`
-	RevokedAt time.Time `json:"revokedAt,omitzero"`
-
-	// PatienceUntil ends the patience of a step with something that takes a moment; Polls counts the questions.
-	PatienceUntil time.Time `json:"patienceUntil,omitzero"`
-	Polls         int       `json:"polls,omitempty"`
-
-	// Leaks are the emergencies that this rotation serves, Follow those that it stops for so that another one can.
-	Leaks  []rotation.Decision `json:"leaks,omitempty"`
-	Follow []rotation.Decision `json:"follow,omitempty"`
-	// Contained: what leaked was taken away before there was a new key. ContainThen is what comes after that.
-	Contained   bool           `json:"contained,omitempty"`
-	ContainThen rotation.Phase `json:"containThen,omitempty"`
-
-	// Question is what a person must approve, After the step that follows, Deadline when the wait ends.
-	Question  string         `json:"question,omitempty"`
-	About     subject        `json:"about,omitempty"`
-	After     rotation.Phase `json:"after,omitempty"`
-	Deadline  time.Time      `json:"deadline,omitzero"`
-	Reminders int            `json:"reminders,omitempty"`
-	// Began is when the present wait for a person began, Extended how much longer it lasts because people asked for it.
-	Began    time.Time     `json:"began,omitzero"`
-	Extended time.Duration `json:"extended,omitempty"`
-	// Lines say what each channel was told, Words counts what was told, HandedOver is the note for whoever comes next.
-	Lines      []line             `json:"lines,omitempty"`
-	Words      int                `json:"words,omitempty"`
-	HandedOver *rotation.Decision `json:"handedOver,omitempty"`
-	// Approved is what the last approval was about, Granted the questions of activities that were approved.
-	Approved subject  `json:"approved,omitempty"`
-	Granted  []string `json:"granted,omitempty"`
-	// Asked is what operators sign now, under four eyes, Signed who has, Questions how much was asked so far. Recount: the
-	// signatures are to be counted by the present list of operators. Mandate lets the outgoing keys be revoked.
-	Asked     *rotation.Question  `json:"asked,omitempty"`
-	Signed    []rotation.Decision `json:"signed,omitempty"`
-	Questions int                 `json:"questions,omitempty"`
-	Recount   bool                `json:"recount,omitempty"`
-	Mandate   *rotation.Approval  `json:"mandate,omitempty"`
-	// Supplied is the version that was supplied before a question about the store came up.
-	Supplied string `json:"supplied,omitempty"`
-	// Claim is a person's word that still has to be checked: a supplied version, a revocation.
-	Claim *rotation.Decision `json:"claim,omitempty"`
-
-	// Early are signals that came before their phase and are kept until it, Exposed the fingerprints of what was sent in a
-	// signal and looks like a key, ExposedIn the run whose history has it.
-	Early     []rotation.Decision `json:"early,omitempty"`
-	Exposed   []string            `json:"exposed,omitempty"`
-	ExposedIn string              `json:"exposedIn,omitempty"`
-
-	// Wish is the wish to roll back that was not carried out yet.
-	Wish *rotation.Decision `json:"wish,omitempty"`
-	// Note explains the latest turn, Stall why the present step does not get on.
-	Note  string `json:"note,omitempty"`
-	Stall string `json:"stall,omitempty"`
-
-	Decisions []rotation.Decision `json:"decisions,omitempty"`
-	Revoked   []string            `json:"revoked,omitempty"`
-	Left      []string            `json:"left,omitempty"`
-	// Unknown: an emergency named values that nobody knows; Left says which.
-	Unknown bool             `json:"unknown,omitempty"`
-	Outcome string           `json:"outcome,omitempty"`
-	NotDue  bool             `json:"notDue,omitempty"`
-	Trail   []rotation.Entry `json:"trail,omitempty"`
+	// Carry is set by a rotation for the one that follows it in the same workflow, Resume for its own next run.
+	Carry  *CarryOver `json:"carry,omitempty"`
+	Resume *State     `json:"resume,omitempty"`
 }
 
 // maxTrail bounds what a rotation that goes to and fro for months carries along.
@@ -130,309 +32,354 @@ const maxTrail = 64
 // RotateKey replaces one key without downtime, and survives whatever happens half-way. docs/architecture.md has the
 // diagram. It has no timeout; it ends as completed or rolled-back, or waits for a person and says so.
 func RotateKey(ctx workflow.Context, in Input) (rotation.Result, error) {
-	if (in.Resume != nil || in.Round > 0) && workflow.GetInfo(ctx).ContinuedExecutionRunID == "" {
+	if (in.Resume != nil || in.Carry != nil) && workflow.GetInfo(ctx).ContinuedExecutionRunID == "" {
 		// A made-up state could begin at revoke, and what was decided before could be made up as well.
-		return rotation.Result{}, temporal.NewNonRetryableApplicationError("a rotation cannot be started in the middle: leave resume and round out", "Rejected", nil)
+		return rotation.Result{}, temporal.NewNonRetryableApplicationError("a rotation cannot be started in the middle: leave resume and carry out", "Rejected", nil)
 	}
-	r := newRotator(ctx, in)
-	return r.run()
+	return newRunner(ctx, in).run()
 }
 
 // acts only names the activities.
 var acts *activities.Activities
 
-// rotator is one run of RotateKey.
-type rotator struct {
+// decision says where to go. It is asked when a step has done what takes time and every message that has come was heard,
+// so what it rests on cannot be out of date. It never waits.
+type decision func() rotation.State
+
+// runner is one run of RotateKey.
+type runner struct {
 	State
 	in   Input
 	root workflow.Context
-	// ctx is not cancelled with the workflow: a cancel is a wish to roll back, which takes activities and timers.
+	// ctx is not cancelled with the workflow: a cancel is a request to roll back, which takes activities and timers.
 	ctx   workflow.Context
 	id    string
-	steps map[rotation.Phase]func() rotation.Phase
+	steps map[rotation.Step]func() decision
+	// plan counts the messages that change what the rotation does next, basis is the count that the present step began
+	// with.
+	plan, basis int
 	// cancelled: the cancel of this run was heard.
 	cancelled bool
-	// hush stops what is being told, by channel.
-	hush map[string]workflow.CancelFunc
-	// opens is when a channel may be told, as far as it was asked.
-	opens map[string]answer
+	// idle counts turns in which no time passed and nothing was done.
+	idle     int
+	idleTime time.Time
+	// visits counts how often each step was entered since visitsSince.
+	visits      map[rotation.Step]int
+	visitsSince time.Time
+	// stop ends what is being sent, by channel; hours are when a channel may be told, as far as it was asked.
+	stop  map[string]workflow.CancelFunc
+	hours map[string]openHours
 }
 
-func newRotator(root workflow.Context, in Input) *rotator {
+func newRunner(root workflow.Context, in Input) *runner {
 	ctx, _ := workflow.NewDisconnectedContext(root)
-	r := &rotator{in: in, root: root, ctx: ctx, hush: map[string]workflow.CancelFunc{}, opens: map[string]answer{}, id: rotation.ID(workflow.GetInfo(root).FirstRunID)}
-	if in.Round > 0 {
-		// Another rotation of the same workflow: it must not take the former one's keys for its own.
-		r.id = rotation.ID(fmt.Sprintf("%s/%d", workflow.GetInfo(root).FirstRunID, in.Round))
-	}
+	r := &runner{in: in, root: root, ctx: ctx, stop: map[string]workflow.CancelFunc{}, hours: map[string]openHours{}}
 	if in.Resume != nil {
 		r.State = *in.Resume
 	} else {
-		now := workflow.Now(ctx)
-		r.State = State{Step: rotation.Prepare, StartedAt: now, Trail: []rotation.Entry{{Phase: rotation.Prepare, At: now}}}
 		r.begin()
-		r.Lines = lines(in)
 	}
-	r.steps = map[rotation.Phase]func() rotation.Phase{
-		rotation.Prepare: r.prepare, rotation.Create: r.create, rotation.AwaitingKey: r.awaitingKey, rotation.Store: r.store,
-		rotation.Verify: r.verify, rotation.Promote: r.promote, rotation.Grace: r.grace, rotation.Guard: r.guard,
-		rotation.AwaitingApproval: r.awaitingApproval, rotation.Revoke: r.revoke, rotation.AwaitingRevocation: r.awaitingRevocation,
-		rotation.Confirm: r.confirm, rotation.Retire: r.retire, rotation.RollingBack: r.discard,
+	r.id = rotation.ID(workflow.GetInfo(root).FirstRunID)
+	if r.Carry.Round > 0 {
+		// Another rotation of the same workflow: it must not take the former one's keys for its own.
+		r.id = rotation.ID(fmt.Sprintf("%s/%d", workflow.GetInfo(root).FirstRunID, r.Carry.Round))
+	}
+	r.steps = map[rotation.Step]func() decision{
+		rotation.StepConflicts: r.conflicts, rotation.StepPrepare: r.prepare, rotation.StepContain: r.contain,
+		rotation.StepAwaitContainment: r.awaitContainment, rotation.StepCreate: r.create, rotation.StepAwaitKey: r.awaitKey,
+		rotation.StepAdopt: r.adopt, rotation.StepStore: r.store, rotation.StepVerify: r.verify, rotation.StepPromote: r.promote,
+		rotation.StepGrace: r.grace, rotation.StepRecheck: r.recheck, rotation.StepGuard: r.guard, rotation.StepApproval: r.awaitApproval,
+		rotation.StepDisable: r.disable, rotation.StepSoak: r.soak, rotation.StepDelete: r.delete,
+		rotation.StepAwaitRevocation: r.awaitRevocation, rotation.StepConfirm: r.confirm, rotation.StepRetire: r.retire,
+		rotation.StepEnable: r.enable, rotation.StepDiscard: r.discard,
 	}
 	r.listen()
 	return r
 }
 
-func (r *rotator) run() (rotation.Result, error) {
-	r.tellAgain()
-	r.show()
-	for !r.Step.Closed() && !r.stops() {
-		if r.shouldContinueAsNew() {
+// begin makes the state of a rotation that begins.
+func (r *runner) begin() {
+	now := workflow.Now(r.ctx)
+	first := rotation.StepPrepare
+	if len(r.in.Key.ApartFrom) > 0 {
+		first = rotation.StepConflicts
+	}
+	r.At = rotation.State{Step: first, Commitment: rotation.Looking}
+	r.Progress = Progress{StartedAt: now, Trail: []rotation.Entry{{Phase: rotation.Prepare, At: now}}}
+	if r.in.Carry != nil {
+		r.Carry = *r.in.Carry
+	}
+	r.beginEmergency()
+	r.Carry.Channels = channels(r.in.Key.Policy, r.Carry.Channels)
+}
+
+// run is the loop of the rotation. Nothing but a step takes time; requests to roll back, emergencies that need a rotation
+// of their own, the end, and the change to a new run are handled here and nowhere else.
+func (r *runner) run() (rotation.Result, error) {
+	r.resumeNotifications()
+	r.refresh()
+	for {
+		r.hear()
+		if r.superseded() {
+			return r.follow()
+		}
+		if next, ok := r.rollBackRequested(); ok {
+			r.enter(next)
+			continue
+		}
+		if r.At.Step.Closed() {
+			if res, ended := r.finish(); ended {
+				return res, nil
+			}
+			continue
+		}
+		if r.mustLeave() {
 			return r.continueAsNew()
 		}
-		next := r.steps[r.Step]()
-		r.drain()
-		if r.Wish != nil && !next.Closed() {
-			next = r.turnBack(next)
-		}
-		r.enter(next)
+		r.turn()
 	}
-	if r.stops() {
-		return r.follow()
-	}
-	return r.finish()
 }
 
-// phase is what the world sees of step and direction.
-func (r *rotator) phase() rotation.Phase {
-	if r.Reverse && !r.Step.Closed() {
-		return rotation.RollingBack
-	}
-	return r.Step
-}
-
-// enter moves to a step and shows it.
-func (r *rotator) enter(next rotation.Phase) {
-	if next == r.Step {
-		r.show()
+// turn does one step, or waits before it is done again.
+func (r *runner) turn() {
+	r.checkIdle()
+	r.basis = r.plan
+	if r.Poll.At.After(r.now()) {
+		r.waitForPoll()
 		return
 	}
-	workflow.GetLogger(r.ctx).Info("Phase", "key", r.in.Key.Name, "rotation", r.id, "from", r.Step, "to", next, "reverse", r.Reverse)
-	before := r.phase()
-	r.Step, r.PatienceUntil, r.Polls, r.Stall = next, time.Time{}, 0, ""
-	if !next.Waiting() {
-		r.noDeadline()
-	} else {
+	decide := r.steps[r.At.Step]()
+	r.hear()
+	if r.superseded() {
+		return // what the step found is in the stores, or in the state
+	}
+	if next, ok := r.rollBackRequested(); ok {
+		r.enter(next)
+		return
+	}
+	r.enter(decide())
+}
+
+// maxIdle is how many turns may pass without time passing or anything being done.
+const maxIdle = 64
+
+// checkIdle fails the workflow task when the rotation runs in circles: better a task that fails, which Temporal shows and
+// retries with mended code, than a history that grows without end.
+func (r *runner) checkIdle() {
+	if now := r.now(); !now.Equal(r.idleTime) {
+		r.idle, r.idleTime = 0, now
+	}
+	if r.idle++; r.idle > maxIdle {
+		panic(fmt.Sprintf("the rotation of %s runs in circles at %s", r.in.Key.Name, r.At))
+	}
+}
+
+// maxVisits is how often a step may be entered within a minute.
+const maxVisits = 20
+
+// checkCircles slows the rotation down when it goes round and round, each time doing something: nothing that it does so
+// often can be right, and the history must not fill up before a person has seen it.
+func (r *runner) checkCircles() {
+	if now := r.now(); now.Sub(r.visitsSince) >= time.Minute {
+		r.visits, r.visitsSince = map[rotation.Step]int{}, now
+	}
+	if r.visits[r.At.Step]++; r.visits[r.At.Step] > maxVisits {
+		workflow.GetLogger(r.ctx).Error("The rotation runs in circles", "key", r.in.Key.Name, "rotation", r.id, "at", r.At.String())
+		r.pollAgain(time.Minute, poll{why: "The rotation comes back to this step again and again. That is a defect of rekey: please report it, with this history.", summary: "slow down"})
+	}
+}
+
+// active notes that something was done.
+func (r *runner) active() { r.idle = 0 }
+
+// stay is the present state: the step is done again.
+func (r *runner) stay() rotation.State { return r.At }
+
+// to is a step under the present commitment.
+func (r *runner) to(step rotation.Step) rotation.State {
+	return rotation.State{Step: step, Commitment: r.At.Commitment}
+}
+
+// changed reports whether a message has changed the plan since the step began.
+func (r *runner) changed() bool { return r.plan != r.basis }
+
+// phase is what the world sees of the state.
+func (r *runner) phase() rotation.Phase { return r.At.Phase() }
+
+// backwards reports whether the rotation goes back to the old key after it had promoted the new one.
+func (r *runner) backwards() bool { return r.At.Commitment == rotation.Reversing }
+
+// enter moves along an arrow of the diagram.
+func (r *runner) enter(next rotation.State) {
+	from := r.At
+	if next == from {
+		r.refresh()
+		return
+	}
+	if err := rotation.Check(from, next); err != nil {
+		panic(err.Error()) // it fails the workflow task; nothing goes on from a state that cannot be
+	}
+	workflow.GetLogger(r.ctx).Info("Transition", "key", r.in.Key.Name, "rotation", r.id, "from", from.String(), "to", next.String())
+	r.At = next
+	if next.Step != from.Step {
+		r.Poll, r.Blocked = Poll{}, Blocked{}
+		r.active()
+		r.checkCircles()
+	}
+	if next.Step.Phase() != from.Step.Phase() {
+		r.leavePhase(from.Step.Phase(), next.Step.Phase())
+	}
+	if next.Phase() != from.Phase() {
+		r.Progress.Trail = append(r.Progress.Trail, rotation.Entry{Phase: next.Phase(), At: r.now()})
+		r.Progress.Trail = r.Progress.Trail[max(0, len(r.Progress.Trail)-maxTrail):]
+	}
+	r.refresh()
+}
+
+// leavePhase drops what belongs to a phase.
+func (r *runner) leavePhase(from, to rotation.Phase) {
+	if to.Waiting() {
 		r.newWait()
+	} else {
+		r.endWait()
 	}
-	// A claim is about the wait that it ended.
-	r.Claim = nil
-	if next == rotation.Grace {
-		r.poseFinish()
-	} else if next != rotation.AwaitingApproval {
-		r.Asked, r.Signed, r.Recount = nil, nil, false
+	if from == rotation.AwaitingApproval {
+		r.Approvals.Open = nil
 	}
-	if r.phase() != before {
-		r.Trail = append(r.Trail, rotation.Entry{Phase: r.phase(), At: r.now()})
-		r.Trail = r.Trail[max(0, len(r.Trail)-maxTrail):]
+	if from != rotation.AwaitingKey {
+		r.Inbox.Claim = nil
 	}
-	r.show()
-}
-
-// list brings the phase into the list of rotations. Only where the rotation stays a while: a phase that is over in a
-// blink would cost an event and a write into the visibility store, and be out of date when somebody reads it.
-func (r *rotator) list() {
-	if r.Listed != r.phase() {
-		r.Listed = r.phase()
-		r.upsert(PhaseAttribute.ValueSet(string(r.Listed)))
+	switch to {
+	case rotation.Grace:
+		r.askToFinish()
+	case rotation.AwaitingApproval:
+	default:
+		r.Approvals.dropSigning()
 	}
 }
 
-func (r *rotator) upsert(updates ...temporal.SearchAttributeUpdate) {
+// publishPhase brings the phase into the list of rotations. Only where the rotation stays a while: a phase that is over in
+// a blink would cost an event and a write into the visibility store, and be out of date when somebody reads it.
+func (r *runner) publishPhase() {
+	if r.Progress.Listed != r.phase() {
+		r.Progress.Listed = r.phase()
+		r.upsert(PhaseAttribute.ValueSet(string(r.Progress.Listed)))
+	}
+}
+
+func (r *runner) upsert(updates ...temporal.SearchAttributeUpdate) {
 	// It fails only for attributes that cannot be encoded; ours are strings and times.
 	_ = workflow.UpsertTypedSearchAttributes(r.ctx, updates...)
 }
 
-// turnBack carries out a wish to roll back, if there is still a way back; otherwise it goes on to next.
-func (r *rotator) turnBack(next rotation.Phase) rotation.Phase {
-	wish := *r.Wish
-	r.Wish = nil
-	switch {
-	case r.Reverse || r.Step == rotation.RollingBack || next == rotation.RollingBack:
-		return next
-	case r.Irreversible:
-		r.Note = "There is no way back any more: the rotation goes on to its end. (" + wish.Why + ")"
-		return next
-	case !r.Promoting:
-		r.Outcome = wish.Why
-		return rotation.RollingBack
-	default:
-		r.Outcome = wish.Why
-		return r.reverse(next)
-	}
-}
-
-// reverse begins a rotation in the other direction: the old key is proven, flipped back, both are kept for a
-// grace period, then the new key is revoked.
-func (r *rotator) reverse(next rotation.Phase) rotation.Phase {
-	if len(r.Old) == 0 || r.Prepared.OldRefused {
-		r.Note = "There is no old key that works, so there is nothing to go back to. (" + r.Outcome + ")"
-		r.Outcome = ""
-		return next
-	}
-	r.enable()
-	r.Reverse, r.GraceUntil, r.PublishedAt, r.Question = true, time.Time{}, time.Time{}, ""
-	r.Recheck, r.Refusals, r.Approved, r.Early, r.Mandate = 0, 0, "", nil, nil
-	if slices.Contains(r.Old[0].Numbers, "") {
-		// A store that never had the old value gets it first.
-		return rotation.Store
-	}
-	return rotation.Verify
-}
-
-// enable undoes a disable, also one whose answer was lost. It does not give up: the old key is wanted back.
-func (r *rotator) enable() {
-	for n := 0; r.Disabled; n++ {
-		_, f, ok := do[struct{}](r, changing(), "enable the old key again", acts.Revoke,
-			activities.RevokeInput{Target: r.target(), Keys: r.Old, Mode: activities.EnableKey})
-		// A key that is gone cannot be enabled; verify will find that out.
-		if ok || f != nil && f.class == fault.NotFound {
-			r.Disabled, r.SoakUntil = false, time.Time{}
-			return
-		}
-		if f != nil {
-			r.stalled("The old key cannot be enabled again: " + f.text + " Enable it by hand: " + r.Prepared.ProviderConsole)
-		}
-		r.sleep("try again to enable the old key", stallInterval(n))
-	}
-}
-
 // incoming is the value that this direction makes current, outgoing what it revokes in the end.
-func (r *rotator) incoming() *activities.Ref {
-	if r.Reverse {
-		return &r.Old[0]
+func (r *runner) incoming() *activities.Ref {
+	if r.backwards() {
+		return &r.Keys.Old[0]
 	}
-	return r.New
+	return r.Keys.New
 }
 
-func (r *rotator) outgoing() []activities.Ref {
-	if r.Reverse {
-		return []activities.Ref{*r.New}
+func (r *runner) outgoing() []activities.Ref {
+	if r.backwards() {
+		return append([]activities.Ref{*r.Keys.New}, r.Keys.Extra...)
 	}
-	return r.Old
+	return append(slices.Clone(r.Keys.Old), r.Keys.Extra...)
 }
 
-func (r *rotator) target() activities.Target {
+func (r *runner) target() activities.Target {
 	return activities.Target{Key: r.in.Key, Rotation: r.id}
 }
 
-func (r *rotator) emergency() bool { return r.in.Reason == rotation.Emergency }
+func (r *runner) now() time.Time { return workflow.Now(r.ctx) }
 
-func (r *rotator) now() time.Time { return workflow.Now(r.ctx) }
-
-// wish asks for a roll-back that no person asked for.
-func (r *rotator) wish(why string) {
-	if r.Wish == nil {
-		r.Wish = &rotation.Decision{Kind: rotation.RollBack, Message: rotation.Message{By: "rekey", Why: why}, At: r.now()}
+func (r *runner) followUp(text string) {
+	if !slices.Contains(r.Carry.FollowUps, text) {
+		r.Carry.FollowUps = append(r.Carry.FollowUps, text)
 	}
 }
 
-// wantsBack tells whether a wish to roll back, or an emergency that another rotation serves, should end a wait.
-func (r *rotator) wantsBack() bool {
-	return r.Wish != nil && !r.Reverse && !r.Irreversible || r.stops()
-}
-
-// sleep waits for d. It tells whether a wish to roll back ended it early.
-func (r *rotator) sleep(summary string, d time.Duration) bool {
-	r.until(summary, r.now().Add(d), func() bool { return false })
-	return r.wantsBack()
-}
-
-// until waits for a condition, a wish to roll back, or a moment, whichever comes first. A zero moment never comes.
-// A message that was sent before the moment counts, also when no worker was there to hear it in time.
-func (r *rotator) until(summary string, moment time.Time, condition func() bool) {
-	defer r.drain()
-	done := func() bool { return condition() || r.wantsBack() }
-	if !done() && (moment.IsZero() || moment.After(r.now())) {
-		r.list()
-	}
-	if moment.IsZero() {
-		_ = workflow.Await(r.ctx, done)
-		return
-	}
-	if d := moment.Sub(r.now()); d > 0 {
-		_, _ = workflow.AwaitWithOptions(r.ctx, workflow.AwaitOptions{Timeout: d, TimerOptions: workflow.TimerOptions{Summary: summary}}, done)
-	}
-}
-
-// shouldContinueAsNew: only between steps, and never while somebody's message is being handled.
-func (r *rotator) shouldContinueAsNew() bool {
-	r.drain()
+// mustLeave reports whether the rotation should go on in a new run: only between steps, and never while somebody's message
+// is being handled.
+func (r *runner) mustLeave() bool {
 	return workflow.GetInfo(r.ctx).GetContinueAsNewSuggested() && workflow.AllHandlersFinished(r.ctx)
 }
 
-func (r *rotator) continueAsNew() (rotation.Result, error) {
+func (r *runner) continueAsNew() (rotation.Result, error) {
 	in := r.in
-	in.Emergencies, in.Left, in.Decided, in.Lines = nil, nil, nil, nil
+	in.Emergencies, in.Carry = nil, nil
 	state := r.State
 	in.Resume = &state
 	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)
 }
 
-// finish makes the result and puts it where it can be read without a worker.
-func (r *rotator) finish() (rotation.Result, error) {
-	r.stillLive()
-	res := rotation.Result{
-		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.Step, Outcome: r.Outcome, NotDue: r.NotDue,
-		Revoked: r.Revoked, Unknown: r.Unknown, Left: r.Left, Decisions: r.Decisions, StartedAt: r.StartedAt, EndedAt: r.now(),
-		PublishedAt: r.PublishedAt, RevokedAt: r.RevokedAt, Trail: r.Trail,
+// superseded reports whether the rotation leaves the rest to one that follows.
+func (r *runner) superseded() bool {
+	return len(r.Inbox.Successors) > 0 || r.Inbox.Again && r.At.Step.Closed()
+}
+
+// follow ends this rotation and begins the one that serves what it could not: everything that must be revoked is in the
+// stores' records.
+func (r *runner) follow() (rotation.Result, error) {
+	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
+	r.hear()
+	r.endWait()
+	in := Input{Key: r.in.Key, Reason: r.in.Reason, By: r.in.By, Why: r.in.Why}
+	carry := r.Carry
+	carry.Round++
+	carry.Predecessors = append(slices.Clone(carry.Predecessors), r.id)
+	carry.Emergencies = nil
+	if r.At.Step != rotation.StepCompleted || r.Inbox.Again {
+		carry.Emergencies = slices.Clone(r.Emergency.Leaks)
 	}
-	if r.Step == rotation.Completed && r.New != nil {
-		res.New = r.New.Fingerprint
+	if s := r.Inbox.Successors; len(s) > 0 {
+		in.Reason, in.By, in.Why = rotation.Emergency, s[0].By, s[0].Why
+		carry.Emergencies = append(carry.Emergencies, s...)
+	}
+	if n := r.Keys.New; n != nil && !r.Keys.Minted && r.At.Commitment == rotation.Staged {
+		carry.FollowUps = append(slices.Clone(carry.FollowUps), "The supplied key "+n.Name()+" is not used: it was made before the emergency. Delete it: "+r.Keys.Prepared.ProviderConsole)
+	}
+	in.Carry = &carry
+	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)
+}
+
+// finish makes the result and puts it where it can be read without a worker. It is false if something came in the last
+// moment that another rotation must serve.
+func (r *runner) finish() (rotation.Result, bool) {
+	r.emergencyNotDone()
+	p := r.Progress
+	res := rotation.Result{
+		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.phase(), Outcome: p.Outcome, NotDue: p.NotDue,
+		Revoked: r.Carry.Revoked, Unknown: r.Carry.Unknown, Left: r.Carry.FollowUps, Decisions: r.Carry.Decisions, StartedAt: p.StartedAt,
+		EndedAt: r.now(), PublishedAt: p.PublishedAt, RevokedAt: p.RevokedAt, Trail: p.Trail,
+	}
+	if r.At.Step == rotation.StepCompleted && r.Keys.New != nil {
+		res.New = r.Keys.New.Fingerprint
 	}
 	if res.Outcome == "" {
 		res.Outcome = fmt.Sprintf("Applications read the new key %s; revoked: %d.", res.New, len(res.Revoked))
 	}
-	r.list()
+	r.publishPhase()
 	_ = workflow.UpsertMemo(r.ctx, map[string]any{ResultMemo: res})
-	r.tellEnd(res)
+	r.notifyEnd(res)
 	// Messages that came too late for anything are answered by the rotation's end.
-	r.drain()
+	r.hear()
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
-	if r.stops() {
-		return r.follow()
-	}
-	return res, nil
-}
-
-// situation is what decisions are judged by.
-func (r *rotator) situation() rotation.Situation {
-	s := rotation.Situation{
-		Phase: r.phase(), Step: r.Step, Reverse: r.Reverse || r.Step == rotation.RollingBack, Irreversible: r.Irreversible,
-		Now: r.now(), GraceUntil: r.GraceUntil, Deadline: r.Deadline,
-	}
-	if !r.Deadline.IsZero() {
-		s.WaitCap = r.Began.Add(rotation.WaitCap * time.Duration(r.in.Key.Policy.Patience))
-	}
-	s.Extendable = !r.PublishedAt.IsZero() && (r.After == rotation.Guard || r.After == rotation.Grace)
-	if !r.PublishedAt.IsZero() {
-		s.GraceCap = r.PublishedAt.Add(time.Duration(r.in.Key.Policy.MaxGrace))
-	}
-	return s
+	r.hear()
+	return res, !r.superseded()
 }
 
 // status is the answer to the status query and to every Update.
-func (r *rotator) status() rotation.Status {
+func (r *runner) status() rotation.Status {
 	s := rotation.Status{
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
-		Phase: r.phase(), Details: r.details(), Deadline: r.Deadline, GraceUntil: r.GraceUntil,
-		Overdue: !r.Deadline.IsZero() && r.now().After(r.Deadline), Accepts: r.situation().Accepts(), Trail: r.Trail,
-		Told: r.told(), Signing: r.signing(),
+		Phase: r.phase(), Details: r.details(), Deadline: r.Wait.Deadline, GraceUntil: r.Direction.GraceUntil,
+		Overdue: r.overdue(), Accepts: r.context().Accepts(), Trail: r.Progress.Trail, Told: r.delivered(), Signing: r.signing(),
 	}
-	if r.New != nil {
-		s.New = r.New.Fingerprint
+	if r.Keys.New != nil {
+		s.New = r.Keys.New.Fingerprint
 	}
-	for _, o := range r.Old {
+	for _, o := range r.Keys.Old {
 		s.Old = append(s.Old, o.Fingerprint)
 	}
 	slices.Sort(s.Old)

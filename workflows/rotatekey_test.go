@@ -378,7 +378,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 			if len(r.Cloud.LiveKeys()) != 1 {
 				t.Errorf("keys %v", r.Cloud.LiveKeys())
 			}
-			if s := r.status(); !strings.Contains(s.Details, "Not getting on") {
+			if s := r.status(); !strings.Contains(s.Details, "**Blocked:**") {
 				t.Errorf("the details say nothing:\n%s", s.Details)
 			}
 			heal()

@@ -38,7 +38,7 @@ func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
 			told[i] = rotation.Told{Channel: c.Name}
 			now := workflow.Now(ctx)
 			if at := opens(ctx, c, now); at.After(now) && !in.Urgent {
-				summary := workflow.TimerOptions{Summary: c.Name + " is quiet until " + stamp(at)}
+				summary := workflow.TimerOptions{Summary: c.Name + " is quiet until " + moment(at)}
 				if workflow.NewTimerWithOptions(ctx, at.Sub(now), summary).Get(ctx, nil) != nil {
 					told[i].Problem = "somebody cancelled it"
 					return
@@ -57,7 +57,7 @@ func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
 			names = append(names, escape(t.Channel+" could not be told: "+t.Problem))
 			continue
 		}
-		names = append(names, escape(t.Channel)+" "+stamp(t.At))
+		names = append(names, escape(t.Channel)+" "+moment(t.At))
 	}
 	workflow.SetCurrentDetails(ctx, "Told: "+strings.Join(names, "; "))
 	return told, nil
@@ -80,7 +80,7 @@ func startTell(ctx workflow.Context, in TellInput) {
 func notifying(ctx workflow.Context, reason rotation.Reason, channel string, about rotation.About) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		Summary: "tell " + channel + ": " + string(about), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 3, MaximumInterval: 5 * time.Minute, MaximumAttempts: 10},
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 3, MaximumInterval: 5 * time.Minute, MaximumAttempts: 10, NonRetryableErrorTypes: needsAPerson},
 	})
 }
 

@@ -315,7 +315,7 @@ func TestAStepThatDoesNotGetOnIsToldOnceItHasADeadline(t *testing.T) {
 	if len(got) != 3 || got[0] != "0s"+needed || got[1] != "24h0m0s"+reminder || !strings.HasSuffix(got[2], "Done") {
 		t.Errorf("told %v", got)
 	}
-	if text := r.Post.Messages()[0].Text; !strings.Contains(text, "The rotation does not get on: ") {
+	if text := r.Post.Messages()[0].Text; !strings.Contains(text, "The rotation is blocked: ") {
 		t.Errorf("why is missing:\n%s", text)
 	}
 }
@@ -378,8 +378,8 @@ func TestAnEmergencyThatAnotherRotationServesTellsAnewAndTheEndToAllThatWereTold
 		r.signal(rotation.RaiseEmergency, rotation.Message{By: "ana", Why: "the laptop is gone"})
 	})
 	r.goOn()
-	if r.in.Round != 1 {
-		t.Fatalf("round %d: no other rotation follows", r.in.Round)
+	if r.in.Carry == nil || r.in.Carry.Round != 1 {
+		t.Fatalf("no other rotation follows: %+v", r.in.Carry)
 	}
 	if res := r.run(); res.Phase != rotation.RolledBack || res.EndedAt.Sub(friday) < 7*day+time.Hour {
 		t.Errorf("it ended as %s after %s: the new wait has all its patience", res.Phase, res.EndedAt.Sub(friday))

@@ -26,29 +26,29 @@ func named(kind rotation.Kind, data string) string {
 }
 
 // takes tells whether a message would be taken now; nothing else may be proposed.
-func (r *rotator) takes(kind rotation.Kind, m rotation.Message) bool {
+func (r *runner) takes(kind rotation.Kind, m rotation.Message) bool {
 	m.By, m.Why = "you@example.com", "…"
-	return r.situation().Check(kind, m) == nil
+	return r.context().Check(kind, m) == nil
 }
 
 // todo are the numbered steps for a person; none if nobody is waited for.
-func (r *rotator) todo(most int) []string {
-	switch r.Step {
-	case rotation.AwaitingKey:
+func (r *runner) todo(most int) []string {
+	switch r.At.Step {
+	case rotation.StepAwaitKey, rotation.StepAdopt:
 		return r.makeKey()
-	case rotation.AwaitingApproval:
+	case rotation.StepApproval:
 		return r.decide()
-	case rotation.AwaitingRevocation:
+	case rotation.StepAwaitRevocation, rotation.StepAwaitContainment:
 		return r.revokeKey()
-	case rotation.Completed, rotation.RolledBack:
+	case rotation.StepCompleted, rotation.StepRolledBack:
 		return r.leftovers(most)
 	}
 	return nil
 }
 
 // console is a link to where a person manages the keys.
-func (r *rotator) console() string {
-	return link(r.in.Key.Provider+" console", r.Prepared.ProviderConsole)
+func (r *runner) console() string {
+	return link(r.in.Key.Provider+" console", r.Keys.Prepared.ProviderConsole)
 }
 
 // link makes a link of an address that can be one, and of another a text.
@@ -59,25 +59,25 @@ func link(text, address string) string {
 	return fmt.Sprintf("[%s](%s)", escape(text), address)
 }
 
-func (r *rotator) makeKey() []string {
+func (r *runner) makeKey() []string {
 	name, first := r.in.Key.Name, r.in.Key.Stores[0]
 	steps := []string{fmt.Sprintf("Open the %s and make a new key of `%s`. A good name: `%s %s`.",
-		r.console(), escape(r.in.Key.Account), escape(name), r.StartedAt.UTC().Format("2006-01-02"))}
-	if old := r.describe(r.Old); old != "" && !r.Contained {
+		r.console(), escape(r.in.Key.Account), escape(name), r.Progress.StartedAt.UTC().Format("2006-01-02"))}
+	if old := r.describe(r.Keys.Old); old != "" && !r.Emergency.Contained {
 		steps[0] += " Leave the old one: " + old + "."
 	}
 	steps = append(steps,
 		fmt.Sprintf("Run `starter supply %s` and paste the key there. That is all.", name),
 		fmt.Sprintf("Without that command: put the key into %s (%s) as a new version that no application reads. Then %s rekey takes the newest version; to name another, add %s.",
-			link(first.Store, r.Prepared.StoreConsole), code(escape(first.Path)), update(rotation.KeySupplied, byInput), code(`"version": "7"`)))
+			link(first.Store, r.Keys.Prepared.StoreConsole), code(escape(first.Path)), update(rotation.KeySupplied, byInput), code(`"version": "7"`)))
 	return steps
 }
 
-func (r *rotator) revokeKey() []string {
+func (r *runner) revokeKey() []string {
 	open := fmt.Sprintf("Open the %s, keys of `%s`.", r.console(), escape(r.in.Key.Account))
 	revoked := "Then " + update(rotation.KeyRevoked, byInput) + " rekey checks that the key is refused."
-	if r.ContainThen != "" {
-		return []string{open, fmt.Sprintf("Revoke what leaked: %s.", r.describe(r.Old)), revoked, "Then make the new key at once: the next step asks for it."}
+	if r.At.Step == rotation.StepAwaitContainment {
+		return []string{open, fmt.Sprintf("Revoke what leaked: %s.", r.describe(r.Keys.Old)), revoked, "Then make the new key at once: the next step asks for it."}
 	}
 	return []string{
 		open,
@@ -88,7 +88,7 @@ func (r *rotator) revokeKey() []string {
 }
 
 // decide are the answers to the present question.
-func (r *rotator) decide() []string {
+func (r *runner) decide() []string {
 	approve, reject := r.answers()
 	steps := []string{fmt.Sprintf("To %s: %s", approve, update(rotation.Approve, whyInput))}
 	if r.signs(rotation.Approve) {
@@ -101,12 +101,12 @@ func (r *rotator) decide() []string {
 }
 
 // answers say what an approval and a rejection of the present question do.
-func (r *rotator) answers() (approve, reject string) {
+func (r *runner) answers() (approve, reject string) {
 	back := "return to the old key instead (the new one is discarded)"
-	if r.Promoting {
+	if r.At.Commitment.Published() {
 		back = "return to the old key instead (it is proven first; the new one is revoked after another grace period)"
 	}
-	switch r.About {
+	switch r.question().Kind {
 	case foreignClaim:
 		return "take it over and go on", "leave it alone and end this rotation, with nothing changed for applications"
 	case unprovenKeys:
@@ -121,14 +121,16 @@ func (r *rotator) answers() (approve, reject string) {
 		return "go on, once the key that applications read works again", back
 	case noWayBack:
 		return "give the old key up (rekey goes forward and revokes it)", "try the roll-back again, once that is put right"
-	case notRevoked, notCleared, cannotGoOn:
+	case changedCurrent:
+		return "take the key named above away too, in the end", back
+	case notRevoked, notCleared, notEnabled, notDiscarded, cannotGoOn:
 		return "try again, once that is put right", back
 	}
 	return "go on", back
 }
 
 // ways are the messages that a person may send besides.
-func (r *rotator) ways() []string {
+func (r *runner) ways() []string {
 	var ways []string
 	offer := func(kind rotation.Kind, m rotation.Message, what, data string) {
 		if r.takes(kind, m) {
@@ -136,8 +138,8 @@ func (r *rotator) ways() []string {
 		}
 	}
 	longer := rotation.Message{For: rotation.Duration(24 * time.Hour)}
-	switch r.Step {
-	case rotation.Grace, rotation.AwaitingApproval:
+	switch r.At.Step {
+	case rotation.StepGrace, rotation.StepRecheck, rotation.StepApproval:
 		offer(rotation.ExtendGrace, longer, "keep both keys longer", forInput)
 	}
 	offer(rotation.ExtendWait, longer, "move the deadline", forInput)
@@ -146,12 +148,12 @@ func (r *rotator) ways() []string {
 	} else {
 		offer(rotation.FinishGrace, rotation.Message{}, "end the grace period now", whyInput)
 	}
-	if r.Step == rotation.AwaitingApproval {
+	if r.At.Step == rotation.StepApproval {
 		return ways // its reject says the same as a roll-back
 	}
 	if r.takes(rotation.RollBack, rotation.Message{}) {
 		back := "return to the old key"
-		if !r.Promoting {
+		if !r.At.Commitment.Published() {
 			back = "stop here and stay with the old key"
 		}
 		ways = append(ways, back+": "+named(rotation.RollBack, whyInput)+" **Request Cancellation** does the same.")
@@ -160,12 +162,12 @@ func (r *rotator) ways() []string {
 }
 
 // leftovers are what an ended rotation leaves to a person.
-func (r *rotator) leftovers(most int) []string {
+func (r *runner) leftovers(most int) []string {
 	const listed = 5
 	var steps []string
-	for i, l := range r.Left {
+	for i, l := range r.Carry.FollowUps {
 		if i == listed {
-			return append(steps, fmt.Sprintf("And %d more: `starter status %s`.", len(r.Left)-listed, r.in.Key.Name))
+			return append(steps, fmt.Sprintf("And %d more: `starter status %s`.", len(r.Carry.FollowUps)-listed, r.in.Key.Name))
 		}
 		steps = append(steps, sentence(prose(clip(l, most))))
 	}
@@ -173,32 +175,36 @@ func (r *rotator) leftovers(most int) []string {
 }
 
 // otherwise says what happens if nobody acts.
-func (r *rotator) otherwise() string {
-	when := stamp(r.Deadline)
-	if !r.now().Before(r.Deadline) {
+func (r *runner) otherwise() string {
+	when := moment(r.Wait.Deadline)
+	if !r.now().Before(r.Wait.Deadline) {
 		goes := "Nothing changes until somebody acts."
-		if !r.Step.Waiting() {
+		if !r.At.Step.Phase().Waiting() {
 			goes = "rekey goes on trying."
 		}
-		return fmt.Sprintf("**Overdue** since %s; reminded %d times. %s", when, r.Reminders, goes)
+		reminded := ""
+		if len(r.Carry.Channels) > 0 {
+			reminded = fmt.Sprintf("; reminded %d times", r.Wait.Reminders)
+		}
+		return fmt.Sprintf("**Overdue** since %s%s. %s", when, reminded, goes)
 	}
-	if r.goesBack() {
+	if r.rollsBackAtDeadline() {
 		then := "the rotation rolls back to the old key"
 		switch {
 		case r.emergency():
 			then = "the rotation rolls back, and what leaked stays live"
-		case r.About == noWayBack && r.Step == rotation.AwaitingApproval:
+		case r.question().Kind == noWayBack && r.At.Step == rotation.StepApproval:
 			then = "the roll-back is tried again"
 		}
 		return fmt.Sprintf("If nobody acts until %s, %s.", when, then)
 	}
 	still := "rekey goes on trying."
 	switch {
-	case r.Step == rotation.AwaitingRevocation && r.emergency():
+	case r.At.Step.Phase() == rotation.AwaitingRevocation && r.emergency():
 		still = "What leaked stays live."
-	case r.Step == rotation.AwaitingRevocation:
+	case r.At.Step.Phase() == rotation.AwaitingRevocation:
 		still = "Both keys stay as they are."
-	case r.Step.Waiting():
+	case r.At.Step.Phase().Waiting():
 		still = "Nothing changes until somebody answers."
 	}
 	return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. %s", when, still)
@@ -206,7 +212,7 @@ func (r *rotator) otherwise() string {
 
 // describe names keys by what a person sees of them: the provider's id, or how its console lists them and since when
 // the store has them.
-func (r *rotator) describe(refs []activities.Ref) string {
+func (r *runner) describe(refs []activities.Ref) string {
 	const listed = 3
 	var names []string
 	for i, o := range refs {
@@ -219,13 +225,13 @@ func (r *rotator) describe(refs []activities.Ref) string {
 	return strings.Join(names, "; ")
 }
 
-// called adds to the names of outgoing keys how the provider's console lists them.
-func (r *rotator) called(names []string) string {
+// listed adds to the names of outgoing keys how the provider's console lists them.
+func (r *runner) listed(names []string) string {
 	var all []string
 	for _, name := range names {
 		for _, o := range r.outgoing() {
 			if o.Name() == name {
-				name = called(o)
+				name = asListed(o)
 				break
 			}
 		}
@@ -234,8 +240,8 @@ func (r *rotator) called(names []string) string {
 	return strings.Join(all, ", ")
 }
 
-// called is the name of a key, and how the provider's console lists it, in plain text.
-func called(o activities.Ref) string {
+// asListed is the name of a key, and how the provider's console lists it, in plain text.
+func asListed(o activities.Ref) string {
 	if o.Shown == "" {
 		return o.Name()
 	}
@@ -251,7 +257,7 @@ func describe(o activities.Ref) string {
 		text = code(escape(o.Shown)) + ", " + text
 	}
 	if !o.AddedAt.IsZero() {
-		text += ", in the store since " + stamp(o.AddedAt)
+		text += ", in the store since " + moment(o.AddedAt)
 	}
 	return text
 }

@@ -63,7 +63,7 @@ func Trigger(ctx workflow.Context, in TriggerInput) (Triggered, error) {
 // triggering is for the steps of a trigger: a report of a leak is not dropped because a store is down.
 func triggering() *temporal.RetryPolicy {
 	// The patience ends before the attempts do.
-	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 3000, NonRetryableErrorTypes: denied()}
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 3000, NonRetryableErrorTypes: needsAPerson}
 }
 
 // trigger is one run of Trigger.
@@ -196,7 +196,7 @@ func (t *trigger) failed(what string, err error) error {
 	if temporal.IsCanceledError(err) {
 		return err
 	}
-	f := failed(err)
+	f := classify(err)
 	return temporal.NewNonRetryableApplicationError(what+f.text, string(f.class), nil)
 }
 

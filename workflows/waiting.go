@@ -1,139 +1,234 @@
 package workflows
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// reminderInterval is how often a wait for a person is shown anew, where no channel is told.
-const reminderInterval = 24 * time.Hour
-
-// subject is what a question is about. An approval is remembered by it, because the words change with the clock.
-type subject string
-
-const (
-	foreignClaim subject = "foreign-claim"
-	unprovenKeys subject = "unproven-keys"
-	revokePolicy subject = "revoke-policy"
-	useUnknown   subject = "use-unknown"
-	keyInUse     subject = "key-in-use"
-	keysRefused  subject = "keys-refused"
-	newRefused   subject = "new-refused"
-	noWayBack    subject = "no-way-back"
-	notRevoked   subject = "not-revoked"
-	notCleared   subject = "not-cleared"
-	cannotGoOn   subject = "cannot-go-on"
-)
-
-// ask waits for a person to approve before the rotation goes on with next.
-func (r *rotator) ask(about subject, question string, next rotation.Phase) rotation.Phase {
-	r.About, r.Question, r.After = about, question, next
-	r.newWait()
-	effect, _ := r.answers()
-	r.pose(rotation.Approve, string(about), question, effect)
-	return rotation.AwaitingApproval
+// Wait is a wait for a person.
+type Wait struct {
+	// Began is when it began, Deadline when it ends, Extended how much longer it lasts because people asked for it.
+	Began    time.Time     `json:"began,omitzero"`
+	Deadline time.Time     `json:"deadline,omitzero"`
+	Extended time.Duration `json:"extended,omitempty"`
+	// Reminders counts how often people were reminded.
+	Reminders int `json:"reminders,omitempty"`
 }
 
-// awaitingApproval waits for approve, reject or an extension of grace. At the deadline the rotation rolls back, if
-// it can; otherwise it is overdue and goes on asking.
-func (r *rotator) awaitingApproval() rotation.Phase {
-	if r.Recount && !r.recount() {
-		r.sleep("read again who may sign", stallInterval(r.Polls))
-		r.Polls++
-	}
-	r.waitForPerson(func() bool { return r.Question == "" || r.Recount })
-	// Whoever was made an operator meanwhile can sign from the next reminder on.
-	r.Recount = r.fourEyes() && r.Asked != nil
-	switch {
-	case r.Wish != nil:
-		return rotation.AwaitingApproval
-	case r.Question == "":
-		return r.After
-	}
-	if !r.now().Before(r.Deadline) && r.rollsBackAtDeadline() {
-		who := "Nobody"
-		if len(r.Signed) > 0 {
-			who = fmt.Sprintf("Only %d of %d operators (%s)", len(r.Signed), rotation.Eyes, strings.Join(rotation.Signing{Signed: r.Signed}.Names(), ", "))
+// Poll is what a step waits for that takes a moment: it is done again at At.
+type Poll struct {
+	At    time.Time `json:"at,omitzero"`
+	Since time.Time `json:"since,omitzero"`
+	Count int       `json:"count,omitempty"`
+	// Why and Summary say what is waited for, in the details and beside the timer.
+	Why     string `json:"why,omitempty"`
+	Summary string `json:"summary,omitempty"`
+	// ExpectedUntil is until when nobody has to worry.
+	ExpectedUntil time.Time `json:"expectedUntil,omitzero"`
+}
+
+// Blocked is why a step does not get on.
+type Blocked struct {
+	Why   string    `json:"why,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+// waiting is one wait. It ends when the moment comes, when done reports true, when a message changes the plan, or when the
+// rotation should go on in a new run. Without a moment it ends only by the others.
+type waiting struct {
+	summary string
+	until   time.Time
+	// personFrom is from when on a person is waited for; zero if nobody is.
+	personFrom time.Time
+	done       func() bool
+}
+
+// wait is the only place where a rotation waits for something else than one activity. Where a person is needed it sets
+// the deadline and notifies, and does not come back for that.
+func (r *runner) wait(w waiting) {
+	over := func() bool { return r.changed() || r.mustLeave() || w.done != nil && w.done() }
+	for !over() {
+		r.checkIdle()
+		now := r.now()
+		if !w.until.IsZero() && !w.until.After(now) {
+			return
 		}
-		r.wish(who + " approved until " + r.Deadline.Format(time.RFC3339) + ": " + r.Question)
-	}
-	return rotation.AwaitingApproval
-}
-
-// rollsBackAtDeadline: UnknownNever keeps the old key for ever rather than decide by itself.
-func (r *rotator) rollsBackAtDeadline() bool {
-	never := r.After == rotation.Guard && r.in.Key.Policy.UnknownUse == rotation.UnknownNever
-	return !never && !r.Reverse && !r.Irreversible
-}
-
-// goesBack tells whether the present wait rolls the rotation back at its deadline; any other is overdue from then on.
-func (r *rotator) goesBack() bool {
-	return r.Step == rotation.AwaitingKey && !r.Irreversible || r.Step == rotation.AwaitingApproval && r.rollsBackAtDeadline()
-}
-
-// waitForPerson waits until the condition holds, the deadline passes, or somebody is to be told. The deadline is set
-// once, and shown.
-func (r *rotator) waitForPerson(condition func() bool) {
-	r.setDeadline()
-	moment := r.nextWord()
-	if r.now().Before(r.Deadline) && r.Deadline.Before(moment) {
-		moment = r.Deadline
-	}
-	urgent := r.emergency()
-	r.until("waits for a person: what to do stands under User Metadata", moment, func() bool { return condition() || r.emergency() != urgent })
-	if len(r.Lines) == 0 && !condition() && !r.now().Before(moment) {
-		r.Reminders++
-		r.show()
+		moment := w.until
+		switch {
+		case w.personFrom.IsZero():
+		case w.personFrom.After(now):
+			moment = earliest(moment, w.personFrom)
+		default:
+			r.needPerson()
+			moment = earliest(moment, r.personMoment())
+		}
+		r.publishPhase()
+		if moment.IsZero() {
+			_ = workflow.Await(r.ctx, over)
+		} else {
+			_, _ = workflow.AwaitWithOptions(r.ctx, workflow.AwaitOptions{Timeout: moment.Sub(now), TimerOptions: workflow.TimerOptions{Summary: w.summary}}, over)
+		}
+		// A message that was sent before the moment counts, also when no worker was there to hear it in time.
+		r.hear()
+		r.refresh()
 	}
 }
 
-// setDeadline begins the patience with whoever has to act, if it has not begun, and tells who is to be told now.
-func (r *rotator) setDeadline() {
-	if r.Deadline.IsZero() {
-		r.Began = r.now()
-		r.Deadline = r.Began.Add(time.Duration(r.in.Key.Policy.Patience))
-		r.upsert(DeadlineAttribute.ValueSet(r.Deadline))
-		r.show()
+// personMoment is when something is to be done about the person who is waited for: the deadline, a reminder.
+func (r *runner) personMoment() time.Time {
+	moment := r.nextNotification()
+	if r.now().Before(r.Wait.Deadline) {
+		moment = earliest(moment, r.Wait.Deadline)
 	}
-	r.tell()
+	return moment
 }
 
-// extendWait moves the deadline, and with it what is still to be told.
-func (r *rotator) extendWait(until time.Time) {
-	w := r.wait()
+// waitForPerson waits until the deadline at most; behind it, until somebody acts.
+func (r *runner) waitForPerson() {
+	r.needPerson()
+	w := waiting{summary: "waits for a person: what to do is under User Metadata", personFrom: r.now()}
+	if r.now().Before(r.Wait.Deadline) {
+		w.until = r.Wait.Deadline
+	}
+	r.wait(w)
+}
+
+// needPerson begins the patience with whoever has to act, if it has not begun, and notifies who is to be notified now.
+func (r *runner) needPerson() {
+	if r.Wait.Deadline.IsZero() {
+		r.Wait.Began = r.now()
+		r.Wait.Deadline = r.Wait.Began.Add(time.Duration(r.in.Key.Policy.Patience))
+		r.upsert(DeadlineAttribute.ValueSet(r.Wait.Deadline))
+		r.refresh()
+	}
+	r.notifyDue()
+}
+
+// overdue reports whether the deadline has passed and a person is still needed.
+func (r *runner) overdue() bool { return !r.Wait.Deadline.IsZero() && r.now().After(r.Wait.Deadline) }
+
+// expired reports whether the deadline has come.
+func (r *runner) expired() bool {
+	return !r.Wait.Deadline.IsZero() && !r.now().Before(r.Wait.Deadline)
+}
+
+// rollsBackAtDeadline reports whether the present wait ends in a roll-back when nobody acts; any other is overdue from
+// then on.
+func (r *runner) rollsBackAtDeadline() bool {
+	if !r.At.Commitment.CanRollBack() {
+		return false
+	}
+	switch r.At.Step {
+	case rotation.StepAwaitKey, rotation.StepAdopt:
+		return true
+	case rotation.StepApproval:
+		q := r.question()
+		// UnknownNever keeps the old key for ever rather than decide by itself. A revoke that does not succeed is no reason to
+		// take the new key away.
+		return q.Kind != notRevoked && (q.Next != rotation.StepGuard || r.in.Key.Policy.UnknownUse != rotation.UnknownNever)
+	}
+	return false
+}
+
+// extendDeadline moves the deadline, and with it what is still to be notified.
+func (r *runner) extendDeadline(until time.Time) {
+	w := r.notificationWait()
 	by := w.Extend(until, r.now())
-	r.Deadline, r.Extended = w.Deadline, w.Extended
-	for i := range r.Lines {
-		r.Lines[i].Extend(by)
+	r.Wait.Deadline, r.Wait.Extended = w.Deadline, w.Extended
+	for i := range r.Carry.Channels {
+		r.Carry.Channels[i].Extend(by)
 	}
-	r.upsert(DeadlineAttribute.ValueSet(r.Deadline))
+	r.upsert(DeadlineAttribute.ValueSet(r.Wait.Deadline))
 }
 
 // newWait forgets the wait before, so that the next one begins with all its patience.
-func (r *rotator) newWait() {
-	r.Deadline, r.Began, r.Extended, r.Reminders = time.Time{}, time.Time{}, 0, 0
-	r.tellNoMore()
+func (r *runner) newWait() {
+	r.Wait = Wait{}
+	r.stopNotifying()
 }
 
-// noDeadline takes the deadline away, also from the list: what is over is not overdue.
-func (r *rotator) noDeadline() {
-	if !r.Deadline.IsZero() {
+// endWait takes the deadline away, also from the list: what is over is not overdue.
+func (r *runner) endWait() {
+	if !r.Wait.Deadline.IsZero() {
 		r.newWait()
 		r.upsert(DeadlineAttribute.ValueUnset())
 	}
 }
 
-// stalled says in the details why the present step does not get on; empty when it does.
-func (r *rotator) stalled(why string) {
-	if r.Stall == why {
+// blockedAfter is how long a step may be blocked before a person is waited for.
+func (r *runner) blockedAfter() time.Duration {
+	if r.emergency() {
+		return time.Minute
+	}
+	return 5 * time.Minute
+}
+
+// block notes that the present step does not get on.
+func (r *runner) block(f *failure) {
+	if r.Blocked.Since.IsZero() {
+		r.Blocked.Since = r.now()
+	}
+	r.Blocked.Why = f.text
+	if d := time.Duration(f.RetryAfter); d > activities.MaxRetryDelay {
+		// Too long to be left to Temporal, where no message could end it.
+		r.pollAgain(d, poll{why: f.text, summary: "wait as long as was asked for"})
+	}
+	r.publishPhase()
+	r.refresh()
+}
+
+// unblock notes that the step gets on.
+func (r *runner) unblock() {
+	if r.Blocked.Since.IsZero() {
 		return
 	}
-	r.Stall = why
-	if why != "" {
-		r.list()
+	r.Blocked = Blocked{}
+	if !r.At.Step.Phase().Waiting() {
+		r.endWait()
 	}
-	r.show()
+	r.refresh()
+}
+
+// poll says what is polled for.
+type poll struct {
+	why, summary string
+	// expected is until when it is no reason to worry; zero: a few minutes.
+	expected time.Time
+}
+
+// pollAgain does the present step again after d.
+func (r *runner) pollAgain(d time.Duration, p poll) rotation.State {
+	if r.Poll.Since.IsZero() {
+		r.Poll.Since = r.now()
+	}
+	r.Poll.Count++
+	r.Poll.At, r.Poll.Why, r.Poll.Summary, r.Poll.ExpectedUntil = r.now().Add(d), p.why, p.summary, p.expected
+	return r.stay()
+}
+
+// waitForPoll waits until the present step is to be done again.
+func (r *runner) waitForPoll() {
+	r.wait(waiting{summary: r.Poll.Summary, until: r.Poll.At, personFrom: latest(r.Poll.Since.Add(r.blockedAfter()), r.Poll.ExpectedUntil)})
+}
+
+// pollInterval is how long to wait before asking the n-th time for something that takes a moment.
+func pollInterval(n int) time.Duration { return min(time.Second<<min(n, 10), 30*time.Second) }
+
+// earliest is the first of two moments; a zero one never comes.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

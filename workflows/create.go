@@ -1,0 +1,138 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// create mints and stages.
+func (r *runner) create() decision {
+	out, f, ok := runStep[activities.Created](r, noRetry(), "mint a key and stage it", acts.Create, activities.CreateInput{
+		Target: r.target(), StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted, Predecessors: r.Carry.Predecessors,
+	})
+	if ok && out.New != nil {
+		r.Keys.New, r.Keys.Minted = out.New, true
+	}
+	return func() rotation.State {
+		switch {
+		case f != nil:
+			return r.giveUp("No new key could be made: "+f.text, rotation.StepCreate)
+		case !ok:
+			return r.stay()
+		case out.Question != nil:
+			return r.askAbout(*out.Question, rotation.StepCreate)
+		case out.New != nil:
+			return r.to(r.afterStaging())
+		}
+		return r.waitOut(time.Duration(out.Wait), "An attempt to make a key was not answered; another one is made when it can no longer take effect.")
+	}
+}
+
+// waitOut polls when an abandoned request can no longer take effect.
+func (r *runner) waitOut(d time.Duration, why string) rotation.State {
+	return r.pollAgain(d, poll{why: why, summary: "wait until an abandoned request can no longer take effect", expected: r.now().Add(d + time.Duration(r.Keys.Prepared.Horizon))})
+}
+
+// afterStaging leaves out the step that a single store does not need.
+func (r *runner) afterStaging() rotation.Step {
+	if len(r.in.Key.Stores) == 1 {
+		return rotation.StepVerify
+	}
+	return rotation.StepStore
+}
+
+// awaitKey waits for a person to supply the new key.
+func (r *runner) awaitKey() decision {
+	if r.Inbox.Claim == nil && !r.takeEarly(rotation.KeySupplied) {
+		r.waitForPerson()
+	}
+	return func() rotation.State {
+		switch {
+		case r.Inbox.Claim != nil:
+			r.Inbox.Adopting = r.Inbox.Claim
+			r.Inbox.Claim = nil
+			return r.to(rotation.StepAdopt)
+		case r.expired() && r.rollsBackAtDeadline():
+			r.requestRollback(fmt.Sprintf("Nobody supplied a new key until %s.", r.Wait.Deadline.Format(time.RFC3339)))
+		}
+		return r.stay()
+	}
+}
+
+// adopt checks the key that a person supplied.
+func (r *runner) adopt() decision {
+	version := r.Inbox.Adopting.Version
+	out, f, ok := runStep[activities.Adopted](r, writeRetry(), "check the supplied key", acts.Adopt, activities.AdoptInput{
+		Target: r.target(), Version: version, Old: r.Keys.Old, StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted,
+		Predecessors: r.Carry.Predecessors, Exposed: r.Carry.LeakedFingerprints,
+	})
+	return func() rotation.State {
+		console := r.Keys.Prepared.ProviderConsole
+		later := r.Inbox.Claim != nil && r.Inbox.Claim.Version != version
+		switch {
+		case f != nil:
+			r.Progress.Note = "The supplied key could not be checked: " + f.text
+			return r.to(rotation.StepAwaitKey)
+		case !ok && (later || r.expired()):
+			return r.to(rotation.StepAwaitKey)
+		case !ok:
+			return r.stay()
+		case out.Question != nil:
+			return r.askAbout(*out.Question, rotation.StepAdopt)
+		case out.Unusable != "":
+			if out.Stays != "" {
+				r.followUp(fmt.Sprintf("Version %s was supplied and not used: %s Destroy it, and delete its key, if it is live: %s", out.Stays, out.Unusable, console))
+			}
+			r.Progress.Note = "The supplied key cannot be used: " + out.Unusable
+			return r.to(rotation.StepAwaitKey)
+		case later:
+			// Somebody supplied another key while this one was checked: the latest word counts.
+			r.followUp(fmt.Sprintf("Version %s was supplied, and another one before it was used. Destroy it, and delete its key, if nobody uses it: %s", out.New.Numbers[0], console))
+			return r.to(rotation.StepAwaitKey)
+		}
+		r.Inbox.Claim = nil // the same once more
+		r.Keys.New, r.Keys.Minted = out.New, false
+		return r.to(r.afterStaging())
+	}
+}
+
+// discard undoes what was done before promote.
+func (r *runner) discard() decision {
+	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{
+		Target: r.target(), New: r.Keys.New, Minted: r.Keys.Minted,
+	})
+	return func() rotation.State {
+		switch {
+		case f != nil:
+			return r.ask(notDiscarded, "The new key could not be discarded: "+f.text+" Put that right, then approve to try again.", rotation.StepDiscard)
+		case !ok:
+			return r.stay()
+		case out.Published != nil:
+			// A workflow that was reset can come here although the key is out.
+			r.Keys.New = out.Published
+			if !r.oldWorks() {
+				r.Progress.Note, r.Progress.Outcome = "Applications read the new key already, and there is no old key that works to go back to. ("+r.Progress.Outcome+")", ""
+				return rotation.State{Step: rotation.StepPromote, Commitment: rotation.ForwardOnly}
+			}
+			return r.reverse()
+		}
+		r.noteSwept(out.Retired)
+		if out.SweepIn > 0 {
+			return r.waitOut(time.Duration(out.SweepIn), "An attempt to make a key was not answered; what it may leave is swept when it can no longer take effect.")
+		}
+		return r.to(rotation.StepRolledBack)
+	}
+}
+
+func (r *runner) noteSwept(out activities.Retired) {
+	for _, text := range out.Left {
+		r.followUp(text)
+	}
+	if len(out.Swept) > 0 {
+		r.Progress.Note = "Deleted keys of abandoned attempts: " + strings.Join(out.Swept, ", ")
+	}
+}

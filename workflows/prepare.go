@@ -1,0 +1,112 @@
+package workflows
+
+import (
+	"strings"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// conflicts looks whether a key that must not be rotated together with this one is rotating now. An emergency does not
+// give way.
+func (r *runner) conflicts() decision {
+	if r.emergency() {
+		return func() rotation.State { return r.to(rotation.StepPrepare) }
+	}
+	other, f, ok := runStep[string](r, readRetry(), "look whether a key that conflicts with this one is rotating now", acts.Apart, r.target())
+	return func() rotation.State {
+		switch {
+		case r.emergency():
+			return r.to(rotation.StepPrepare)
+		case f != nil:
+			return r.notPossible(f)
+		case !ok || r.changed():
+			return r.stay()
+		case other == "":
+			return r.to(rotation.StepPrepare)
+		}
+		r.Progress.NotDue, r.Progress.Outcome = true, "Not due: "+r.in.Key.Name+" conflicts with "+other+", which is rotating now."
+		return r.to(rotation.StepCompleted)
+	}
+}
+
+// prepare looks before anything changes.
+func (r *runner) prepare() decision {
+	out, f, ok := runStep[activities.Prepared](r, readRetry(), "look at provider and stores", acts.Prepare, activities.PrepareInput{
+		Target: r.target(), Reason: r.in.Reason, StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted, Leaked: r.leakedNames(),
+		Predecessors: r.Carry.Predecessors, Revoked: r.Carry.Revoked,
+	})
+	return func() rotation.State {
+		switch {
+		case r.changed():
+			return r.stay() // what it rests on has changed: look again
+		case f != nil:
+			return r.notPossible(f)
+		case !ok:
+			return r.stay()
+		}
+		r.Keys.Prepared, r.Keys.Old, r.Keys.New = out, out.Old, out.New
+		r.noteUnknown(out.Unknown)
+		if out.Question != nil {
+			return r.askAbout(*out.Question, rotation.StepPrepare)
+		}
+		switch out.Verdict.Work {
+		case rotation.Nothing:
+			return r.nothingDue()
+		case rotation.Finish:
+			return r.finishEarlier()
+		}
+		if r.containsFirst() {
+			return rotation.State{Step: rotation.StepContain, Commitment: rotation.ForwardOnly}
+		}
+		return rotation.State{Step: r.making(), Commitment: rotation.Staged}
+	}
+}
+
+// making is the step that gets a new key.
+func (r *runner) making() rotation.Step {
+	if r.Keys.Prepared.SupplyByHand {
+		return rotation.StepAwaitKey
+	}
+	return rotation.StepCreate
+}
+
+// nothingDue ends a rotation that has nothing to do.
+func (r *runner) nothingDue() rotation.State {
+	out := r.Keys.Prepared
+	r.Progress.NotDue, r.Progress.Outcome = true, "Not due: "+out.Verdict.Message
+	if r.emergency() {
+		r.Progress.Outcome = out.Verdict.Message
+	}
+	if r.Carry.Unknown {
+		r.Progress.Outcome = "Nothing was changed: what was named is not known. " + strings.Join(out.Unknown, " ")
+	}
+	return r.to(rotation.StepCompleted)
+}
+
+// finishEarlier takes up what a rotation before this one left: it published the new value. When is not known for sure, so
+// grace begins again.
+func (r *runner) finishEarlier() rotation.State {
+	r.Inbox.Again = r.Keys.Prepared.RotateAfter
+	if r.emergency() {
+		// What leaked may be written down nowhere yet; promote does that.
+		return rotation.State{Step: rotation.StepPromote, Commitment: rotation.ForwardOnly}
+	}
+	r.startGrace(0)
+	return rotation.State{Step: rotation.StepGrace, Commitment: rotation.ForwardOnly}
+}
+
+// notPossible ends a rotation that has changed nothing.
+func (r *runner) notPossible(f *failure) rotation.State {
+	r.Progress.Outcome = f.text
+	r.followUp("Nothing was changed. " + f.text)
+	return r.to(rotation.StepRolledBack)
+}
+
+// noteUnknown keeps what nobody could find for the result.
+func (r *runner) noteUnknown(sentences []string) {
+	for _, s := range sentences {
+		r.Carry.Unknown = true
+		r.followUp(s)
+	}
+}

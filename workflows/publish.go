@@ -1,0 +1,126 @@
+package workflows
+
+import (
+	"strings"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// store brings the pending value to every other store.
+func (r *runner) store() decision {
+	out, f, ok := runStep[activities.Ref](r, writeRetry(), "bring the pending value to every store", acts.Store, activities.StoreInput{Target: r.target(), New: *r.incoming()})
+	if ok {
+		*r.incoming() = out
+	}
+	return func() rotation.State {
+		switch {
+		case f != nil && r.backwards():
+			return r.cannotReverse(f.text)
+		case f != nil:
+			return r.giveUp("The new value cannot be stored everywhere: "+f.text, rotation.StepStore)
+		case !ok:
+			return r.stay()
+		}
+		return r.to(rotation.StepVerify)
+	}
+}
+
+// verify proves the incoming value. A fresh key may be refused for a while; an old one that is refused cannot be gone back
+// to, unless an abandoned request has disabled it.
+func (r *runner) verify() decision {
+	out, f, ok := runStep[activities.Verified](r, readRetry(), "prove the value from every store", acts.Verify, activities.VerifyInput{Target: r.target(), Value: *r.incoming()})
+	return func() rotation.State {
+		if !ok && f == nil {
+			return r.stay()
+		}
+		why := out.Why
+		if f != nil {
+			why = f.text
+		}
+		patience := r.now().Add(time.Duration(r.Keys.Prepared.Propagation))
+		if r.Poll.Since.IsZero() {
+			r.Poll.ExpectedUntil = patience
+		}
+		switch {
+		case ok && out.OK:
+			return r.promoting()
+		case f == nil && !out.Final && r.now().Before(r.Poll.ExpectedUntil):
+			return r.pollAgain(pollInterval(r.Poll.Count), poll{
+				why: why + " A key may take a moment to be known everywhere; asking again.", summary: "ask the provider again", expected: r.Poll.ExpectedUntil,
+			})
+		case r.backwards() && f == nil && !out.Final && r.enableAgain():
+			return r.to(rotation.StepEnable)
+		case r.backwards():
+			return r.cannotReverse(why)
+		}
+		return r.giveUp("The new key did not pass: "+why, rotation.StepVerify)
+	}
+}
+
+// promoting is promote, from which on both keys work, if there is an old one to go back to.
+func (r *runner) promoting() rotation.State {
+	next := r.to(rotation.StepPromote)
+	if r.At.Commitment == rotation.Staged {
+		next.Commitment = rotation.BothKeys
+		if r.emergency() || !r.oldWorks() {
+			// Nothing ever rolls back to a compromised key.
+			next.Commitment = rotation.ForwardOnly
+		}
+	}
+	return next
+}
+
+// oldWorks reports whether there is an old key that applications could read again.
+func (r *runner) oldWorks() bool { return len(r.Keys.Old) > 0 && !r.Keys.Prepared.OldRefused }
+
+// giveUp rolls back because of a failure that waiting does not cure; where there is no way back a person puts it right.
+func (r *runner) giveUp(why string, step rotation.Step) rotation.State {
+	if !r.At.Commitment.CanRollBack() {
+		return r.ask(cannotGoOn, why+" There is no way back: put that right, then approve to try again.", step)
+	}
+	r.requestRollback(why)
+	return r.stay()
+}
+
+// promote makes the incoming value current everywhere, and waits until applications can read it everywhere.
+func (r *runner) promote() decision {
+	if r.Direction.Approved == changedCurrent {
+		// A person has agreed that what somebody else had made current goes too.
+		r.Keys.Extra, r.Keys.Found = append(r.Keys.Extra, r.Keys.Found...), nil
+	}
+	// Behind the lag that stores have, Temporal asks until they agree: it costs no events.
+	insist := !r.Poll.Since.IsZero() && r.now().After(r.Poll.ExpectedUntil)
+	out, f, ok := runStep[activities.Promoted](r, writeRetry(), "make the value current everywhere", acts.Promote, activities.PromoteInput{
+		Target: r.target(), To: *r.incoming(), Duties: r.outgoing(), Granted: r.Approvals.Granted, Insist: insist,
+	})
+	if ok {
+		*r.incoming() = out.To
+	}
+	return func() rotation.State {
+		switch {
+		case f != nil && r.At.Commitment.CanRollBack():
+			r.requestRollback("The promote cannot finish: " + f.text)
+			return r.stay()
+		case f != nil:
+			return r.ask(cannotGoOn, "The value cannot be made current everywhere: "+f.text+" Put that right, then approve to try again.", rotation.StepPromote)
+		case !ok:
+			return r.stay()
+		case out.Question != nil:
+			r.Keys.Found = out.Found
+			return r.askAbout(*out.Question, rotation.StepPromote)
+		case len(out.Lagging) > 0:
+			lag := r.now().Add(time.Duration(r.Keys.Prepared.ReadLag) + r.blockedAfter())
+			if !r.Poll.Since.IsZero() {
+				lag = r.Poll.ExpectedUntil
+			}
+			return r.pollAgain(pollInterval(r.Poll.Count), poll{
+				why:     "Applications do not read the value yet in " + strings.Join(out.Lagging, ", ") + ". Nothing is revoked before they do.",
+				summary: "look again through the applications' eyes", expected: lag,
+			})
+		}
+		r.startGrace(time.Duration(r.Keys.Prepared.ReadLag))
+		return r.to(rotation.StepGrace)
+	}
+}

@@ -57,9 +57,14 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 }
 
 func applicationError(f *fault.Error) error {
+	var category temporal.ApplicationErrorCategory
+	if f == errNoNews {
+		category = temporal.ApplicationErrorCategoryBenign
+	}
 	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Class), temporal.ApplicationErrorOptions{
 		NonRetryable:   !f.Class.Retryable(),
 		NextRetryDelay: f.RetryAfter,
+		Category:       category,
 		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, RetryAfter: rotation.Duration(f.RetryAfter)}},
 	})
 }

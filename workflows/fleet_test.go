@@ -5,27 +5,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// theatre plays the rotations that an emergency raises: under test is the fleet's own logic. What RaiseAll and Standings
-// really do is tested in activities and tests/fleet.
+// theatre plays the rotations that an emergency raises, and RaiseAll: under test is the fleet's own logic. What RaiseAll
+// really does is tested in activities and tests/fleet.
 type theatre struct {
 	*testing.T
+	activities.Starter
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.EmergencyInput
 	// play tells how the n-th rotation of a key stands so long after it began; nil is one that is done after ten seconds.
@@ -35,6 +41,7 @@ type theatre struct {
 	// lose tells whether the reply of the n-th RaiseAll is lost.
 	lose func(n int) bool
 
+	mu       sync.Mutex // looks at several keys go on at once
 	began    map[string][]time.Time
 	order    []string
 	calls    int
@@ -42,6 +49,9 @@ type theatre struct {
 	most     int
 	tries    map[string]int
 	messages []rotation.Message
+
+	// asked and timers are how many activities and timers stand in the history of the run.
+	asked, timers int
 }
 
 func newTheatre(t *testing.T, keys int) *theatre {
@@ -63,10 +73,52 @@ func (p *theatre) stage(begin time.Time) {
 	p.env.SetStartTime(begin)
 	p.env.RegisterWorkflow(workflows.Emergency)
 	p.env.RegisterActivityWithOptions(p.raiseAll, activity.RegisterOptions{Name: "RaiseAll"})
-	p.env.RegisterActivityWithOptions(p.standings, activity.RegisterOptions{Name: "Standings"})
+	real := &activities.Activities{Starter: p}
+	p.env.RegisterActivityWithOptions(func(ctx context.Context, in activities.StandingsInput) ([]activities.FleetStanding, error) {
+		p.mu.Lock()
+		p.looks++
+		p.mu.Unlock()
+		return real.Standings(ctx, in)
+	}, activity.RegisterOptions{Name: "Standings"})
+	p.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&unlimited{}, &activities.Interceptor{}}})
+	scheduled := map[string]bool{}
+	p.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		scheduled[info.ActivityID] = true
+		p.asked = len(scheduled)
+	})
+	p.env.SetOnTimerScheduledListener(func(string, time.Duration) { p.timers++ })
+}
+
+// unlimited lets activities be tried as often as a server does: the environment gives up after the tenth time.
+type unlimited struct {
+	interceptor.WorkerInterceptorBase
+}
+
+func (*unlimited) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	return &unlimitedInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
+}
+
+type unlimitedInbound struct {
+	interceptor.WorkflowInboundInterceptorBase
+}
+
+func (i *unlimitedInbound) Init(next interceptor.WorkflowOutboundInterceptor) error {
+	return i.Next.Init(&unlimitedOutbound{interceptor.WorkflowOutboundInterceptorBase{Next: next}})
+}
+
+type unlimitedOutbound struct {
+	interceptor.WorkflowOutboundInterceptorBase
+}
+
+func (o *unlimitedOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+	policy := *workflow.GetActivityOptions(ctx).RetryPolicy
+	policy.MaximumAttempts = math.MaxInt32
+	return o.Next.ExecuteActivity(workflow.WithRetryPolicy(ctx, policy), name, args...)
 }
 
 func (p *theatre) raiseAll(_ context.Context, in activities.RaiseAllInput) ([]activities.Raised, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.calls++
 	p.messages = append(p.messages, in.Message)
 	var out []activities.Raised
@@ -86,17 +138,25 @@ func (p *theatre) raiseAll(_ context.Context, in activities.RaiseAllInput) ([]ac
 	}
 	p.most = max(p.most, p.running())
 	if p.lose != nil && p.lose(p.calls) {
-		return nil, temporal.NewApplicationError("the worker died", "Unavailable")
+		return nil, fault.New(fault.Unavailable, "died", "raise")
 	}
 	return out, nil
 }
 
-func (p *theatre) standings(_ context.Context, in activities.StandingsInput) ([]activities.FleetStanding, error) {
-	p.looks++
-	var out []activities.FleetStanding
-	for _, key := range in.Names {
-		s, _ := p.standing(key)
-		out = append(out, s)
+// Standing implements activities.Starter.
+func (p *theatre) Standing(_ context.Context, key string) (rotation.Standing, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, running := p.standing(key)
+	out := rotation.Standing{Known: true, Running: running, Phase: s.Phase}
+	if s.Unreadable != "" {
+		return out, fault.New(fault.Internal, "memo", "look")
+	}
+	if s.Served {
+		out.Result = &rotation.Result{
+			Phase: s.Phase, PublishedAt: s.PublishedAt, RevokedAt: s.RevokedAt, Outcome: s.Outcome, Left: make([]string, s.Left), Unknown: s.Unknown,
+			Decisions: []rotation.Decision{{Kind: rotation.RaiseEmergency, Message: rotation.Message{ID: p.in.ID}}},
+		}
 	}
 	return out, nil
 }

@@ -395,14 +395,121 @@ func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
 			if !f.Complete() || then.Counts()[workflows.Done] != 8 {
 				t.Errorf("after %s: %+v, in the end %+v", tc.within, then.Counts(), f.Counts())
 			}
-			if took := f.EndedAt.Sub(begin); took < day || took > day+time.Minute {
+			// Seen within fifteen seconds, and raised within another few.
+			if took := f.EndedAt.Sub(begin); took < day || took > day+20*time.Second {
 				t.Errorf("it ended after %s", took)
 			}
 			// Every 15 seconds for a day, and some at the beginning.
-			if p.looks > 24*60*4+60 {
+			if p.looks > 24*60*4+100 {
 				t.Errorf("it looked %d times", p.looks)
 			}
 		})
+	}
+}
+
+// events is at most how many events the run has made: three of an activity, two of a timer, and after each three of a
+// workflow task. That a look which is tried again makes none is seen in tests/fleet.
+func (p *theatre) events() int { return 10 + p.asked*(3+3) + p.timers*(2+3) }
+
+func TestAWeekOfWaitingForAPersonMakesFewerThanFiftyEvents(t *testing.T) {
+	p := newTheatre(t, 1)
+	begin := p.env.Now()
+	p.play = func(string, int, time.Duration) activities.FleetStanding {
+		if p.env.Now().Sub(begin) < 7*day {
+			return activities.FleetStanding{Running: true, Phase: rotation.AwaitingKey}
+		}
+		return activities.FleetStanding{Served: true, Phase: rotation.Completed}
+	}
+	if f := p.run(); !f.Complete() || f.EndedAt.Sub(begin) < 7*day || f.EndedAt.Sub(begin) > 7*day+15*time.Second {
+		t.Errorf("%+v", f)
+	}
+	if p.events() > 50 || p.looks < 7*24*60*4 {
+		t.Errorf("%d activities, %d timers, %d looks", p.asked, p.timers, p.looks)
+	}
+}
+
+func TestATimerIsSetOnlyWhereTimeAloneMakesRoom(t *testing.T) {
+	const keys = 12
+	p := newTheatre(t, keys)
+	p.in.Concurrency = 2
+	p.play = func(string, int, time.Duration) activities.FleetStanding {
+		if len(p.order) < keys {
+			return activities.FleetStanding{Running: true, Phase: rotation.Create} // the provider is down
+		}
+		return activities.FleetStanding{Served: true, Phase: rotation.Completed}
+	}
+	if f := p.run(); !f.Complete() || len(p.order) != keys {
+		t.Errorf("%d rotations: %+v", len(p.order), f)
+	}
+	// Two more every three minutes: for each two a timer until there is room, one between looks, two looks and a raise.
+	if rounds := keys / p.in.Concurrency; p.timers > 3*rounds || p.asked > 4*rounds {
+		t.Errorf("%d activities, %d timers", p.asked, p.timers)
+	}
+}
+
+func TestAKeyThatIsRefusedIsTriedForMoreThanAMinuteWhateverTheOthersDo(t *testing.T) {
+	p := newTheatre(t, 40)
+	p.in.Concurrency = 1
+	begin := p.env.Now()
+	var last time.Time
+	p.refuse = func(key string, _ int) (string, bool) {
+		if key == "key-000" {
+			last = p.env.Now()
+			return "no such thing", false
+		}
+		return "", false
+	}
+	if f := p.run(); f.Counts()[workflows.Done] != 39 || row(f, "key-000").State != workflows.Failed {
+		t.Errorf("%+v", f.Counts())
+	}
+	if p.tries["key-000"] != 10 || last.Sub(begin) < time.Minute {
+		t.Errorf("tried %d times in %s", p.tries["key-000"], last.Sub(begin))
+	}
+}
+
+func TestARecordThatCannotBeReadIsTheProblemOfItsKeyAlone(t *testing.T) {
+	p := newTheatre(t, 10)
+	p.in.Concurrency = 2
+	begin := p.env.Now()
+	done := p.after(10 * time.Second)
+	p.play = func(key string, n int, since time.Duration) activities.FleetStanding {
+		if key < "key-002" && p.env.Now().Sub(begin) < day {
+			return activities.FleetStanding{Unreadable: "yes"}
+		}
+		return done(key, n, since)
+	}
+	p.env.RegisterDelayedCallback(func() {
+		f := p.progress()
+		if r := row(f, "key-001"); f.Counts()[workflows.Done] != 8 || !r.Unreadable || r.Why != "What its rotation has recorded cannot be read (memo)" {
+			t.Errorf("%+v", f)
+		}
+		if d := p.details(); !strings.Contains(d, "**Cannot be read**") || !strings.Contains(d, "`rotate/key-001` What its rotation has recorded cannot be read") || strings.Contains(d, "do nothing") {
+			t.Errorf("the details:\n%s", d)
+		}
+	}, 2*time.Minute)
+	f := p.run()
+	if r := row(f, "key-001"); !f.Complete() || r.Unreadable || r.Why != "Replaced." || len(p.order) != 10 {
+		t.Errorf("%d rotations, in the end %+v", len(p.order), f)
+	}
+	if p.asked+p.timers > 60 {
+		t.Errorf("%d activities, %d timers", p.asked, p.timers)
+	}
+}
+
+func TestACancelInTheMiddleOfAWaitIsServedAtOnceAndTheResultIsOfThatMoment(t *testing.T) {
+	p := newTheatre(t, 3)
+	begin := p.env.Now()
+	at := begin.Add(5*time.Hour + time.Second)
+	p.play = func(key string, n int, _ time.Duration) activities.FleetStanding {
+		if key == "key-002" && p.env.Now().Equal(at) {
+			return activities.FleetStanding{Served: true, Phase: rotation.Completed} // just now
+		}
+		return activities.FleetStanding{Running: true, Phase: rotation.AwaitingApproval}
+	}
+	p.env.RegisterDelayedCallback(p.env.CancelWorkflow, at.Sub(begin))
+	f := p.run()
+	if want := "1 of 3 done, 2 wait for a person. Somebody cancelled the emergency; rotations that had begun go on."; f.Outcome != want || !f.EndedAt.Equal(at) {
+		t.Errorf("%s after %s", f.Outcome, f.EndedAt.Sub(begin))
 	}
 }
 

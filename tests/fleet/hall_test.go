@@ -63,10 +63,10 @@ func newHall(t testing.TB, play func(workflow.Context, workflows.Input) error, n
 }
 
 // work starts a worker for the emergencies.
-func (h *hall) work() {
+func (h *hall) work(interceptors ...interceptor.WorkerInterceptor) {
 	h.Helper()
 	acts := &activities.Activities{Starter: rotations.Live{Client: h.client}, Keys: func() []rotation.Key { return h.keys }}
-	h.worker = worker.New(h.client, workflows.TaskQueue, worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
+	h.worker = worker.New(h.client, workflows.TaskQueue, worker.Options{Interceptors: append(interceptors, &activities.Interceptor{})})
 	h.worker.RegisterWorkflow(workflows.Emergency)
 	for _, a := range acts.Starts() {
 		h.worker.RegisterActivity(a)

@@ -1,10 +1,14 @@
 package fleet
 
 import (
+	"context"
+	"sync"
 	"testing"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/internal/histories"
@@ -100,6 +104,51 @@ func TestAnotherWorkerGoesOnLookingWhereOneHasEnded(t *testing.T) {
 	h.worker.Stop()
 	h.decide("slow")
 	h.work()
+	if f := h.ended(); !f.Complete() {
+		t.Errorf("%+v", f)
+	}
+}
+
+// grave is where the looks of a worker end that has died: no answer, and no heartbeat.
+type grave struct {
+	interceptor.WorkerInterceptorBase
+	once  sync.Once
+	died  chan struct{}
+	again chan struct{}
+}
+
+func (g *grave) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	return &buried{interceptor.ActivityInboundInterceptorBase{Next: next}, g}
+}
+
+type buried struct {
+	interceptor.ActivityInboundInterceptorBase
+	g *grave
+}
+
+func (b *buried) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	if info := activity.GetInfo(ctx); info.ActivityType.Name == "Standings" && info.Attempt == 3 {
+		b.g.once.Do(func() {
+			close(b.g.died)
+			<-b.g.again
+		})
+	}
+	return b.Next.ExecuteActivity(ctx, in)
+}
+
+func TestALookThatDiesWithItsWorkerIsTriedAgain(t *testing.T) {
+	h := newHall(t, patient, "slow")
+	h.worker.Stop()
+	g := &grave{died: make(chan struct{}), again: make(chan struct{})}
+	h.work(g)
+	t.Cleanup(func() { close(g.again) })
+	h.start(1)
+	select {
+	case <-g.died:
+	case <-h.ctx.Done():
+		t.Fatal("there was no third look")
+	}
+	h.decide("slow")
 	if f := h.ended(); !f.Complete() {
 		t.Errorf("%+v", f)
 	}

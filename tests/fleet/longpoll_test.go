@@ -1,16 +1,14 @@
-package rotations_test
+package fleet
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -37,7 +35,7 @@ func newLine(t testing.TB) *line {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Stop() })
-	o := client.Options{HostPort: server.HostPort(), Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))}
+	o := client.Options{HostPort: server.HostPort(), Logger: silent}
 	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.intercept)}
 	if l.client, err = client.DialContext(t.Context(), o); err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ func (f *fleet) wait() error {
 		f.pace = false
 		// The first of many news rarely comes alone.
 		if err := workflow.NewTimerWithOptions(f.root, time.Second, workflow.TimerOptions{Summary: "until the next look"}).Get(f.root, nil); err != nil {
-			return nil //nolint:nilerr // it was cancelled, which the caller sees
+			return nil // it was cancelled, which the caller sees
 		}
 	}
 	due, waits := f.due()

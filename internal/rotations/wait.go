@@ -37,7 +37,7 @@ func Wait(ctx context.Context, c client.Client, workflowID, run string, result a
 }
 
 // listen waits for the end for a slice of time; again says that it has not come.
-func listen(ctx context.Context, w client.WorkflowRun, result any) (err error, again bool) { //nolint:revive,staticcheck // again qualifies err
+func listen(ctx context.Context, w client.WorkflowRun, result any) (err error, again bool) { //nolint:revive // again qualifies err
 	// No deadline: the server would answer shortly before it, and be asked again with no time left.
 	slice, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -16,6 +16,10 @@ import (
 // raisers is how many rotations RaiseAll starts, or joins, at once.
 const raisers = 16
 
+// errNoNews says that a look has found nothing that the workflow does not know. No harm is done: it is not logged as a
+// failure, and counted as none.
+var errNoNews = fault.New(fault.Unavailable, "no_news", "wait for news of rotations").WithAdvice("Nothing is wrong: the Temporal server asks again until there is some.")
+
 // maxWhy is how many characters a row of a fleet says about itself: a history holds thousands of rows, many times.
 const maxWhy = 100
 
@@ -72,9 +76,11 @@ func (a *Activities) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, 
 
 func (a *Activities) raise(ctx context.Context, k rotation.Key, m rotation.Message) Raised {
 	r := Raised{Key: k.Name}
-	// Its rotation may have ended since the reply of an earlier try was lost; another one would follow it.
+	// Its rotation may have ended since the reply of an earlier try was lost; another one would follow it. What the
+	// rotation before has recorded cannot hold an emergency up: where that is unreadable, one rotation too many is the
+	// lesser evil.
 	s, err := a.Starter.Standing(ctx, k.Name)
-	if err == nil && !serves(s, m.ID) {
+	if unreadable(err) || err == nil && !serves(s, m.ID) {
 		err = a.Starter.Raise(ctx, k, m)
 	}
 	if err != nil {
@@ -85,7 +91,11 @@ func (a *Activities) raise(ctx context.Context, k rotation.Key, m rotation.Messa
 	return r
 }
 
-// serves tells whether a rotation has ended that took the decision.
+// unreadable reports whether Temporal answered, and what it has kept of a rotation makes no sense. That is the problem of
+// one key, where no answer is everybody's.
+func unreadable(err error) bool { return fault.Is(err, fault.Internal) }
+
+// serves reports whether a rotation has ended that took the decision.
 func serves(s rotation.Standing, id string) bool {
 	return s.Result != nil && slices.ContainsFunc(s.Result.Decisions, func(d rotation.Decision) bool {
 		return d.Kind == rotation.RaiseEmergency && d.ID == id
@@ -97,6 +107,16 @@ type StandingsInput struct {
 	// ID is the emergency's.
 	ID    string   `json:"id"`
 	Names []string `json:"names"`
+	// Known is what the asker knows of each, in the order of the names: only what is news to it is told. Left out,
+	// everything is told.
+	Known []Known `json:"known,omitempty"`
+}
+
+// Known is what a fleet knows of a rotation that is under way.
+type Known struct {
+	Phase rotation.Phase `json:"phase,omitempty"`
+	// Unreadable: what it has recorded could not be read.
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // FleetStanding is a rotation.Standing without what would fill the history of a fleet.
@@ -104,6 +124,9 @@ type FleetStanding struct {
 	Key     string         `json:"key"`
 	Running bool           `json:"running,omitempty"`
 	Phase   rotation.Phase `json:"phase,omitempty"`
+	// Unreadable says that what the rotation has recorded cannot be read, and nothing else is known. It is empty where it
+	// can.
+	Unreadable string `json:"unreadable,omitempty"`
 	// Served: the rotation has ended, and took the emergency. What follows is set only then.
 	Served      bool      `json:"served,omitempty"`
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
@@ -115,33 +138,78 @@ type FleetStanding struct {
 	Left int `json:"left,omitempty"`
 }
 
-// Standings tells, in the order of the names, how the latest rotation of each key stands. It changes nothing; its
+// news reports whether a standing differs from what is known. A rotation that does not run is always news.
+func (s FleetStanding) news(k Known) bool {
+	if s.Unreadable != "" {
+		return !k.Unreadable
+	}
+	return k.Unreadable || !s.Running || s.Phase != k.Phase
+}
+
+// Standings tells how the latest rotation of each key stands, in the order of the names; where something is known
+// already, only of the keys of which there is news. While there is none it fails with errNoNews, so that the Temporal
+// server asks again and again, which leaves no trace in the history of the workflow that waits. It changes nothing. Its
 // errors are retryable.
 func (a *Activities) Standings(ctx context.Context, in StandingsInput) ([]FleetStanding, error) {
+	const doing = "look how rotations stand"
 	if a.Starter == nil {
-		return nil, fault.New(fault.Rejected, "not_configured", "look how rotations stand").WithAdvice("This worker cannot start rotations.")
+		return nil, fault.New(fault.Rejected, "not_configured", doing).WithAdvice("This worker cannot start rotations.")
 	}
-	out := make([]FleetStanding, len(in.Names))
-	all, each := errgroup.WithContext(ctx)
+	if len(in.Known) > 0 && len(in.Known) != len(in.Names) {
+		return nil, fault.New(fault.Rejected, "bad_input", doing)
+	}
+	out, silent := make([]FleetStanding, len(in.Names)), make([]bool, len(in.Names))
+	var all errgroup.Group
 	all.SetLimit(raisers)
 	defer beat(ctx)()
 	for i, name := range in.Names {
 		all.Go(func() error {
-			s, err := a.Starter.Standing(each, name)
-			if err != nil {
-				return err
-			}
-			out[i] = FleetStanding{Key: name, Running: s.Running, Phase: s.Phase}
-			if serves(s, in.ID) {
-				r := s.Result
-				out[i].Served, out[i].Phase, out[i].PublishedAt, out[i].RevokedAt = true, r.Phase, r.PublishedAt, r.RevokedAt
-				out[i].Outcome, out[i].Left, out[i].Unknown = shorten(r.Outcome), len(r.Left), r.Unknown
-			}
+			var err error
+			out[i], err = a.fleetStanding(ctx, name, in.ID)
+			silent[i] = err != nil
 			return nil
 		})
 	}
-	if err := all.Wait(); err != nil {
-		return nil, fault.New(fault.Unavailable, "temporal", "look how rotations stand")
+	_ = all.Wait() // no one fails
+	unanswered := slices.Contains(silent, true)
+	if in.Known == nil {
+		if unanswered {
+			return nil, fault.New(fault.Unavailable, "temporal", doing)
+		}
+		return out, nil
+	}
+	var news []FleetStanding
+	for i, s := range out {
+		if !silent[i] && s.news(in.Known[i]) {
+			news = append(news, s)
+		}
+	}
+	switch {
+	case len(news) > 0:
+		return news, nil
+	case unanswered:
+		return nil, fault.New(fault.Unavailable, "temporal", doing)
+	}
+	return nil, errNoNews
+}
+
+// fleetStanding fails only if Temporal does not answer.
+func (a *Activities) fleetStanding(ctx context.Context, key, id string) (FleetStanding, error) {
+	s, err := a.Starter.Standing(ctx, key)
+	if unreadable(err) {
+		why := "What its rotation has recorded cannot be read"
+		if code := fault.Of(err).Code; code != "" {
+			why += " (" + code + ")"
+		}
+		return FleetStanding{Key: key, Unreadable: shorten(why)}, nil
+	} else if err != nil {
+		return FleetStanding{}, err
+	}
+	out := FleetStanding{Key: key, Running: s.Running, Phase: s.Phase}
+	if serves(s, id) {
+		r := s.Result
+		out.Served, out.Phase, out.PublishedAt, out.RevokedAt = true, r.Phase, r.PublishedAt, r.RevokedAt
+		out.Outcome, out.Left, out.Unknown = shorten(r.Outcome), len(r.Left), r.Unknown
 	}
 	return out, nil
 }

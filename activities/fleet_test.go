@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
@@ -112,6 +115,87 @@ func TestAFleetHearsShortlyHowItsRotationsStand(t *testing.T) {
 	}
 	if other.Served || other.Running || fresh.Served || fresh.Running {
 		t.Errorf("%+v, %+v", other, fresh)
+	}
+}
+
+// look asks about keys of which something is known, through the interceptor that every worker has.
+func look(t *testing.T, c *callbox, names []string, known []activities.Known) ([]activities.FleetStanding, error) {
+	t.Helper()
+	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
+	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
+	a := onCallbox(c)
+	env.RegisterActivity(a.Standings)
+	v, err := env.ExecuteActivity(a.Standings, activities.StandingsInput{ID: "em1", Names: names, Known: known})
+	if err != nil {
+		return nil, err
+	}
+	var out []activities.FleetStanding
+	return out, v.Get(&out)
+}
+
+func TestAFleetThatKnowsHearsOnlyTheNews(t *testing.T) {
+	c := &callbox{
+		standings: map[string]rotation.Standing{
+			"running": {Known: true, Running: true, Phase: rotation.Grace}, "fresh": {Known: true, Running: true, Phase: rotation.Create},
+			"served": ended("em1"), "other": ended("em0"),
+		},
+		fails: map[string]error{"look at silent": errors.New("Temporal is away"), "look at refusing": fault.New(fault.Internal, "memo", "look")},
+	}
+	for sentence, tc := range map[string]struct {
+		names []string
+		known []activities.Known
+		news  string
+	}{
+		"a phase":                         {[]string{"running", "fresh"}, []activities.Known{{Phase: rotation.Prepare}, {Phase: rotation.Create}}, "running"},
+		"an end":                          {[]string{"running", "served", "other"}, []activities.Known{{Phase: rotation.Grace}, {}, {}}, "served other"},
+		"a record that cannot be read":    {[]string{"running", "refusing"}, []activities.Known{{Phase: rotation.Grace}, {Phase: rotation.Grace}}, "refusing"},
+		"a record that can be read again": {[]string{"running", "refusing"}, []activities.Known{{Unreadable: true}, {Unreadable: true}}, "running"},
+		"whatever Temporal does not tell another": {[]string{"running", "silent"}, []activities.Known{{}, {}}, "running"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			out, err := look(t, c, tc.names, tc.known)
+			var names []string
+			for _, s := range out {
+				names = append(names, s.Key)
+				if (s.Unreadable != "") != (s.Key == "refusing") {
+					t.Errorf("%+v", s)
+				}
+			}
+			if err != nil || strings.Join(names, " ") != tc.news {
+				t.Errorf("got %v, %v", names, err)
+			}
+		})
+	}
+}
+
+func TestNoNewsIsTriedAgainAndIsNoFailure(t *testing.T) {
+	c := &callbox{
+		standings: map[string]rotation.Standing{"running": {Known: true, Running: true, Phase: rotation.Grace}},
+		fails:     map[string]error{"look at silent": errors.New("Temporal is away"), "look at refusing": fault.New(fault.Internal, "memo", "look")},
+	}
+	known := []activities.Known{{Phase: rotation.Grace}, {Unreadable: true}}
+	for sentence, tc := range map[string]struct {
+		second   string
+		category temporal.ApplicationErrorCategory
+	}{
+		"nothing has changed":       {"refusing", temporal.ApplicationErrorCategoryBenign},
+		"Temporal leaves a key out": {"silent", temporal.ApplicationErrorCategoryUnspecified},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			_, err := look(t, c, []string{"running", tc.second}, known)
+			app, ok := errors.AsType[*temporal.ApplicationError](err)
+			if !ok || app.NonRetryable() || app.Type() != string(fault.Unavailable) || app.Category() != tc.category {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestARecordThatCannotBeReadKeepsNoEmergencyFromBeingRaised(t *testing.T) {
+	c := &callbox{fails: map[string]error{"look at fresh": fault.New(fault.Internal, "memo", "look")}}
+	out, err := onCallbox(c).RaiseAll(t.Context(), activities.RaiseAllInput{Names: []string{"fresh"}, Message: rotation.Message{ID: "em1"}})
+	if err != nil || out[0].Problem != "" || !slices.Equal(c.raised, []string{"fresh for em1"}) {
+		t.Errorf("%+v, raised %v, %v", out, c.raised, err)
 	}
 }
 

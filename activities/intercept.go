@@ -75,9 +75,14 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 }
 
 func applicationError(ctx context.Context, f *fault.Error) error {
+	var category temporal.ApplicationErrorCategory
+	if f == errNoNews {
+		category = temporal.ApplicationErrorCategoryBenign
+	}
 	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Class), temporal.ApplicationErrorOptions{
 		NonRetryable:   !f.Class.Retryable() && f.Class != fault.AccessDenied || f.RetryAfter > MaxRetryDelay && inRotation(ctx),
 		NextRetryDelay: min(f.RetryAfter, MaxRetryDelay),
+		Category:       category,
 		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, RetryAfter: rotation.Duration(f.RetryAfter)}},
 	})
 }

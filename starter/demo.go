@@ -276,7 +276,7 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 	var runErr error
 	go func() {
 		defer close(ended)
-		runErr = run.Get(d.ctx, &res)
+		runErr = rotations.Wait(d.ctx, d.client, run.GetID(), run.GetRunID(), &res)
 	}()
 	for {
 		if s, err := rotations.Status(d.ctx, d.client, key); err == nil && !s.Phase.Closed() {

@@ -245,7 +245,7 @@ func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 	rotated := 0
 	for i, run := range runs {
 		var res rotation.Result
-		if err := run.Get(t.Context(), &res); err != nil {
+		if err := rotations.Wait(t.Context(), w.client, run.GetID(), run.GetRunID(), &res); err != nil {
 			t.Fatal(err)
 		}
 		switch {

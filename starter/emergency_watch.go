@@ -167,6 +167,9 @@ func (s *screen) clear() {
 func rowText(r workflows.Row) string {
 	switch r.State {
 	case workflows.UnderWay:
+		if r.Unreadable {
+			return fmt.Sprintf("%s; it is looked at again: starter explain %s", r.Why, r.Key)
+		}
 		return strings.TrimSpace("under way " + string(r.Phase))
 	case workflows.Waiting:
 		return fmt.Sprintf("waits for a person (%s): starter status %s", r.Phase, r.Key)

@@ -62,7 +62,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 		t.Errorf("the second run is under way (%v) since %s, the first since %s, %v", running, since, began, err)
 	}
 	signal()
-	if err := r.client.GetWorkflow(ctx, workflows.ID("since"), "").Get(ctx, nil); err != nil {
+	if err := rotations.Wait(ctx, r.client, workflows.ID("since"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {

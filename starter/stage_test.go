@@ -172,7 +172,7 @@ func (s *stage) ended(key string) rotation.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := s.client.GetWorkflow(ctx, workflows.ID(key), "").Get(ctx, &res); err != nil {
+	if err := rotations.Wait(ctx, s.client, workflows.ID(key), "", &res); err != nil {
 		s.Fatal(err)
 	}
 	return res

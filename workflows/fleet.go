@@ -19,14 +19,18 @@ const (
 	FleetConcurrency = 50
 	// maxRaises is how often an emergency is raised anew for a key whose rotation was ended from outside.
 	maxRaises = 3
-	// maxTries is how often an emergency that its rotation does not take is raised in vain. At the intervals of the
-	// fleet that is more than a minute.
+	// maxTries is how often an emergency that its rotation does not take is raised in vain. At the intervals that tryAgain
+	// sets that is more than a minute.
 	maxTries = 10
 	// raiseBatch is how many rotations one activity raises, so that the first ones are seen soon.
 	raiseBatch = 100
 	// slotPatience is how long a rotation that does not get on keeps others from beginning: a provider that is down
 	// must not hold up the keys of all others.
 	slotPatience = 3 * time.Minute
+	// slotsTogether is how much longer others wait, so that rotations which began together make room together.
+	slotsTogether = 5 * time.Second
+	// maxInterval is how late, at most, the fleet sees what has become of a rotation.
+	maxInterval = 15 * time.Second
 )
 
 // ProgressQuery is the query that an emergency answers with a Fleet.
@@ -74,7 +78,15 @@ type fleet struct {
 	root workflow.Context
 	// ctx is not cancelled with the workflow: what was raised must be written down.
 	ctx workflow.Context
-	// idle is how often in a row nothing had changed.
+	// rows are where the rows of the keys stand.
+	rows map[string]int
+	// tryAgain is when rows that were refused may be raised again.
+	tryAgain time.Time
+	// pace keeps news that come one after another from being asked for one by one: the last look is not long ago.
+	pace bool
+	// polls: this run began with code that looked at intervals of its own, and goes on so.
+	polls bool
+	// idle is, for one that polls, how often in a row nothing had changed.
 	idle int
 }
 
@@ -100,7 +112,7 @@ func newFleet(root workflow.Context, in EmergencyInput) *fleet {
 
 // steadfast is for the fleet's own steps: only Temporal can fail them, or a worker that dies, and both come back.
 func steadfast() *temporal.RetryPolicy {
-	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second, NonRetryableErrorTypes: needsAPerson}
+	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: maxInterval, NonRetryableErrorTypes: needsAPerson}
 }
 
 func (f *fleet) run() (Fleet, error) {
@@ -109,23 +121,27 @@ func (f *fleet) run() (Fleet, error) {
 			return Fleet{}, err
 		}
 	}
+	if f.polls = workflow.GetVersion(f.ctx, newsChange, workflow.DefaultVersion, 1) == workflow.DefaultVersion; f.polls {
+		return f.poll()
+	}
 	for {
-		raised, err := f.raise()
-		if err != nil {
-			return f.Fleet, err
-		}
-		followed, err := f.follow()
-		if err != nil {
+		if _, err := f.raise(); err != nil {
 			return f.Fleet, err
 		}
 		f.show()
 		if f.over() {
+			// Once more, so that the result of one that was cancelled is of today.
+			if _, err := f.follow(); err != nil {
+				return f.Fleet, err
+			}
 			return f.finish()
 		}
-		if workflow.GetInfo(f.ctx).GetContinueAsNewSuggested() && f.root.Err() == nil {
+		if workflow.GetInfo(f.ctx).GetContinueAsNewSuggested() {
 			return Fleet{}, f.continueAsNew()
 		}
-		f.pause(raised || followed)
+		if err := f.wait(); err != nil {
+			return f.Fleet, err
+		}
 	}
 }
 
@@ -151,7 +167,7 @@ func (f *fleet) check() error {
 	return nil
 }
 
-// raise starts, or joins, the rotations of the next keys, as many as there is room for. It tells whether any began.
+// raise starts, or joins, the rotations of the next keys, as many as there is room for. It reports whether any began.
 func (f *fleet) raise() (began bool, err error) {
 	next := f.next()
 	if len(next) == 0 {
@@ -162,7 +178,7 @@ func (f *fleet) raise() (began bool, err error) {
 		in.Names = append(in.Names, f.Rows[i].Key)
 	}
 	var out []activities.Raised
-	ctx := f.summary(fmt.Sprintf("raise the emergency for %d key(s)", len(next)))
+	ctx := f.summary(f.ctx, fmt.Sprintf("raise the emergency for %d key(s)", len(next)))
 	if err := workflow.ExecuteActivity(ctx, acts.RaiseAll, in).Get(ctx, &out); err != nil {
 		return false, err
 	}
@@ -174,24 +190,44 @@ func (f *fleet) raise() (began bool, err error) {
 			began = true
 		}
 	}
+	f.setTryAgain()
 	return began, nil
 }
 
+// setTryAgain lets the rows that were refused wait, the longer the oftener that was, once those that had waited have had
+// their turn.
+func (f *fleet) setTryAgain() {
+	now := workflow.Now(f.ctx)
+	if now.Before(f.tryAgain) {
+		return
+	}
+	least := maxTries
+	for i := range f.Rows {
+		if r := &f.Rows[i]; r.State == Queued && r.Tries > 0 {
+			least = min(least, r.Tries)
+		}
+	}
+	if least < maxTries {
+		f.tryAgain = now.Add(min(time.Second<<min(least, 4), maxInterval))
+	}
+}
+
 // next are the rows to raise now: the first ones of the queue that there is room for. A row that was refused comes
-// again after the others.
+// again after the others, and not at once.
 func (f *fleet) next() []int {
 	if f.root.Err() != nil {
 		return nil
 	}
 	room := min(f.in.Concurrency, raiseBatch)
 	room = min(room, f.in.Concurrency-f.busy())
+	wait := !f.polls && workflow.Now(f.ctx).Before(f.tryAgain)
 	var fresh, again []int
 	for i := range f.Rows {
 		switch r := &f.Rows[i]; {
 		case r.State != Queued:
 		case r.Tries == 0:
 			fresh = append(fresh, i)
-		default:
+		case !wait:
 			again = append(again, i)
 		}
 	}
@@ -201,68 +237,27 @@ func (f *fleet) next() []int {
 
 // busy is how many rotations keep others from beginning.
 func (f *fleet) busy() (n int) {
-	now := workflow.Now(f.ctx)
 	for i := range f.Rows {
-		r := &f.Rows[i]
-		if r.State == UnderWay && r.Phase != rotation.Grace && now.Sub(r.ChangedAt) < slotPatience {
+		if workflow.Now(f.ctx).Before(f.Rows[i].busyUntil()) {
 			n++
 		}
 	}
 	return n
 }
 
-// follow looks at the rotations that have begun. It tells whether any has got on.
-func (f *fleet) follow() (changed bool, err error) {
-	in := activities.StandingsInput{ID: f.ID}
-	var asked []int
-	for i := range f.Rows {
-		if r := &f.Rows[i]; r.State == UnderWay || r.State == Waiting {
-			asked, in.Names = append(asked, i), append(in.Names, r.Key)
-		}
-	}
-	if len(asked) == 0 {
-		return false, nil
-	}
-	var out []activities.FleetStanding
-	ctx := f.summary(fmt.Sprintf("look how %d rotation(s) stand", len(asked)))
-	if err := workflow.ExecuteActivity(ctx, acts.Standings, in).Get(ctx, &out); err != nil {
-		return false, err
-	}
-	if len(out) != len(asked) {
-		return false, rejected("the worker answered for %d of %d keys", len(out), len(asked))
-	}
-	for n, i := range asked {
-		if f.Rows[i].stands(out[n], workflow.Now(ctx)) {
-			changed = true
-		}
-	}
-	return changed, nil
-}
-
-func (f *fleet) summary(text string) workflow.Context {
-	ao := workflow.GetActivityOptions(f.ctx)
+func (f *fleet) summary(ctx workflow.Context, text string) workflow.Context {
+	ao := workflow.GetActivityOptions(ctx)
 	ao.Summary = text
-	return workflow.WithActivityOptions(f.ctx, ao)
+	return workflow.WithActivityOptions(ctx, ao)
 }
 
-// over tells whether nothing is left to do here, or somebody has cancelled.
+// over reports whether nothing is left to do here, or somebody has cancelled.
 func (f *fleet) over() bool {
 	if f.root.Err() != nil {
 		f.Cancelled = true
 		return true
 	}
 	return !slices.ContainsFunc(f.Rows, func(r Row) bool { return r.open() })
-}
-
-// pause waits until it is time to look again; a cancel ends it.
-func (f *fleet) pause(changed bool) {
-	f.idle++
-	if changed {
-		f.idle = 0
-	}
-	d := min(time.Second<<min(f.idle, 4), 15*time.Second)
-	timer := workflow.NewTimerWithOptions(f.root, d, workflow.TimerOptions{Summary: "until the next look; who is waited for stands under User Metadata"})
-	_ = timer.Get(f.root, nil)
 }
 
 // continueAsNew goes on in a new run, with the rows in the place of the names.

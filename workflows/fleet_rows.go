@@ -44,6 +44,8 @@ type Row struct {
 	RevokedAt   time.Time `json:"revokedAt,omitzero"`
 	// ChangedAt is when a rotation that is under way was last seen to get on.
 	ChangedAt time.Time `json:"changedAt,omitzero"`
+	// Unreadable: what the rotation has recorded cannot be read, as Why says. It is looked at again.
+	Unreadable bool `json:"unreadable,omitempty"`
 	// Raises is how often the emergency was raised for the key, Tries how often in vain.
 	Raises int `json:"raises,omitempty"`
 	Tries  int `json:"tries,omitempty"`
@@ -67,10 +69,18 @@ func (r Row) took(at time.Time) (time.Duration, bool) {
 	return max(0, at.Sub(r.RaisedAt)), true
 }
 
-// open tells whether there is something to wait for.
+// open reports whether there is something to wait for.
 func (r *Row) open() bool { return r.State == Queued || r.State == UnderWay || r.State == Waiting }
 
-// raised takes what came of raising the emergency, and tells whether it was raised.
+// busyUntil is how long a rotation that does not get on keeps others from beginning; the zero time if it does not.
+func (r *Row) busyUntil() (until time.Time) {
+	if r.State != UnderWay || r.Phase == rotation.Grace || r.Unreadable {
+		return until
+	}
+	return r.ChangedAt.Add(slotPatience)
+}
+
+// raised takes what came of raising the emergency, and reports whether it was raised.
 func (r *Row) raised(out activities.Raised) bool {
 	if out.Problem != "" {
 		r.Why = out.Problem
@@ -86,10 +96,17 @@ func (r *Row) raised(out activities.Raised) bool {
 	return true
 }
 
-// stands takes how the rotation stands, and tells whether that is news.
+// stands takes how the rotation stands, and reports whether that is news.
 func (r *Row) stands(s activities.FleetStanding, now time.Time) bool {
 	before := *r
+	if r.Unreadable = s.Unreadable != ""; !r.Unreadable && before.Unreadable {
+		r.Why = ""
+	}
 	switch {
+	case r.Unreadable:
+		// Nobody knows whether it has served the emergency. It is not raised again: what makes one record unreadable may
+		// make all of them so.
+		r.State, r.Phase, r.Why = UnderWay, "", s.Unreadable
 	case s.Running:
 		r.Phase, r.State = s.Phase, UnderWay
 		if s.Phase.Waiting() {
@@ -112,7 +129,7 @@ func (r *Row) stands(s activities.FleetStanding, now time.Time) bool {
 		r.State = Failed
 		r.Why = fmt.Sprintf("Its rotation was ended from outside %d times. See who terminates it, then: starter emergency %s", r.Raises, r.Key)
 	}
-	if r.State == before.State && r.Phase == before.Phase {
+	if r.State == before.State && r.Phase == before.Phase && r.Unreadable == before.Unreadable {
 		return false
 	}
 	if r.ChangedAt = now.Truncate(time.Millisecond); !r.open() {
@@ -156,7 +173,7 @@ func (f *Fleet) Counts() map[RowState]int {
 	return counts
 }
 
-// Complete tells whether every key is done.
+// Complete reports whether every key is done.
 func (f *Fleet) Complete() bool { return f.Counts()[Done] == len(f.Rows) }
 
 // Sentence counts in words what stands how.
@@ -198,21 +215,27 @@ func (f *fleet) page(listed int) string {
 	fmt.Fprintf(&b, "**Emergency %s** · raised by %s: %s\n\n%s\n", escape(f.ID), escape(clip(f.By, 100)), sentence(prose(clip(f.Why, 200))), f.Sentence())
 	waits := false
 	for _, group := range []struct {
-		state RowState
 		words string
-	}{{Waiting, "**Wait for a person**: open each one, its *User Metadata* says what to do"}, {Failed, "**Failed**: see to each one"}, {NotRaised, "**Not raised**"}} {
+		needs bool // somebody
+		has   func(Row) bool
+	}{
+		{"**Wait for a person**: open each one, its *User Metadata* says what to do", true, func(r Row) bool { return r.State == Waiting }},
+		{"**Cannot be read**: see to each one; it is looked at again", true, func(r Row) bool { return r.Unreadable }},
+		{"**Failed**: see to each one", true, func(r Row) bool { return r.State == Failed }},
+		{"**Not raised**", false, func(r Row) bool { return r.State == NotRaised }},
+	} {
 		n := 0
 		for _, r := range f.Rows {
-			if r.State != group.state {
+			if !group.has(r) {
 				continue
 			}
 			if n++; n == 1 {
 				fmt.Fprintf(&b, "\n%s\n\n", group.words)
-				waits = waits || group.state != NotRaised
+				waits = waits || group.needs
 			}
 			if n <= listed {
 				why := string(r.Phase)
-				if r.State == Failed {
+				if r.State == Failed || r.Unreadable {
 					why = prose(clip(r.Why, 80))
 				}
 				fmt.Fprintf(&b, "- `%s` %s (`starter explain %s`)\n", ID(r.Key), why, r.Key)

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -56,11 +57,14 @@ func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) err
 	return nil
 }
 
-// Standing tells how the latest rotation of the key stands.
+// Standing tells how the latest rotation of the key stands. An Internal fault: Temporal has answered, but what it keeps of
+// this rotation makes no sense, so that nothing is known of this key; any other error says nothing about the key.
 func (l Live) Standing(ctx context.Context, key string) (rotation.Standing, error) {
 	d, err := l.Client.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
 		return rotation.Standing{}, nil
+	} else if _, ok := errors.AsType[*serviceerror.DataLoss](err); ok {
+		return rotation.Standing{}, unreadable(key, "data_loss")
 	} else if err != nil {
 		return rotation.Standing{}, fmt.Errorf("how the rotation of %s stands cannot be read: %w", key, err)
 	}
@@ -68,14 +72,19 @@ func (l Live) Standing(ctx context.Context, key string) (rotation.Standing, erro
 	s := rotation.Standing{Known: true, Running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}
 	decode := converter.GetDefaultDataConverter().FromPayload
 	for name, to := range map[string]any{workflows.PhaseAttribute.GetName(): &s.Phase, workflows.ReasonAttribute.GetName(): &s.Reason} {
-		if p := info.GetSearchAttributes().GetIndexedFields()[name]; p != nil {
-			if err := decode(p, to); err != nil {
-				return s, fmt.Errorf("how the rotation of %s stands cannot be read: %w", key, err)
-			}
+		if p := info.GetSearchAttributes().GetIndexedFields()[name]; p != nil && decode(p, to) != nil {
+			return s, unreadable(key, "search_attribute")
 		}
 	}
 	if !s.Running {
-		s.Result, err = result(info)
+		if s.Result, err = result(info); err != nil {
+			return s, unreadable(key, "memo")
+		}
 	}
-	return s, err
+	return s, nil
+}
+
+// unreadable drops the text of the decoder, which may quote what it could not decode.
+func unreadable(key, code string) error {
+	return fault.New(fault.Internal, code, "read how the rotation of "+key+" stands")
 }

@@ -13,6 +13,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -70,7 +71,7 @@ func (w *town) floor(count, steps, atOnce int, limit float64) time.Duration {
 			defer func() { <-turns }()
 			run, err := w.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{TaskQueue: "floor"}, noop, steps)
 			if err == nil {
-				err = run.Get(context.Background(), nil)
+				err = rotations.Wait(context.Background(), w.client, run.GetID(), run.GetRunID(), nil)
 			}
 			if err != nil {
 				w.Error(err)

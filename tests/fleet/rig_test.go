@@ -108,7 +108,7 @@ func (w *town) emergency(id string, concurrency int, keys ...rotation.Key) workf
 		w.Error(err)
 		return f
 	}
-	if err := w.client.GetWorkflow(ctx, workflows.EmergencyID(id), "").Get(ctx, &f); err != nil {
+	if err := rotations.Wait(ctx, w.client, workflows.EmergencyID(id), "", &f); err != nil {
 		w.Errorf("emergency %s: %v", id, err)
 	}
 	h, err := histories.Check(ctx, w.client, workflows.EmergencyID(id), "")
@@ -127,7 +127,7 @@ func (w *town) ended(k rotation.Key) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := w.client.GetWorkflow(ctx, workflows.ID(k.Name), "").Get(ctx, &res); err != nil {
+	if err := rotations.Wait(ctx, w.client, workflows.ID(k.Name), "", &res); err != nil {
 		w.Errorf("the rotation of %s: %v", k.Name, err)
 	}
 }

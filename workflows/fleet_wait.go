@@ -1,0 +1,157 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
+)
+
+// newsChange marks the runs of Emergency that leave it to the Temporal server to look again and again.
+const newsChange = "emergency-waits-for-news"
+
+// wait returns when something may have become possible: there is news of a rotation, or time has made room for the next
+// rows, or somebody has cancelled. The look is tried again by the Temporal server until it brings news, so that however
+// long a wait costs no event.
+func (f *fleet) wait() error {
+	if f.pace {
+		f.pace = false
+		// The first of many news rarely comes alone.
+		if err := workflow.NewTimerWithOptions(f.root, time.Second, workflow.TimerOptions{Summary: "until the next look"}).Get(f.root, nil); err != nil {
+			return nil // it was cancelled, which the caller sees
+		}
+	}
+	due, waits := f.due()
+	now := workflow.Now(f.ctx)
+	if waits && !due.After(now) {
+		return nil
+	}
+	ctx, stop := workflow.WithCancel(f.ctx)
+	// A look that is cut short changes nothing: nobody waits for it to end.
+	defer stop()
+	selector := workflow.NewSelector(f.ctx)
+	var failed error
+	if in := f.asked(); len(in.Names) > 0 {
+		for _, name := range in.Names {
+			r := f.row(name)
+			in.Known = append(in.Known, activities.Known{Phase: r.Phase, Unreadable: r.Unreadable})
+		}
+		text := fmt.Sprintf("until there is news of %d rotation(s); who is waited for stands under User Metadata", len(in.Names))
+		selector.AddFuture(workflow.ExecuteActivity(f.summary(ctx, text), acts.Standings, in), func(look workflow.Future) {
+			var news []activities.FleetStanding
+			failed = look.Get(ctx, &news)
+			f.take(news)
+			f.pace = true
+		})
+	}
+	if waits {
+		selector.AddFuture(workflow.NewTimerWithOptions(ctx, due.Sub(now), workflow.TimerOptions{Summary: "until more keys may be raised"}), func(workflow.Future) {})
+	}
+	selector.AddReceive(f.root.Done(), func(c workflow.ReceiveChannel, _ bool) { c.Receive(f.ctx, nil) })
+	selector.Select(f.ctx)
+	return failed
+}
+
+// due is when time alone makes it possible to raise a row; false if it does not.
+func (f *fleet) due() (at time.Time, waits bool) {
+	fresh, again := false, false
+	for i := range f.Rows {
+		if r := &f.Rows[i]; r.State == Queued {
+			fresh, again = fresh || r.Tries == 0, again || r.Tries > 0
+		}
+	}
+	now := workflow.Now(f.ctx)
+	switch {
+	case !fresh && !again:
+		return at, false
+	case f.busy() < f.in.Concurrency && fresh:
+		return now, true
+	case f.busy() < f.in.Concurrency:
+		return f.tryAgain, true
+	}
+	for i := range f.Rows {
+		if until := f.Rows[i].busyUntil(); now.Before(until) && (at.IsZero() || until.Before(at)) {
+			at = until
+		}
+	}
+	return at.Add(slotsTogether), true
+}
+
+// asked are the rotations that have begun and not ended.
+func (f *fleet) asked() activities.StandingsInput {
+	in := activities.StandingsInput{ID: f.ID}
+	for i := range f.Rows {
+		if r := &f.Rows[i]; r.State == UnderWay || r.State == Waiting {
+			in.Names = append(in.Names, r.Key)
+		}
+	}
+	return in
+}
+
+// row is the row of a key; nil if the emergency is not about it.
+func (f *fleet) row(key string) *Row {
+	if f.rows == nil {
+		f.rows = make(map[string]int, len(f.Rows))
+		for i, r := range f.Rows {
+			f.rows[r.Key] = i
+		}
+	}
+	if i, ok := f.rows[key]; ok {
+		return &f.Rows[i]
+	}
+	return nil
+}
+
+// take takes how rotations stand, and reports whether any of it is news.
+func (f *fleet) take(standings []activities.FleetStanding) (changed bool) {
+	for _, s := range standings {
+		if r := f.row(s.Key); r != nil && r.stands(s, workflow.Now(f.ctx)) {
+			changed = true
+		}
+	}
+	return changed
+}
+
+// follow looks once at the rotations that have begun. It reports whether any has got on.
+func (f *fleet) follow() (changed bool, err error) {
+	in := f.asked()
+	if len(in.Names) == 0 {
+		return false, nil
+	}
+	var out []activities.FleetStanding
+	ctx := f.summary(f.ctx, fmt.Sprintf("look how %d rotation(s) stand", len(in.Names)))
+	if err := workflow.ExecuteActivity(ctx, acts.Standings, in).Get(ctx, &out); err != nil {
+		return false, err
+	}
+	return f.take(out), nil
+}
+
+// poll is run as it was before there was newsChange, for the runs that began with it. It goes when none of them can run
+// any more.
+func (f *fleet) poll() (Fleet, error) {
+	for {
+		raised, err := f.raise()
+		if err != nil {
+			return f.Fleet, err
+		}
+		followed, err := f.follow()
+		if err != nil {
+			return f.Fleet, err
+		}
+		f.show()
+		if f.over() {
+			return f.finish()
+		}
+		if workflow.GetInfo(f.ctx).GetContinueAsNewSuggested() && f.root.Err() == nil {
+			return Fleet{}, f.continueAsNew()
+		}
+		if f.idle++; raised || followed {
+			f.idle = 0
+		}
+		d := min(time.Second<<min(f.idle, 4), maxInterval)
+		timer := workflow.NewTimerWithOptions(f.root, d, workflow.TimerOptions{Summary: "until the next look; who is waited for stands under User Metadata"})
+		_ = timer.Get(f.root, nil)
+	}
+}

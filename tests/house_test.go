@@ -64,6 +64,7 @@ var house = []room{
 	{folder: "internal/trigger/...", rule: "the listener knows the workflow that it starts, and nothing of providers and stores", may: []string{"internal/trigger/...", "internal/config", "internal/signature", "internal/secretfile", "workflows", "activities", "rotation/...", "secret"}, inTests: everything},
 	{folder: "internal/awsrotation/...", rule: "AWS's rotation function asks rotations and the store on AWS, and does none of the work", may: []string{"internal/awsrotation/...", "internal/rotations", "workflows", "rotation/...", "store/awssm"}, inTests: everything},
 	{folder: "internal/google/...", rule: "what the adapters of Google share imports only faults", may: []string{"internal/google/...", "rotation/fault"}, noTemporal: true},
+	{folder: "internal/lockstep/...", rule: "lockstep drives any workflow and knows none of ours; its tests do", may: []string{"internal/lockstep/..."}, inTests: []string{"workflows", "activities", "rotation/..."}},
 	{folder: "internal/notify/...", rule: "what tells people knows notices, not the engine", may: []string{"internal/notify/...", "internal/signature", "internal/secretfile", "rotation/...", "secret"}, inTests: []string{"internal/simcloud/..."}, noTemporal: true},
 	{folder: "internal/signature/...", rule: "signatures know secrets only", may: []string{"secret"}, noTemporal: true},
 	{folder: "internal/secretfile/...", rule: "files of secrets know secrets only", may: []string{"secret"}, noTemporal: true},

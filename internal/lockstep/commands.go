@@ -191,7 +191,7 @@ func (r *Run) continueAsNew(completed int64, event *historypb.HistoryEvent, a *c
 
 // Summary says in a few words what a command wants.
 func Summary(c *commandpb.Command) string {
-	name := strings.TrimPrefix(c.GetCommandType().String(), "COMMAND_TYPE_")
+	name := c.GetCommandType().String()
 	var what string
 	switch c.GetCommandType() {
 	case enumspb.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK:

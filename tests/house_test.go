@@ -248,6 +248,7 @@ func TestAnArrowThatRunsTheWrongWayIsSeen(t *testing.T) {
 		"a simulator on activities":            {"internal/simcloud/cloud.go", module + "/activities", "the simulators"},
 		"a simulator on workflows":             {"internal/simcloud/cloud.go", module + "/workflows", "the simulators"},
 		"a simulator on an adapter":            {"internal/simcloud/cloud.go", module + "/provider/openai", "the simulators"},
+		"lockstep on workflows":                {"internal/lockstep/run.go", module + "/workflows", "lockstep drives"},
 		"a scene on workflows":                 {"internal/simcloud/scene/scene.go", module + "/workflows", "a scene sets"},
 		"a channel on activities":              {"internal/notify/slack.go", module + "/activities", "knows notices"},
 		"a channel on Temporal":                {"internal/notify/slack.go", temporal + "/sdk/temporal", "only the engine"},

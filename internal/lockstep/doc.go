@@ -14,13 +14,13 @@
 //	run.Signal("stop", "now")
 //	run.MustTask() // both at once
 //
-// Between two tasks the worker can lose its cache (Run.DropCache) or another worker can take over (Run.OtherWorker);
-// both make the workflow replay. Run.Meanwhile puts events where they are hardest to get at in practice: behind the
+// Between two tasks the worker can lose its cache (Run.DropCache, Run.LoseCache) or another worker can take over
+// (Run.OtherWorker); all make the workflow replay. Run.Reset goes back to an earlier workflow task. Run.Meanwhile puts events where they are hardest to get at in practice: behind the
 // back of a workflow task that is already running. Run.History is a history that the SDK's replayer accepts.
 //
 // What differs from a server: every workflow task is attempt 1, because the SDK answers no other; an activity counts
 // as picked up by a worker as soon as it is scheduled, unless Run.NotPickedUp says otherwise; nothing is retried by
-// itself, so the failure of an activity is its last one; nothing times out by itself. Both workers share the SDK's
+// itself, so the failure of an activity is its last one; nothing times out by itself. All workers share the SDK's
 // one cache of the process, in which a workflow has one place: the worker that takes over always replays. Local
 // activities run for real.
 package lockstep

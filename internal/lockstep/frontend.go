@@ -28,24 +28,30 @@ const (
 type Options struct {
 	// SuggestContinueAsNewAfter makes workflow tasks suggest continue-as-new from this many events on; 0 never does.
 	SuggestContinueAsNewAfter int
-	// Details asks for the workflow's current details along with every workflow task; see Done.Details.
+	// Details asks for the workflow's current details along with every workflow task; see Done.Details. That is cheaper
+	// than to ask in between, with Run.Details.
 	Details bool
+	// Workers is how many workers there are, 2 unless it says otherwise. Runs begin at one after the other. The SDK's
+	// worker polls no more than a thousand times a second, which counts where every task is to be replayed.
+	Workers int
 	// Patience is how long, in real time, a workflow task may take before the test fails; 0 is a minute.
 	Patience time.Duration
 	// Worker is what the workers are made with; what lockstep needs is set on top of it.
 	Worker worker.Options
 }
 
-// Frontend plays Temporal's frontend for two workers in memory. It is used by one goroutine, the test's.
+// Frontend plays Temporal's frontend for a few workers in memory. It is used by one goroutine, the test's.
 type Frontend struct {
 	t        testing.TB
 	options  Options
 	register func(worker.WorkflowRegistry)
-	workers  [2]*host
+	workers  []*host
 	seed     string
 	runs     int
 	tokens   int
 	answers  chan answer
+	// done is closed when the test is over.
+	done chan struct{}
 	// logger keeps silent: what goes wrong is what Task returns.
 	logger log.Logger
 	// held is the answer to the last workflow task, not yet replied to: the next task can travel with the reply.
@@ -86,22 +92,24 @@ var seeds = struct {
 	count map[string]int
 }{count: map[string]int{}}
 
-// New starts two workers that know what register registers, and stops them when the test ends. The second one works
-// only after Run.OtherWorker.
+// New starts workers that know what register registers, and stops them when the test ends.
 func New(t testing.TB, register func(worker.WorkflowRegistry), options Options) *Frontend {
 	t.Helper()
 	if options.Patience == 0 {
 		options.Patience = time.Minute
 	}
-	f := &Frontend{t: t, options: options, register: register, answers: make(chan answer),
+	if options.Workers == 0 {
+		options.Workers = 2
+	}
+	f := &Frontend{t: t, options: options, register: register, answers: make(chan answer), done: make(chan struct{}),
 		logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))}
 	seeds.Lock()
 	f.seed = fmt.Sprintf("%s#%d", t.Name(), seeds.count[t.Name()])
 	seeds.count[t.Name()]++
 	seeds.Unlock()
 	t.Cleanup(f.stop)
-	for i := range f.workers {
-		f.workers[i] = f.host(fmt.Sprintf("lockstep-%d", i+1))
+	for i := range options.Workers {
+		f.workers = append(f.workers, f.host(fmt.Sprintf("lockstep-%d", i+1)))
 	}
 	return f
 }
@@ -133,7 +141,7 @@ func (f *Frontend) host(identity string) *host {
 	o.MaxConcurrentWorkflowTaskPollers = 2
 	if o.DeadlockDetectionTimeout == 0 {
 		// A busy machine is no deadlock.
-		o.DeadlockDetectionTimeout = f.options.Patience
+		o.DeadlockDetectionTimeout = f.options.Patience / 2
 	}
 	h.client, h.worker = c, worker.New(c, taskQueue, o)
 	f.register(h.worker)
@@ -145,11 +153,11 @@ func (f *Frontend) host(identity string) *host {
 
 func (f *Frontend) stop() {
 	f.release()
+	// A worker that still waits for a reply would hold its cache, and never stop.
+	close(f.done)
 	for _, h := range f.workers {
-		if h != nil {
-			h.worker.Stop()
-			h.client.Close()
-		}
+		h.worker.Stop()
+		h.client.Close()
 	}
 }
 

@@ -219,6 +219,7 @@ func TestAWorkflowThatIsReplayedGoesOnAsBefore(t *testing.T) {
 	}
 	for name, between := range map[string]func(*lockstep.Run){
 		"the cache is lost": (*lockstep.Run).DropCache, "another worker takes over": (*lockstep.Run).OtherWorker,
+		"the cache is lost unseen": (*lockstep.Run).LoseCache,
 	} {
 		lines, replayed := tell(between)
 		if replayed != 3 {

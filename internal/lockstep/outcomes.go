@@ -195,9 +195,11 @@ func (r *Run) AdvanceBy(d time.Duration) { r.f.t.Helper(); r.Advance(r.now.Add(d
 
 // Wait moves the clock without firing timers, as when the server is late.
 func (r *Run) Wait(d time.Duration) {
-	if d > 0 {
-		r.now = r.now.Add(d)
+	r.f.t.Helper()
+	if d < 0 {
+		r.f.t.Fatalf("lockstep: the clock does not go back by %s", d)
 	}
+	r.now = r.now.Add(d)
 }
 
 func (r *Run) child(id string) *Child {

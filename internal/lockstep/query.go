@@ -41,7 +41,7 @@ func (r *Run) query(name string, args ...any) (*commonpb.Payloads, error) {
 	}
 	// Everything that the worker did must be in its cache before it is asked.
 	r.f.release()
-	sticky := r.cached == r.host
+	sticky := r.cached == r.host && !r.lost
 	task := &workflowservice.PollWorkflowTaskQueueResponse{
 		TaskToken: r.f.token(), WorkflowExecution: r.execution(), WorkflowType: &commonpb.WorkflowType{Name: r.Type},
 		PreviousStartedEventId: r.started, WorkflowExecutionTaskQueue: normalQueue(), History: &historypb.History{},

@@ -30,6 +30,7 @@ func state(t *testing.T, u *lockstep.Update, want lockstep.UpdateState, what str
 func TestUpdatesAreAcceptedRejectedAndCompleted(t *testing.T) {
 	for name, between := range map[string]func(*lockstep.Run){
 		"cached": func(*lockstep.Run) {}, "replayed": (*lockstep.Run).DropCache, "by two workers": (*lockstep.Run).OtherWorker,
+		"replayed from a history that is fetched": (*lockstep.Run).LoseCache,
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := started(t, "a")

@@ -6,6 +6,8 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -83,7 +85,9 @@ func (r *Run) terminate(reason string) {
 		return
 	}
 	if h := r.f.held; h != nil && h.run == r {
-		r.f.release()
+		// So the worker clears its cache.
+		r.f.held = nil
+		h.reply <- reply{err: status.Error(codes.NotFound, "workflow execution already completed")}
 	}
 	r.write(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, r.now, &historypb.HistoryEvent{
 		Attributes: &historypb.HistoryEvent_WorkflowExecutionTerminatedEventAttributes{WorkflowExecutionTerminatedEventAttributes: &historypb.WorkflowExecutionTerminatedEventAttributes{
@@ -93,7 +97,8 @@ func (r *Run) terminate(reason string) {
 	r.abortUpdates()
 }
 
-// Terminate ends the run from outside.
+// Terminate ends the run from outside. A test that leaves many runs open should do so, for they stay in the worker's
+// cache.
 func (r *Run) Terminate() { r.terminate("the test says so") }
 
 // reapply brings a signal or an update of another run into this one.
@@ -122,7 +127,7 @@ func (r *Run) reapply(e *historypb.HistoryEvent, exclude []enumspb.ResetReapplyE
 
 // applyUpdate rebuilds what is known of updates from the history.
 func (r *Run) applyUpdate(e *historypb.HistoryEvent) {
-	find := func(id string) *Update {
+	known := func(id string) *Update {
 		for _, u := range r.updates {
 			if u.ID == id {
 				return u
@@ -136,7 +141,7 @@ func (r *Run) applyUpdate(e *historypb.HistoryEvent) {
 		r.updates = append(r.updates, &Update{Name: request.GetInput().GetName(), ID: request.GetMeta().GetUpdateId(), request: request, recorded: true})
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
 		a := e.GetWorkflowExecutionUpdateAcceptedEventAttributes()
-		u := find(a.GetProtocolInstanceId())
+		u := known(a.GetProtocolInstanceId())
 		if u == nil {
 			u = &Update{Name: a.GetAcceptedRequest().GetInput().GetName(), ID: a.GetProtocolInstanceId(), request: a.GetAcceptedRequest()}
 			r.updates = append(r.updates, u)
@@ -144,7 +149,7 @@ func (r *Run) applyUpdate(e *historypb.HistoryEvent) {
 		u.State, u.acceptedEvent = Accepted, e.GetEventId()
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
 		a := e.GetWorkflowExecutionUpdateCompletedEventAttributes()
-		if u := find(a.GetMeta().GetUpdateId()); u != nil {
+		if u := known(a.GetMeta().GetUpdateId()); u != nil {
 			u.State, u.result, u.failure = Completed, a.GetOutcome().GetSuccess(), a.GetOutcome().GetFailure()
 		}
 	}

@@ -57,7 +57,9 @@ type Run struct {
 	told int
 	// cached is the worker that has the workflow in its cache; nil: no worker has.
 	cached *host
-	host   *host
+	// lost: it has lost it, and the server does not know.
+	lost bool
+	host *host
 	// running: a workflow task is under way; behind holds what happens meanwhile.
 	running   bool
 	behind    []queued
@@ -105,7 +107,7 @@ func (f *Frontend) begin(runID string, at time.Time, started *historypb.Workflow
 	started.Identity = "lockstep"
 	r := &Run{
 		ID: started.GetWorkflowId(), RunID: runID, FirstRunID: started.GetFirstExecutionRunId(), Type: started.GetWorkflowType().GetName(),
-		f: f, now: at, host: f.workers[0], suggestAfter: suggestAfter, status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
+		f: f, now: at, host: f.workers[f.runs%len(f.workers)], suggestAfter: suggestAfter, status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
 	}
 	r.happen(queued{do: func() {
 		r.write(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, at, &historypb.HistoryEvent{
@@ -231,17 +233,26 @@ func (r *Run) SearchAttribute(name string, to any) (bool, error) {
 	return true, dataConverter.FromPayload(p, to)
 }
 
-// DropCache makes the worker forget the workflow: the next task comes with the whole history, and replays it.
-func (r *Run) DropCache() { r.cached = nil }
+// DropCache makes the worker forget the workflow, as after a restart: the next task comes with the whole history, and
+// replays it.
+func (r *Run) DropCache() { r.cached, r.lost = nil, false }
 
-// OtherWorker gives the next tasks to the other worker, which replays the history first.
+// OtherWorker gives the next tasks to another worker, which replays the history first.
 func (r *Run) OtherWorker() {
-	r.cached = nil
-	if r.host == r.f.workers[0] {
-		r.host = r.f.workers[1]
-	} else {
-		r.host = r.f.workers[0]
+	r.DropCache()
+	i := slices.Index(r.f.workers, r.host)
+	r.host = r.f.workers[(i+1)%len(r.f.workers)]
+}
+
+// LoseCache makes the worker forget the workflow without the server's knowing: the next task comes with the latest
+// part of the history, and the worker asks for the whole.
+func (r *Run) LoseCache() {
+	if r.cached == nil {
+		return
 	}
+	// Another worker has never had it in its cache, which comes to the same.
+	r.OtherWorker()
+	r.cached, r.lost = r.host, true
 }
 
 func (f *Frontend) encode(args ...any) *commonpb.Payloads {

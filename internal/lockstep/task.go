@@ -23,7 +23,7 @@ import (
 type Done struct {
 	// Commands are what the workflow wants, in its order.
 	Commands []*commandpb.Command
-	// Replayed: the task came with the whole history.
+	// Replayed: the worker had to replay the history.
 	Replayed bool
 	// Refused: the workflow wanted to end while something that it did not know had happened, so the server failed the
 	// task. What the workflow wanted is gone; the next task shows it what had happened.
@@ -102,6 +102,9 @@ func (r *Run) Task() (*Done, error) {
 	a := f.deliver(r, task, sticky)
 	r.running = false
 
+	lost := r.lost
+	r.lost = false
+
 	if a.failed != nil {
 		r.taskFailed(scheduled, started, a.failed.GetCause(), a.failed.GetFailure())
 		a.reply <- reply{}
@@ -114,7 +117,7 @@ func (r *Run) Task() (*Done, error) {
 	if a.completed == nil {
 		f.t.Fatalf("lockstep: the worker answered a workflow task with something else: %v", a)
 	}
-	done := &Done{Commands: a.completed.GetCommands(), Replayed: !sticky, Details: f.details(a.completed.GetQueryResults()[metadataQuery].GetAnswer())}
+	done := &Done{Commands: a.completed.GetCommands(), Replayed: !sticky || lost, Details: f.details(a.completed.GetQueryResults()[metadataQuery].GetAnswer())}
 	switch {
 	case speculative && len(done.Commands) == 0 && len(r.behind) == 0 && onlyRejections(a.completed.GetMessages()):
 		f.mu.Lock()

@@ -91,9 +91,18 @@ func (f *Frontend) take(token []byte, a answer) (reply, error) {
 	}
 	// Buffered: the test may be over before the worker reads the reply.
 	a.reply = make(chan reply, 1)
-	f.answers <- a
-	r := <-a.reply
-	return r, r.err
+	over := status.Error(codes.NotFound, "the test is over")
+	select {
+	case f.answers <- a:
+	case <-f.done:
+		return reply{}, over
+	}
+	select {
+	case r := <-a.reply:
+		return r, r.err
+	case <-f.done:
+		return reply{}, over
+	}
 }
 
 // wholeHistory is what a worker asks for that has a task but not the workflow in its cache.

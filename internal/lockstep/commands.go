@@ -17,6 +17,8 @@ import (
 // taskCompleted writes what the workflow wants into the history, as the server does.
 func (r *Run) taskCompleted(scheduled, started int64, req *workflowservice.RespondWorkflowTaskCompletedRequest) {
 	r.f.t.Helper()
+	// The SDK sends them as they come out of a map. Sorted, they are the same whenever the test does the same.
+	slices.Sort(req.GetSdkMetadata().GetLangUsedFlags())
 	completed := r.write(enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, r.now, &historypb.HistoryEvent{
 		Attributes: &historypb.HistoryEvent_WorkflowTaskCompletedEventAttributes{WorkflowTaskCompletedEventAttributes: &historypb.WorkflowTaskCompletedEventAttributes{
 			ScheduledEventId: scheduled, StartedEventId: started, Identity: req.GetIdentity(),

@@ -267,6 +267,12 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		// One process needs no partitions; between them a task waits to be forwarded to where somebody polls.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
+		// Temporal 1.32.1 tells a waiting client of news through a channel of one place (service/history/events): what
+		// comes while the news before it still lies there is dropped, and if that was the end of the workflow, the
+		// client learns of it only when its long poll is over and it asks again. About one wait in fifty of a client that
+		// starts a workflow and waits for it would last the default of 20 s. What else ends with this interval, Updates
+		// that wait for a worker, clients ask for again as well; a waiting client costs one small request a second.
+		dynamicconfig.HistoryLongPollExpirationInterval.Key(): time.Second,
 		// A search attribute is usable as soon as it is registered.
 		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
 		// An emergency over a large fleet comes from one client.

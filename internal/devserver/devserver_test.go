@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
@@ -53,6 +55,33 @@ func TestAWorkflowCanUseTheSearchAttributesAtOnce(t *testing.T) {
 	s := start(t, Options{SearchAttributes: attributes})
 	defer stop(t, s)
 	startWorkflow(t, s, "w")
+}
+
+// What a client waits for may have happened without its being told; see dynamicConfig.
+func TestAClientThatWaitsForAWorkflowIsSoonToldThatItGoesOnAndAsksAgain(t *testing.T) {
+	s := start(t, Options{SearchAttributes: attributes})
+	defer stop(t, s)
+	startWorkflow(t, s, "w")
+	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Namespace: s.Namespace(), Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// A server that sees a deadline answers just before it. This one it does not see, and by default it would answer
+	// after 20 s.
+	ctx, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	defer time.AfterFunc(15*time.Second, giveUp).Stop()
+	page, err := c.WorkflowService().GetWorkflowExecutionHistory(ctx, &workflowservice.GetWorkflowExecutionHistoryRequest{
+		Namespace: s.Namespace(), Execution: &commonpb.WorkflowExecution{WorkflowId: "w"},
+		WaitNewEvent: true, HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
+	})
+	if err != nil {
+		t.Fatalf("the long poll was still open: %v", err)
+	}
+	if len(page.GetHistory().GetEvents()) != 0 || len(page.GetNextPageToken()) == 0 {
+		t.Errorf("the answer is not \"ask again\": %v", page)
+	}
 }
 
 func TestAPortThatIsTakenAtTheLastMomentIsAnErrorAndNoCrash(t *testing.T) {

@@ -39,11 +39,11 @@ func TestAQuestionWhoseDeadlinePassesWithoutAWayBackGoesOnWaiting(t *testing.T) 
 	}{
 		"the old key was refused": {
 			setup:  func(t *testing.T) setup { return googleKey().told(t) },
-			before: func(r *skipping) { r.disable(r.oldID) },
+			before: func(r *skipping) { r.dead() },
 		},
 		"the old key was refused, and two operators have to sign": {
 			setup:  func(t *testing.T) setup { return googleKey().told(t).operators(t, "alice", "bob") },
-			before: func(r *skipping) { r.disable(r.oldID) },
+			before: func(r *skipping) { r.dead() },
 		},
 		"there was no key": {
 			setup: func(t *testing.T) setup {
@@ -82,6 +82,12 @@ func TestAQuestionWhoseDeadlinePassesWithoutAWayBackGoesOnWaiting(t *testing.T) 
 	}
 }
 
+// dead is a person who disables the old key before the rotation.
+func (w *world) dead() {
+	w.rules.MayDie = append(w.rules.MayDie, w.oldID)
+	w.disable(w.oldID)
+}
+
 // refuse makes Google refuse a method to the end.
 func (w *world) refuse(method string) (remove func()) {
 	return w.Cloud.Inject(simcloud.Fault{Service: google, Method: method, Kind: simcloud.Refuse, Code: 400})
@@ -97,18 +103,29 @@ func (w *world) emptyPlaces() {
 	}
 }
 
+// B3.
+func TestARollBackThatIsAskedForTwiceWaitsUntilTheOldKeyCanBeEnabledAgain(t *testing.T) {
+	t.Parallel()
+	r := newSkipping(t, googleKey())
+	remove := r.Cloud.Inject(simcloud.Fault{Service: google, Method: "EnableServiceAccountKey", Kind: simcloud.Refuse, Code: 403})
+	r.at(2*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.at(2*day+40*time.Minute, func() { r.signal(rotation.RollBack, rotation.Message{By: "ana", Why: "where does it stay"}) })
+	r.at(2*day+5*time.Hour, remove)
+	r.unchanged(r.run(10 * day))
+}
+
 // B5.
 func TestARotationThatIsToComeBackTomorrowSaysSo(t *testing.T) {
 	t.Parallel()
 	r := newSkipping(t, googleKey())
 	remove := r.Cloud.Inject(simcloud.Fault{Service: google, Method: "ListServiceAccountKeys", Kind: simcloud.Refuse, Code: 429, RetryAfter: day})
-	r.at(12*time.Hour, func() {
+	r.at(2*time.Hour, func() {
 		s := r.status()
 		if s.Phase != rotation.Prepare || strings.Contains(s.Details, "You need to do nothing") || !strings.Contains(s.Details, "too many requests") {
 			t.Errorf("the details of %s do not say what it waits for:\n%s", s.Phase, s.Details)
 		}
 	})
-	r.at(13*time.Hour, remove)
+	r.at(3*time.Hour, remove)
 	// A day's wait, and two of grace.
 	r.gone(r.run(4*day), r.oldID)
 }
@@ -126,7 +143,7 @@ func TestAWaitThatLastsIsShownAndTold(t *testing.T) {
 	}{
 		"applications do not read what was promoted": {
 			begin: func(r *skipping) func() {
-				r.Cloud.SetTiming(simcloud.Timing{AliasLag: 2 * day})
+				r.Cloud.SetTiming(simcloud.Timing{AliasLag: 2*time.Hour + 30*time.Minute})
 				return func() {}
 			},
 		},
@@ -144,8 +161,8 @@ func TestAWaitThatLastsIsShownAndTold(t *testing.T) {
 			}, back: true,
 		},
 		"the new key cannot be looked at": {
-			policy: []string{"grace: 30d"},
-			after:  time.Hour,
+			policy: []string{"grace: 3d", "recheck: 5m"},
+			after:  time.Minute,
 			begin: func(r *skipping) func() {
 				return r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleTokenService, Kind: simcloud.Refuse, Code: 503})
 			},
@@ -153,29 +170,29 @@ func TestAWaitThatLastsIsShownAndTold(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			r := newSkipping(t, googleKey(append(tc.policy, "patience: 12h")...).told(t))
+			r := newSkipping(t, googleKey(append(tc.policy, "patience: 30m")...).told(t))
 			mend := func() {}
 			if tc.after == 0 {
 				mend = tc.begin(r)
 			} else {
 				r.at(tc.after, func() { mend = tc.begin(r) })
 			}
-			r.at(tc.after+6*time.Hour, func() {
+			r.at(tc.after+time.Hour, func() {
 				if r.wantTold(); t.Failed() {
 					r.end()
 				}
 			})
-			r.at(tc.after+day, func() {
+			r.at(tc.after+2*time.Hour, func() {
 				// A question has a deadline of its own.
 				if s := r.status(); !s.Overdue && s.Phase != rotation.AwaitingApproval {
-					t.Errorf("after a day it is not overdue:\n%s", s.Details)
+					t.Errorf("after two hours it is not overdue:\n%s", s.Details)
 				}
 				if mend(); tc.back {
 					// Needless where it tries again by itself.
 					r.signal(rotation.RollBack, rotation.Message{})
 				}
 			})
-			res := r.run(40 * day)
+			res := r.run(10 * day)
 			if tc.back {
 				r.unchanged(res)
 			} else {
@@ -189,13 +206,13 @@ func TestAWaitThatLastsIsShownAndTold(t *testing.T) {
 const longHistory = 5000
 
 // B7.
-func TestTwoMonthsWithoutAPermissionFillNoHistory(t *testing.T) {
+func TestWeeksWithoutAPermissionFillNoHistory(t *testing.T) {
 	t.Parallel()
 	s := googleKey()
 	r := newSkipping(t, s)
 	remove := r.Cloud.Inject(simcloud.Fault{Service: sm, Kind: simcloud.Refuse, Code: 403})
-	r.at(60*day, remove)
-	r.gone(r.run(70*day), r.oldID)
+	r.at(20*day, remove)
+	r.gone(r.run(30*day), r.oldID)
 	if n := r.longest(); n > longHistory || len(r.histories) < 2 {
 		t.Errorf("a run of %d events, of %d runs", n, len(r.histories))
 	}

@@ -109,7 +109,6 @@ func (r *skipping) signal(kind rotation.Kind, m rotation.Message) {
 }
 
 func (r *skipping) send(kind rotation.Kind, payload any) {
-	r.wrote(1 + task)
 	r.env.Load().SignalWorkflow(string(kind), payload)
 }
 
@@ -148,7 +147,7 @@ const (
 	suggested = 4096
 )
 
-// wrote counts events of the present run, and suggests to continue as Temporal does.
+// wrote counts events of the present run, and suggests to continue as Temporal does. Only the workflow calls it.
 func (r *skipping) wrote(events int) {
 	n := &r.histories[len(r.histories)-1]
 	*n += events
@@ -286,6 +285,11 @@ func (w *watched) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteW
 		return nil, temporal.NewNonRetryableApplicationError(ended, ended, nil)
 	}
 	return out, err
+}
+
+func (w *watched) HandleSignal(ctx workflow.Context, in *interceptor.HandleSignalInput) error {
+	w.r.wrote(1 + task)
+	return w.Next.HandleSignal(ctx, in)
 }
 
 type counting struct {

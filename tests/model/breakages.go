@@ -33,4 +33,5 @@ const (
 	NoNote
 	EnableForEver
 	LeavePending
+	ProveTheDead
 )

@@ -149,7 +149,7 @@ func (m Model) giveUp(s State) State {
 func (m Model) follow(s State) State {
 	next := s.begin()
 	next.Round = s.Round + 1
-	next.Emergency, next.First = true, s.First || s.FollowFirst
+	next.Emergency, next.First = s.Emergency || s.Follow, s.First || s.FollowFirst
 	next.Step = prepare
 	return next
 }
@@ -181,7 +181,7 @@ func (m Model) afterPrepare(s State) State {
 	case s.Stale: // an emergency came meanwhile: look again with its eyes
 		s.Stale = false
 		return m.to(s, prepare, looking)
-	case s.Fact == OwnLeaked:
+	case s.Fact == Another:
 		return m.follow(s)
 	case s.Fact == Asked:
 		return m.ask(s, ForeignClaim, prepare, looking)
@@ -370,6 +370,14 @@ func (m Model) afterApproval(s State) State {
 func (m Model) goOn(s State) State {
 	if s.Question == NoWayBack && !m.breaks(PublishUnproven) {
 		return m.to(s, verify, forwardOnly)
+	}
+	if s.Question == CannotGoOn && s.After == verify && s.Commitment == forwardOnly && !s.currents().has(s.New) && !m.breaks(ProveTheDead) {
+		// The key that did not pass may be dead for good, and nobody reads it: a look at it, and another one if need be.
+		s.New, s.Supplied = NoKey, false
+		if s.shape().SupplyByHand {
+			return m.to(s, adopt, forwardOnly)
+		}
+		return m.to(s, create, forwardOnly)
 	}
 	return m.to(s, s.After, s.Commitment)
 }

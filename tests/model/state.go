@@ -152,7 +152,6 @@ const (
 	OnlyFinish
 	OnlyFinishStaged
 	Due
-	OwnLeaked
 	Unusable
 	Another
 	OldWorks

@@ -131,6 +131,9 @@ func (m Model) happen(s State, in Input) (State, bool) {
 		if s.Question == NoWayBack {
 			k |= s.Killed & set(s.Back)
 		}
+		if s.Question == CannotGoOn && s.After == verify {
+			k |= s.Killed & set(s.incoming())
+		}
 		if s.Step != approval || k == 0 {
 			return s, false
 		}

@@ -61,6 +61,9 @@ func (m Model) containOne(s State) (State, bool, bool) {
 
 // createNext sweeps what was left before, takes the claim, and mints and stages in one go.
 func (m Model) createNext(s State) (State, bool, bool) {
+	if m.staged(s) && !s.Live.has(s.own()) && !s.currents().has(s.own()) && !m.breaks(ProveTheDead) {
+		return s.erase(s.own()), false, true // what it finds staged is dead
+	}
 	if m.staged(s) || s.Open && !m.breaks(NoHorizon) {
 		return s, false, false
 	}
@@ -304,7 +307,7 @@ func (m Model) answer(s State, in Input) (State, bool) {
 	case contain:
 		return s, may && !sh.RevokeByHand
 	case create:
-		if !m.staged(s) {
+		if !m.staged(s) || !may {
 			return s, false
 		}
 		s.New = s.own()
@@ -404,11 +407,11 @@ func (m Model) look(s State, as Fact) (State, bool) {
 	disagree := len(currents.each()) > 1 || s.empty() && currents != 0
 	refused := !s.Live.has(s.Stores[0].Current) && s.Stores[0].Current != NoKey
 	s.Fact, s.New, s.Olds = Due, NoKey, olds
-	if (s.Leaked&own&(currents|s.pending())&s.minted()) != 0 && !m.breaks(PublishOwnLeaked) {
-		s.Fact = OwnLeaked // this rotation was reset: what it minted has leaked as well
+	leaks := s.values() & s.Leaked & s.Live &^ currents &^ (own & s.minted())
+	if own&s.values()&s.minted()&(s.Leaked|s.Owed&^currents) != 0 && !m.breaks(PublishOwnLeaked) {
+		s.Fact = Another // this rotation was reset, and what it minted has leaked, or it was going back already
 		return s, true
 	}
-	leaks := (s.values() & s.Leaked & s.Live) &^ currents &^ (own & s.minted())
 	switch {
 	case currents == 0:
 	case s.Emergency && currents&s.Leaked == 0 && !disagree && !refused:

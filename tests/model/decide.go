@@ -29,7 +29,7 @@ func (m Model) decide(s State) State {
 	}
 	if s.Request {
 		s.Request = false
-		if s.At().Commitment.CanRollBack() || m.breaks(AlwaysBack) {
+		if s.At().Commitment.CanRollBack() || m.breaks(DoRequest) {
 			return m.back(s)
 		}
 	}
@@ -113,7 +113,7 @@ func (m Model) reverse(s State) State {
 	s.Deleted, s.Verified = 0, s.Verified&^set(s.Back)
 	next := verify
 	switch {
-	case s.Disables.has(s.Back) && !m.breaks(NoEnable):
+	case s.Disables.has(s.Back):
 		next = enable
 	case !s.everywhere(s.Back):
 		next = store
@@ -239,7 +239,7 @@ func (m Model) afterCreate(s State) State {
 		return m.to(s, awaitKey, s.Commitment)
 	case s.Fact == Unusable:
 		return m.to(s, awaitKey, s.Commitment)
-	case s.Fact == OK && s.shape().Stores == 1:
+	case s.Fact == OK && (s.shape().Stores == 1 || m.breaks(SkipStore)):
 		return m.to(s, verify, s.Commitment)
 	case s.Fact == OK:
 		return m.to(s, store, s.Commitment)
@@ -283,6 +283,10 @@ func (m Model) afterPromote(s State) State {
 		return m.to(s, grace, s.Commitment)
 	case s.Step == promote && s.Fact == Refused:
 		return m.ask(s, CannotGoOn, promote, s.Commitment)
+	case s.Step == grace && s.Fact == Look && m.breaks(SkipGrace):
+		return m.to(s, guard, s.Commitment)
+	case s.Step == grace && s.GraceOver && m.breaks(SkipGuard) && s.Commitment != reversing:
+		return m.to(s, remove, s.Commitment)
 	case s.Step == grace && s.GraceOver:
 		return m.to(s, guard, s.Commitment)
 	case s.Step == grace && s.Fact == Look:
@@ -302,7 +306,7 @@ func (m Model) afterPromote(s State) State {
 }
 
 func (m Model) afterGuard(s State) State {
-	released := s.Allowed && (!s.shape().FourEyes || s.Mandate.all(s.outgoing()))
+	released := s.Allowed && (!s.shape().FourEyes || s.Mandate.all(s.outgoing()) || m.breaks(KeepMandate))
 	switch {
 	case s.outgoing() == 0:
 		return m.to(s, retire, s.end())
@@ -310,7 +314,7 @@ func (m Model) afterGuard(s State) State {
 		return m.to(s, guard, s.Commitment)
 	case s.Emergency:
 		return m.revoke(s)
-	case !s.GraceOver:
+	case !s.GraceOver && !m.breaks(SkipGrace):
 		return m.to(s, grace, s.Commitment)
 	case s.Fact == InUse && !released:
 		s.GraceOver = false
@@ -386,7 +390,7 @@ func (m Model) afterRevoke(s State) State {
 	switch {
 	case s.Step == soak:
 		return m.to(s, remove, s.Commitment)
-	case s.Fact == OK && s.Step == disable && (s.Emergency || m.breaks(NoSoak)):
+	case s.Fact == OK && s.Step == disable && s.Emergency:
 		return m.to(s, remove, s.Commitment)
 	case s.Fact == OK && s.Step == disable:
 		return m.to(s, soak, s.Commitment)
@@ -395,7 +399,9 @@ func (m Model) afterRevoke(s State) State {
 	case s.Fact == OK && s.Deleted.all(s.outgoing()):
 		return m.to(s, confirm, s.Commitment)
 	case s.Fact == Unsigned:
-		s.Allowed, s.Mandate, s.Released = false, 0, false
+		if s.Released = false; !m.breaks(KeepMandate) {
+			s.Allowed, s.Mandate = false, 0
+		}
 		return m.to(s, guard, s.before())
 	case s.Fact == Refused:
 		return m.ask(s, NotRevoked, s.Step, s.before())
@@ -416,6 +422,9 @@ func (m Model) afterConfirm(s State) State {
 	switch {
 	case s.Step == awaitRevocation && (s.Fact == Claimed || s.EarlyRevoked):
 		s.EarlyRevoked = false
+		if m.breaks(SkipConfirm) && s.Commitment != bothKeys {
+			return m.to(s, retire, s.Commitment)
+		}
 		return m.to(s, confirm, s.Commitment)
 	case s.Step == awaitRevocation && s.Fact == Over:
 		s.Overdue = true
@@ -453,6 +462,9 @@ func (m Model) afterBackwards(s State) State {
 		return m.ask(s, CannotGoOn, s.Step, s.Commitment)
 	case s.Step == discard && s.Fact == AlreadyPublished:
 		s.New = s.own()
+		if s.shape().Disable {
+			s.Disables |= set(s.Back) // it may have been asked for before the reset
+		}
 		if s.Back != NoKey && s.Works && (!s.Emergency || m.breaks(DiscardIntoLeaked)) {
 			return m.reverse(s)
 		}

@@ -32,6 +32,18 @@ func (m Model) Way(s State) []State {
 	return way
 }
 
+// Ways are the states on the ordinary ways of a story: to its end, and back from wherever it can go back. An exploration
+// that begins at all of them reaches in a few steps what lies far from the beginning.
+func (m Model) Ways(shape int) []State {
+	all := m.Way(Initial(shape))
+	for _, s := range all {
+		if back, ok := m.Step(s, SayRollBack); ok {
+			all = append(all, m.Way(back)...)
+		}
+	}
+	return all
+}
+
 // End finds a state from which a rotation does not end although everything works from then on and everybody answers: it
 // hangs, or goes in circles (I3, I7).
 func (m Model) End(e *Explored) error {
@@ -58,7 +70,7 @@ func (m Model) End(e *Explored) error {
 			case way[s]:
 				return &Violation{fmt.Errorf("I7: it goes in circles: %v, then %v", s, in), e.path(at)}
 			}
-			if err := check(s, in, next); err != nil {
+			if err := m.check(s, in, next); err != nil {
 				return &Violation{fmt.Errorf("%w: on the ordinary way from here, %v  ->  %v", err, in, next), e.path(at)}
 			}
 			way[s] = true

@@ -3,6 +3,8 @@ package model
 import (
 	"fmt"
 	"strings"
+
+	"github.com/rekeyhq/rekey/rotation"
 )
 
 // Explored is what an exploration saw.
@@ -11,9 +13,7 @@ type Explored struct {
 	// Depth is how many inputs the deepest state is away from its beginning; Whole: there is none deeper.
 	Depth int
 	Whole bool
-	// Arrows are those of the diagram that were taken.
-	Arrows map[Arrow]bool
-	// Reached are the places that were seen.
+
 	taken [24][6][24][6]bool
 
 	seen   map[State]uint32
@@ -48,7 +48,7 @@ func (m Model) Explore(from []State, depth int) (*Explored, error) {
 					continue
 				}
 				e.Transitions++
-				if err := check(s, in, next); err != nil {
+				if err := m.check(s, in, next); err != nil {
 					return e, &Violation{err, append(e.path(at), in.String()+"  ->  "+next.String())}
 				}
 				if !begins(s, in, next) {
@@ -80,22 +80,21 @@ func (e *Explored) path(at int) []string {
 	return append([]string{e.states[at].shape().Name + "  ->  " + e.states[at].String()}, lines...)
 }
 
-// took reports whether the exploration took an arrow.
-func (e *Explored) took(a Arrow) bool {
+// Arrows are the transitions that the exploration took.
+func (e *Explored) Arrows() []Arrow {
+	var all []Arrow
 	for i, s := range steps {
 		for j, c := range commitments {
-			if s == a.From.Step && c == a.From.Commitment {
-				for x, t := range steps {
-					for y, d := range commitments {
-						if t == a.To.Step && d == a.To.Commitment {
-							return e.taken[i][j][x][y]
-						}
+			for x, t := range steps {
+				for y, d := range commitments {
+					if e.taken[i][j][x][y] {
+						all = append(all, Arrow{rotation.State{Step: s, Commitment: c}, rotation.State{Step: t, Commitment: d}})
 					}
 				}
 			}
 		}
 	}
-	return false
+	return all
 }
 
 // String tells what a person would look at.

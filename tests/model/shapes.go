@@ -37,11 +37,16 @@ var Shapes = []Shape{
 	{Name: "by hand", Stores: 1, SupplyByHand: true, RevokeByHand: true, Due: true, Questions: true, Use: Never},
 	{Name: "four eyes", Stores: 1, Disable: true, FourEyes: true, Due: true},
 	{Name: "keys die", Stores: 1, Disable: true, Due: true, Outside: true},
-	{Name: "the second store lacks the value", Stores: 2, Disable: true, Due: true, OneLacks: true, Operated: true},
+	{Name: "the second store lacks the value", Stores: 2, Disable: true, Due: true, OneLacks: true},
 	{Name: "the first key", Stores: 1, NoOld: true, Due: true, Operated: true},
 	{Name: "emergency", Stores: 2, Emergency: true, Duty: true},
 	{Name: "emergency, revoke first", Stores: 1, Emergency: true, First: true, Disable: true, Questions: true},
 	{Name: "emergency, revoke first, by hand", Stores: 1, Emergency: true, First: true, SupplyByHand: true, RevokeByHand: true, Questions: true},
+	{Name: "supplied by hand", Stores: 2, SupplyByHand: true, RevokeByHand: true, Due: true, OneLacks: true},
+	{Name: "supplied by hand, emergency, revoke first", Stores: 2, Emergency: true, First: true, SupplyByHand: true},
+	{Name: "revoked by hand, emergency, revoke first", Stores: 1, Emergency: true, First: true, RevokeByHand: true},
+	{Name: "disable, reset and terminated", Stores: 1, Due: true, Disable: true, Operated: true},
+	{Name: "the second store lacks the value, terminated", Stores: 2, Due: true, OneLacks: true, Operated: true},
 	{Name: "reset and terminated", Stores: 2, Due: true, Operated: true, Questions: true},
 }
 

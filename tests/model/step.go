@@ -11,7 +11,7 @@ import "github.com/rekeyhq/rekey/rotation"
 // Model is the engine, whole or broken in one place.
 type Model struct{ Broken Breakage }
 
-func (m Model) breaks(b Breakage) bool { return m.Broken == b }
+func (m Model) breaks(b Breakage) bool { return m.Broken&b != 0 }
 
 // Labelled is one thing that can happen, and the state that it leads to.
 type Labelled struct {

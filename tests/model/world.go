@@ -143,7 +143,7 @@ func (m Model) promoteNext(s State) (State, bool, bool) {
 // mayGo is what every call that takes a key away asks the stores for: nobody reads it or is about to, a record owes it,
 // and applications read in every store what was proven and is to stay.
 func (m Model) mayGo(s State, k Key) bool {
-	if m.breaks(BelieveInput) {
+	if m.breaks(TakeCurrent) {
 		return true
 	}
 	return !s.currents().has(k) && !s.pending().has(k) && s.Owed.has(k) && s.reads(s.incoming())
@@ -171,7 +171,7 @@ func (m Model) nextToDelete(s State) Key {
 // retireNext clears the stores, sweeps what stands nowhere, and gives the claim back.
 func (m Model) retireNext(s State) (State, bool, bool) {
 	for _, k := range s.outgoing().each() {
-		if s.Live.has(k) && !m.breaks(ForgetLive) {
+		if s.Live.has(k) && !m.breaks(RetireBlindly) {
 			return s, false, false // it refuses to forget a key that is accepted
 		}
 	}
@@ -202,7 +202,7 @@ func (m Model) discardNext(s State) (State, bool, bool) {
 	if s.currents().has(own) {
 		return s, false, false
 	}
-	if s.minted().has(own) && (s.Live | s.Off).has(own) && s.staging(own) {
+	if (s.minted().has(own) || m.breaks(DeleteSupplied)) && (s.Live | s.Off).has(own) && s.staging(own) {
 		s.Live, s.Off = s.Live&^set(own), s.Off&^set(own)
 		return s, false, true
 	}
@@ -247,8 +247,10 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		switch s.Step {
 		case prepare:
 			return m.look(s, Asked)
-		case create, adopt:
-			return s, sh.Questions && s.New == NoKey && !m.staged(s)
+		case create:
+			return s, sh.Questions && !m.staged(s)
+		case adopt:
+			return s, sh.Questions
 		case guard:
 			return s, true
 		}
@@ -289,7 +291,7 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		case disable:
 			return s, m.signed(s) && s.outgoing()&(s.Live|s.Off) == 0
 		case enable:
-			return s, !(s.Live | s.Off).has(s.Back)
+			return s, !(s.Live | s.Off | s.Killed).has(s.Back)
 		}
 		return s, false
 	case AnswerOK:
@@ -322,6 +324,9 @@ func (m Model) answer(s State, in Input) (State, bool) {
 	case store:
 		return s, may && s.everywhere(s.incoming())
 	case verify:
+		if m.breaks(NoVerify) {
+			return s, true
+		}
 		if !s.Live.has(s.incoming()) || !s.everywhere(s.incoming()) && !m.breaks(VerifyOneStore) {
 			return s, false
 		}
@@ -331,7 +336,7 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		s.Verified |= set(s.incoming())
 		return s, true
 	case promote:
-		return s, may && s.reads(s.incoming())
+		return s, may && s.reads(s.incoming()) || m.breaks(HalfPromote) && s.currents().has(s.incoming())
 	case recheck:
 		return s, s.Live.has(s.incoming())
 	case guard:

@@ -33,6 +33,9 @@ func (m Model) Next(s State) []Labelled {
 // Step is what an input does in a state; false if it cannot happen there, or changes nothing.
 func (m Model) Step(s State, in Input) (State, bool) {
 	next, ok := m.step(s, in)
+	// A request that comes late for a key that is gone does nothing.
+	there := next.Live | next.Off | next.Killed
+	next.LateDisable, next.LateDelete = next.LateDisable&there, next.LateDelete&there
 	return next, ok && next != s
 }
 

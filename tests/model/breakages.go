@@ -46,6 +46,8 @@ const (
 	NoVerify
 	// TakeCurrent: a revoke does not look into the stores first.
 	TakeCurrent
+	// NoProof: a revoke does not prove once more what stays.
+	NoProof
 	// RetireBlindly: retire forgets a key that is still accepted. SkipConfirm: nobody looks whether what a person says is so.
 	RetireBlindly
 	SkipConfirm

@@ -29,7 +29,7 @@ func (m Model) decide(s State) State {
 	}
 	if s.Request {
 		s.Request = false
-		if s.At().Commitment.CanRollBack() || m.breaks(DoRequest) {
+		if s.Commitment.name().CanRollBack() || m.breaks(DoRequest) {
 			return m.back(s)
 		}
 	}
@@ -139,7 +139,7 @@ func (m Model) noWayBack(s State) State {
 
 // giveUp rolls back because of a failure that waiting does not cure; where it cannot, a person puts that right.
 func (m Model) giveUp(s State) State {
-	if s.At().Commitment.CanRollBack() {
+	if s.Commitment.name().CanRollBack() {
 		return m.back(s)
 	}
 	return m.ask(s, CannotGoOn, s.Step, s.Commitment)
@@ -230,7 +230,7 @@ func (m Model) afterCreate(s State) State {
 		s.EarlySupply = false
 		return m.to(s, adopt, s.Commitment)
 	case s.Step == awaitKey && s.Fact == Over:
-		if s.At().Commitment.CanRollBack() {
+		if s.Commitment.name().CanRollBack() {
 			return m.back(s)
 		}
 		s.Overdue = true
@@ -361,7 +361,7 @@ func (m Model) afterApproval(s State) State {
 		return m.to(s, grace, s.Commitment)
 	case s.Fact == Withdrawn:
 		return m.goOn(s)
-	case s.Fact == Over && s.At().Commitment.CanRollBack() && !never:
+	case s.Fact == Over && s.Commitment.name().CanRollBack() && !never:
 		return m.back(s)
 	case s.Fact == Over:
 		s.Overdue = true

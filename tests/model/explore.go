@@ -7,9 +7,12 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
+// Arrow is a transition in the diagram.
+type Arrow struct{ From, To rotation.State }
+
 // Explored is what an exploration saw.
 type Explored struct {
-	States, Transitions int
+	Transitions int
 	// Depth is how many inputs the deepest state is away from its beginning; Whole: there is none deeper.
 	Depth int
 	Whole bool
@@ -59,7 +62,7 @@ func (m Model) Explore(from []State, depth int) (*Explored, error) {
 		}
 		begin, end = end, len(e.states)
 	}
-	e.States, e.Whole = len(e.states), begin == end
+	e.Whole = begin == end
 	return e, nil
 }
 

@@ -12,7 +12,7 @@ func (m Model) hear(s State, in Input) (State, bool) {
 		}
 		return m.approve(s), true
 	case SayReject, SayRollBack:
-		if in == SayReject && s.Step != approval || !s.At().Commitment.CanRollBack() || s.Request {
+		if in == SayReject && s.Step != approval || !s.Commitment.name().CanRollBack() || s.Request {
 			return s, false
 		}
 		s.Request = true
@@ -27,7 +27,7 @@ func (m Model) hear(s State, in Input) (State, bool) {
 			return s, false
 		case s.Step == awaitRevocation || s.Step == awaitContainment:
 			s.Fact = Claimed
-		case s.shape().RevokeByHand && s.At().Commitment.Published() && !s.Commitment.name().Backwards() && s.Step >= grace && s.Step <= approval:
+		case s.shape().RevokeByHand && (s.Commitment == bothKeys || s.Commitment == forwardOnly) && s.Step >= grace && s.Step <= approval:
 			s.EarlyRevoked = true
 		default:
 			return s, false
@@ -136,7 +136,7 @@ func (m Model) join(s State, first bool) State {
 		s.Stale = !m.breaks(OldEyes)
 		return s
 	}
-	if s.At().Commitment.Published() {
+	if s.Commitment.name().Published() {
 		s.GraceOver = true
 	}
 	if s.Commitment == bothKeys && !m.breaks(StayBothKeys) {

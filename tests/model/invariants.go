@@ -61,6 +61,8 @@ func I2(from State, in Input, to State) string {
 		return fmt.Sprintf("%v goes, and %v was not verified", gone, keep)
 	case !from.reads(keep):
 		return fmt.Sprintf("%v goes, and applications do not read %v everywhere", gone, keep)
+	case !from.Live.has(keep):
+		return fmt.Sprintf("%v goes, and %v, which applications read, is refused", gone, keep)
 	case !from.Emergency && !(from.GraceOver && from.Released):
 		return fmt.Sprintf("%v goes, and grace and guard are not over", gone)
 	}

@@ -35,6 +35,7 @@ var mistakes = []struct {
 	{"the value is brought to one store only", SkipStore | VerifyOneStore, ""},
 	{"verify looks at nothing", NoVerify, ""},
 	{"grace begins early, and a revoke does not look into the stores first", HalfPromote | TakeCurrent, ""},
+	{"a revoke does not prove once more what stays", NoProof, ""},
 	{"nobody looks whether the key is revoked before it is forgotten", SkipConfirm | RetireBlindly | OffDiagram, ""},
 	{"a rotation that follows forgets what the one before it left", ForgetPredecessor, ""},
 	{"a rotation that was reset publishes what had leaked", PublishOwnLeaked, ""},

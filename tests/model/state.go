@@ -148,12 +148,14 @@ const (
 	Unavailable
 	Asked
 	Conflict
+	// NotDue, OnlyFinish and Due are prepare's verdicts; OnlyFinishStaged: and something is still staged. Another: this
+	// rotation was reset and cannot go on with what it had minted.
 	NotDue
 	OnlyFinish
 	OnlyFinishStaged
 	Due
-	Unusable
 	Another
+	Unusable
 	OldWorks
 	Unused
 	InUse
@@ -163,8 +165,10 @@ const (
 	Accepted
 	NewRefused
 	Gone
+	// Over: a time that was waited for has come. Look: it is time to look at the key again.
 	Over
 	Look
+	// Claimed, Approved, Extended: somebody said so. Withdrawn: an emergency made the question moot.
 	Claimed
 	Approved
 	Extended
@@ -240,7 +244,9 @@ type State struct {
 	Resupplied bool
 	// Overdue: the deadline of a wait has passed.
 	Overdue bool
-	// Faults counts how often somebody reset or terminated the workflow, or took keys away behind rekey's back.
+
+	// Faults counts how often somebody reset or terminated the workflow, or took keys away behind rekey's back. A story has
+	// one of those.
 	Faults uint8
 }
 
@@ -255,7 +261,9 @@ func (s State) Closed() bool { return s.Step == completed || s.Step == rolledBac
 func (s State) shape() *Shape { return &Shapes[s.Shape] }
 
 // stores are the places of the stores that the story has.
-func (s State) stores() []int { return [][]int{{0}, {0, 1}}[s.shape().Stores-1] }
+func (s State) stores() []int { return bothStores[:s.shape().Stores] }
+
+var bothStores = [...]int{0, 1}
 
 // incoming is the key that this direction makes current, outgoing those that it takes away.
 func (s State) incoming() Key {

@@ -3,10 +3,14 @@
 // hold (I1 to I10) is checked. It knows nothing of Temporal. The real workflow is held to it step by step.
 //
 // How to read it: state.go is what is known, world.go what activities do to provider and stores, hear.go what messages
-// do, decide.go where a rotation goes, invariants.go what must hold.
+// do, decide.go where a rotation goes, invariants.go what must hold. breakages.go are deliberate mistakes.
+//
+// An activity is requests to the provider and the stores, one input each, and then its answer: so it can be cut off
+// between any two of them. An answer and a message write down what they bring; Decide then looks at nothing but the
+// state. Time passes when the model says so, and the horizon of unanswered requests is the only clock that it needs.
 package model
 
-import "github.com/rekeyhq/rekey/rotation"
+import "fmt"
 
 // Model is the engine, whole or broken in one place.
 type Model struct{ Broken Breakage }
@@ -37,6 +41,25 @@ func (m Model) Step(s State, in Input) (State, bool) {
 	there := next.Live | next.Off | next.Killed
 	next.LateDisable, next.LateDelete = next.LateDisable&there, next.LateDelete&there
 	return next, ok && next != s
+}
+
+// Task is one task of the workflow: what happened, the messages that arrived with it, and the decision, if there is
+// something to decide on. It is what the real workflow is held to, state by state. A message that does not fit is refused,
+// as the workflow refuses it; what cannot happen is an error.
+func (m Model) Task(s State, happened Input, messages ...Input) (State, error) {
+	next, ok := m.step(s, happened)
+	if !ok {
+		return s, fmt.Errorf("%q cannot happen in %v", happened, s)
+	}
+	for _, message := range messages {
+		if heard, ok := m.hear(next, message); ok {
+			next = heard
+		}
+	}
+	if !next.Closed() && next.awake() {
+		next = m.decide(next)
+	}
+	return next, nil
 }
 
 func (m Model) step(s State, in Input) (State, bool) {
@@ -130,17 +153,7 @@ func (m Model) happen(s State, in Input) (State, bool) {
 	case SomebodyKillsNew, SomebodyKillsOld:
 		return kill(s, in)
 	case SomebodyMends:
-		k := s.Killed & s.currents()
-		if s.Question == NoWayBack {
-			k |= s.Killed & set(s.Back)
-		}
-		if s.Question == CannotGoOn && s.After == verify {
-			k |= s.Killed & set(s.incoming())
-		}
-		if s.Step != approval || k == 0 {
-			return s, false
-		}
-		s.Live, s.Killed = s.Live|k, s.Killed&^k
+		return mend(s)
 	case OperatorLeaves:
 		s.Mandate = 0
 	default:
@@ -162,7 +175,7 @@ func (m Model) late(s State) (State, bool) {
 		s.LateDisable |= s.Live &^ next.Live
 		s.Going = next.Going
 	case contain:
-		s.Sacrificed = next.Sacrificed
+		s.Sacrificed, s.Going = next.Sacrificed, next.Going
 		if s.shape().Disable {
 			s.LateDisable |= s.Live &^ next.Live
 			break
@@ -186,6 +199,22 @@ func kill(s State, in Input) (State, bool) {
 	}
 	s.Live, s.Off, s.Killed = s.Live&^k, s.Off&^k, s.Killed|k
 	s.Faults++
+	return s, true
+}
+
+// mend makes a key work again that applications read, or that the question is about.
+func mend(s State) (State, bool) {
+	k := s.currents()
+	if s.Question == NoWayBack {
+		k |= set(s.Back)
+	}
+	if s.Question == CannotGoOn && s.After == verify {
+		k |= set(s.incoming())
+	}
+	if k &= s.Killed | s.Off; s.Step != approval || k == 0 {
+		return s, false
+	}
+	s.Live, s.Killed, s.Off = s.Live|k, s.Killed&^k, s.Off&^k
 	return s, true
 }
 
@@ -213,6 +242,3 @@ func (m Model) operate(s State, in Input) (State, bool) {
 	}
 	return next, true
 }
-
-// Arrow is a transition in the diagram.
-type Arrow struct{ From, To rotation.State }

@@ -49,10 +49,12 @@ func (m Model) containOne(s State) (State, bool, bool) {
 	for _, k := range s.Olds.each() {
 		switch {
 		case s.shape().Disable && s.Live.has(k):
-			s.Live, s.Off, s.Sacrificed = s.Live&^set(k), s.Off|set(k), s.Sacrificed|set(k)
+			s.Live, s.Off = s.Live&^set(k), s.Off|set(k)
+			s.Sacrificed, s.Going = s.Sacrificed|set(k), s.Going|set(k)
 			return s, true, true
 		case !s.shape().Disable && (s.Live | s.Off).has(k):
-			s.Live, s.Off, s.Sacrificed = s.Live&^set(k), s.Off&^set(k), s.Sacrificed|set(k)
+			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
+			s.Sacrificed, s.Going = s.Sacrificed|set(k), s.Going|set(k)
 			return s, true, true
 		}
 	}
@@ -141,12 +143,13 @@ func (m Model) promoteNext(s State) (State, bool, bool) {
 }
 
 // mayGo is what every call that takes a key away asks the stores for: nobody reads it or is about to, a record owes it,
-// and applications read in every store what was proven and is to stay.
+// and applications read in every store what was proven and is to stay. That is proven once more.
 func (m Model) mayGo(s State, k Key) bool {
 	if m.breaks(TakeCurrent) {
 		return true
 	}
-	return !s.currents().has(k) && !s.pending().has(k) && s.Owed.has(k) && s.reads(s.incoming())
+	proven := s.Live.has(s.incoming()) || m.breaks(NoProof)
+	return !s.currents().has(k) && !s.pending().has(k) && s.Owed.has(k) && s.reads(s.incoming()) && proven
 }
 
 // signed reports whether the activity may take the outgoing keys away.

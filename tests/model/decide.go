@@ -1,0 +1,479 @@
+package model
+
+// awake reports whether the rotation has something to decide on.
+func (s State) awake() bool {
+	if s.Fact != Nothing {
+		return true
+	}
+	switch s.Step {
+	case grace:
+		return s.Request || s.Follow || s.GraceOver
+	case soak:
+		return s.Request || s.Follow || s.Emergency
+	case awaitKey:
+		return s.Request || s.Follow || s.EarlySupply
+	case awaitRevocation:
+		return s.Request || s.Follow || s.EarlyRevoked
+	case awaitContainment, approval:
+		return s.Request || s.Follow
+	case contain:
+		return s.shape().RevokeByHand
+	}
+	return false
+}
+
+// decide goes where the facts lead, after everything that has arrived was heard.
+func (m Model) decide(s State) State {
+	if s.Follow {
+		return m.follow(s)
+	}
+	if s.Request {
+		s.Request = false
+		if s.Commitment.name().CanRollBack() || m.breaks(DoRequest) {
+			return m.back(s)
+		}
+	}
+	switch s.Step {
+	case conflicts:
+		return m.afterConflicts(s)
+	case prepare:
+		return m.afterPrepare(s)
+	case contain, awaitContainment:
+		return m.afterContain(s)
+	case create, awaitKey, adopt:
+		return m.afterCreate(s)
+	case store, verify:
+		return m.afterStore(s)
+	case promote, grace, recheck:
+		return m.afterPromote(s)
+	case guard:
+		return m.afterGuard(s)
+	case approval:
+		return m.afterApproval(s)
+	case disable, soak, remove:
+		return m.afterRevoke(s)
+	case awaitRevocation, confirm, retire:
+		return m.afterConfirm(s)
+	default:
+		return m.afterBackwards(s)
+	}
+}
+
+// to enters a step.
+func (m Model) to(s State, next step, into commitment) State {
+	stays := next == s.Step
+	if next == remove && s.Step != remove {
+		s.Before = into == bothKeys
+	}
+	if next == remove && into == bothKeys {
+		into = forwardOnly
+	}
+	s.Step, s.Commitment, s.Fact = next, into, Nothing
+	if stays {
+		return s
+	}
+	s.Overdue = false
+	if next != approval {
+		s.Question, s.After, s.Signatures = NoQuestion, 0, 0
+	}
+	switch next {
+	case prepare:
+		s.Stale = false
+	case disable:
+		s.Disables |= s.outgoing()
+	case enable:
+		s.Enabling = 0
+	}
+	if s.Closed() {
+		s.Request = false
+	}
+	return s
+}
+
+func (m Model) ask(s State, q Question, after step, into commitment) State {
+	s = m.to(s, approval, into)
+	s.Question, s.After, s.Signatures = q, after, 0
+	return s
+}
+
+// back begins the way back.
+func (m Model) back(s State) State {
+	switch s.Commitment {
+	case looking:
+		return m.to(s, rolledBack, looking)
+	case staged:
+		return m.to(s, discard, discarding)
+	}
+	return m.reverse(s)
+}
+
+// reverse begins a rotation in the other direction.
+func (m Model) reverse(s State) State {
+	s.GraceOver, s.Released, s.Allowed, s.Mandate, s.EarlyRevoked, s.Before, s.Again = false, false, false, 0, false, false, false
+	s.Deleted, s.Verified = 0, s.Verified&^set(s.Back)
+	next := verify
+	switch {
+	case s.Disables.has(s.Back):
+		next = enable
+	case !s.everywhere(s.Back):
+		next = store
+	}
+	return m.to(s, next, reversing)
+}
+
+// tryAgain reports whether an old key that is refused is to be enabled once more: an abandoned request may have disabled it.
+func (m Model) tryAgain(s State) bool {
+	return s.Disables.has(s.Back) && (!s.Again || m.breaks(EnableForEver))
+}
+
+func (m Model) enableAgain(s State) State {
+	s.Again = true
+	return m.to(s, enable, reversing)
+}
+
+// noWayBack stops a roll-back whose old key cannot be gone back to.
+func (m Model) noWayBack(s State) State {
+	s.GraceOver, s.Released, s.Allowed, s.Mandate, s.Again = false, false, false, 0, false
+	return m.ask(s, NoWayBack, promote, bothKeys)
+}
+
+// giveUp rolls back because of a failure that waiting does not cure; where it cannot, a person puts that right.
+func (m Model) giveUp(s State) State {
+	if s.Commitment.name().CanRollBack() {
+		return m.back(s)
+	}
+	return m.ask(s, CannotGoOn, s.Step, s.Commitment)
+}
+
+// follow ends this rotation and begins the one that serves the emergencies that it could not.
+func (m Model) follow(s State) State {
+	next := s.begin()
+	next.Round = s.Round + 1
+	next.Emergency, next.First = s.Emergency || s.Follow, s.First || s.FollowFirst
+	next.Step = prepare
+	return next
+}
+
+// begin is the world of s with a rotation that knows nothing.
+func (s State) begin() State {
+	return State{
+		Shape: s.Shape, Live: s.Live, Off: s.Off, Killed: s.Killed, Sacrificed: s.Sacrificed, Leaked: s.Leaked, LateMint: s.LateMint, LateDisable: s.LateDisable,
+		LateDelete: s.LateDelete, Stores: s.Stores, Owed: s.Owed, Going: s.Going, Claim: s.Claim, Open: s.Open, Round: s.Round, Faults: s.Faults,
+	}
+}
+
+func (m Model) afterConflicts(s State) State {
+	switch s.Fact {
+	case Conflict:
+		if !s.Emergency {
+			return m.to(s, completed, looking)
+		}
+	case Unavailable:
+		return m.to(s, conflicts, looking)
+	case Refused:
+		return m.to(s, rolledBack, looking)
+	}
+	return m.to(s, prepare, looking)
+}
+
+func (m Model) afterPrepare(s State) State {
+	switch {
+	case s.Stale: // an emergency came meanwhile: look again with its eyes
+		s.Stale = false
+		return m.to(s, prepare, looking)
+	case s.Fact == Another:
+		return m.follow(s)
+	case s.Fact == Asked:
+		return m.ask(s, ForeignClaim, prepare, looking)
+	case s.Fact == Refused:
+		return m.to(s, rolledBack, looking)
+	case s.Fact == NotDue:
+		return m.to(s, completed, looking)
+	case s.Fact == OnlyFinish && s.Emergency || s.Fact == OnlyFinishStaged:
+		return m.to(s, promote, forwardOnly)
+	case s.Fact == OnlyFinish:
+		return m.to(s, grace, forwardOnly)
+	case s.Fact == Due && s.First && s.Olds != 0:
+		return m.to(s, contain, forwardOnly)
+	case s.Fact == Due:
+		return m.to(s, s.creating(), staged)
+	}
+	return m.to(s, prepare, looking)
+}
+
+// creating is how this provider's keys are made.
+func (s State) creating() step {
+	if s.shape().SupplyByHand {
+		return awaitKey
+	}
+	return create
+}
+
+func (m Model) afterContain(s State) State {
+	switch {
+	case s.Step == contain && s.shape().RevokeByHand:
+		return m.to(s, awaitContainment, forwardOnly)
+	case s.Fact == OK || s.Fact == Claimed:
+		s.Contained = true
+		return m.to(s, s.creating(), forwardOnly)
+	case s.Fact == Refused:
+		return m.ask(s, NotContained, contain, forwardOnly)
+	case s.Fact == Over:
+		s.Overdue = true
+	}
+	return m.to(s, s.Step, s.Commitment)
+}
+
+func (m Model) afterCreate(s State) State {
+	switch {
+	case s.Step == awaitKey && (s.Fact == Claimed || s.EarlySupply):
+		s.EarlySupply = false
+		return m.to(s, adopt, s.Commitment)
+	case s.Step == awaitKey && s.Fact == Over:
+		if s.Commitment.name().CanRollBack() {
+			return m.back(s)
+		}
+		s.Overdue = true
+	case s.Step == adopt && s.Resupplied && (s.Fact == OK || s.Fact == Unusable):
+		s.Resupplied, s.EarlySupply, s.New, s.Supplied = false, true, NoKey, false
+		return m.to(s, awaitKey, s.Commitment)
+	case s.Fact == Unusable:
+		return m.to(s, awaitKey, s.Commitment)
+	case s.Fact == OK && (s.shape().Stores == 1 || m.breaks(SkipStore)):
+		return m.to(s, verify, s.Commitment)
+	case s.Fact == OK:
+		return m.to(s, store, s.Commitment)
+	case s.Fact == Asked && s.Step == create:
+		return m.ask(s, UnprovenKeys, create, s.Commitment)
+	case s.Fact == Asked:
+		return m.ask(s, ForeignClaim, adopt, s.Commitment)
+	case s.Fact == Refused:
+		return m.giveUp(s)
+	}
+	return m.to(s, s.Step, s.Commitment)
+}
+
+func (m Model) afterStore(s State) State {
+	switch {
+	case s.Step == store && s.Fact == OK:
+		return m.to(s, verify, s.Commitment)
+	case s.Fact == OK && s.Commitment == staged:
+		if s.Back != NoKey && s.Works && !s.Emergency {
+			return m.to(s, promote, bothKeys)
+		}
+		return m.to(s, promote, forwardOnly)
+	case s.Fact == OK:
+		s.Again = false
+		return m.to(s, promote, s.Commitment)
+	case s.Fact == Refused && s.Commitment == reversing:
+		if s.Step == verify && m.tryAgain(s) {
+			return m.enableAgain(s)
+		}
+		return m.noWayBack(s)
+	case s.Fact == Refused:
+		return m.giveUp(s)
+	}
+	return m.to(s, s.Step, s.Commitment)
+}
+
+func (m Model) afterPromote(s State) State {
+	switch {
+	case s.Step == promote && s.Fact == OK:
+		s.GraceOver, s.Released = s.Emergency || s.outgoing() == 0, false
+		return m.to(s, grace, s.Commitment)
+	case s.Step == promote && s.Fact == Refused:
+		return m.ask(s, CannotGoOn, promote, s.Commitment)
+	case s.Step == grace && s.Fact == Look && m.breaks(SkipGrace):
+		return m.to(s, guard, s.Commitment)
+	case s.Step == grace && s.GraceOver && m.breaks(SkipGuard) && s.Commitment != reversing:
+		return m.to(s, remove, s.Commitment)
+	case s.Step == grace && s.GraceOver:
+		return m.to(s, guard, s.Commitment)
+	case s.Step == grace && s.Fact == Look:
+		return m.to(s, recheck, s.Commitment)
+	case s.Step == recheck && s.Fact == OldWorks && s.Commitment == bothKeys:
+		return m.back(s)
+	case s.Step == recheck && (s.Fact == OldWorks || s.Fact == Refused):
+		if s.Commitment == reversing && m.tryAgain(s) {
+			return m.enableAgain(s)
+		}
+		return m.ask(s, KeysRefused, grace, s.Commitment)
+	case s.Step == recheck:
+		s.Again = s.Again && s.Fact != OK
+		return m.to(s, grace, s.Commitment)
+	}
+	return m.to(s, s.Step, s.Commitment)
+}
+
+func (m Model) afterGuard(s State) State {
+	released := s.Allowed && (!s.shape().FourEyes || s.Mandate.all(s.outgoing()) || m.breaks(KeepMandate))
+	switch {
+	case s.outgoing() == 0:
+		return m.to(s, retire, s.end())
+	case s.Fact == Unavailable && !s.Emergency:
+		return m.to(s, guard, s.Commitment)
+	case s.Emergency:
+		return m.revoke(s)
+	case !s.GraceOver && !m.breaks(SkipGrace):
+		return m.to(s, grace, s.Commitment)
+	case s.Fact == InUse && !released:
+		s.GraceOver = false
+		return m.to(s, grace, s.Commitment)
+	case s.Fact == Asked && !released: // in use, and grace cannot be extended any more
+		return m.ask(s, ReleaseOld, guard, s.Commitment)
+	case (s.shape().FourEyes || s.Fact == UseUnknown && s.shape().Use != Timer) && !released:
+		return m.ask(s, ReleaseOld, guard, s.Commitment)
+	}
+	return m.revoke(s)
+}
+
+// end is the commitment with which a rotation ends.
+func (s State) end() commitment {
+	if s.Commitment == reversing {
+		return reversing
+	}
+	return forwardOnly
+}
+
+// revoke begins to take the outgoing keys away.
+func (m Model) revoke(s State) State {
+	s.Released = true
+	switch {
+	case s.shape().RevokeByHand && s.Contained:
+		return m.to(s, confirm, s.Commitment)
+	case s.shape().RevokeByHand:
+		return m.to(s, awaitRevocation, s.Commitment)
+	case s.shape().Disable && !s.Emergency && !s.Contained:
+		return m.to(s, disable, s.Commitment)
+	}
+	return m.to(s, remove, s.Commitment)
+}
+
+func (m Model) afterApproval(s State) State {
+	never := s.Question == ReleaseOld && s.shape().Use == Never
+	switch {
+	case s.Fact == Approved:
+		if s.Question == ReleaseOld {
+			s.Allowed = true
+		}
+		return m.goOn(s)
+	case s.Fact == Extended:
+		return m.to(s, grace, s.Commitment)
+	case s.Fact == Withdrawn:
+		return m.goOn(s)
+	case s.Fact == Over && s.Commitment.name().CanRollBack() && !never:
+		return m.back(s)
+	case s.Fact == Over:
+		s.Overdue = true
+	}
+	return m.to(s, approval, s.Commitment)
+}
+
+// goOn goes where the question came from. Whoever gives the old key up has the new one proven once more: the roll-back may
+// have begun to take it away.
+func (m Model) goOn(s State) State {
+	if s.Question == NoWayBack && !m.breaks(PublishUnproven) {
+		return m.to(s, verify, forwardOnly)
+	}
+	if s.Question == CannotGoOn && s.After == verify && s.Commitment == forwardOnly && !s.currents().has(s.New) && !m.breaks(ProveTheDead) {
+		// The key that did not pass may be dead for good, and nobody reads it: a look at it, and another one if need be.
+		s.New, s.Supplied = NoKey, false
+		if s.shape().SupplyByHand {
+			return m.to(s, adopt, forwardOnly)
+		}
+		return m.to(s, create, forwardOnly)
+	}
+	return m.to(s, s.After, s.Commitment)
+}
+
+func (m Model) afterRevoke(s State) State {
+	switch {
+	case s.Step == soak:
+		return m.to(s, remove, s.Commitment)
+	case s.Fact == OK && s.Step == disable && s.Emergency:
+		return m.to(s, remove, s.Commitment)
+	case s.Fact == OK && s.Step == disable:
+		return m.to(s, soak, s.Commitment)
+	case s.Fact == Gone:
+		return m.to(s, remove, s.Commitment)
+	case s.Fact == OK && s.Deleted.all(s.outgoing()):
+		return m.to(s, confirm, s.Commitment)
+	case s.Fact == Unsigned:
+		if s.Released = false; !m.breaks(KeepMandate) {
+			s.Allowed, s.Mandate = false, 0
+		}
+		return m.to(s, guard, s.before())
+	case s.Fact == Refused:
+		return m.ask(s, NotRevoked, s.Step, s.before())
+	}
+	return m.to(s, s.Step, s.Commitment)
+}
+
+// before is the commitment to which a definite refusal of a delete leads. An earlier request for it may still take
+// effect: the note in the stores keeps a roll-back from proving the key too early.
+func (s State) before() commitment {
+	if s.Step == remove && s.Before && !s.Deleted.has(s.Back) {
+		return bothKeys
+	}
+	return s.Commitment
+}
+
+func (m Model) afterConfirm(s State) State {
+	switch {
+	case s.Step == awaitRevocation && (s.Fact == Claimed || s.EarlyRevoked):
+		s.EarlyRevoked = false
+		if m.breaks(SkipConfirm) && s.Commitment != bothKeys {
+			return m.to(s, retire, s.Commitment)
+		}
+		return m.to(s, confirm, s.Commitment)
+	case s.Step == awaitRevocation && s.Fact == Over:
+		s.Overdue = true
+	case s.Step == confirm && s.Fact == OK:
+		return m.to(s, retire, s.end())
+	case s.Step == confirm && s.Fact == Accepted && s.shape().RevokeByHand:
+		return m.to(s, awaitRevocation, s.Commitment)
+	case s.Step == confirm && s.Fact == Accepted:
+		s.Deleted = 0
+		return m.ask(s, NotRevoked, remove, s.Commitment)
+	case s.Step == confirm && s.Fact == NewRefused:
+		return m.ask(s, KeysRefused, confirm, s.Commitment)
+	case s.Step == confirm && s.Fact == Refused:
+		return m.ask(s, NotRevoked, confirm, s.Commitment)
+	case s.Step == retire && s.Fact == OK && s.Commitment == reversing:
+		return m.to(s, rolledBack, reversing)
+	case s.Step == retire && s.Fact == OK:
+		return m.to(s, completed, forwardOnly)
+	case s.Step == retire && s.Fact == Refused:
+		return m.ask(s, NotCleared, retire, s.Commitment)
+	}
+	return m.to(s, s.Step, s.Commitment)
+}
+
+func (m Model) afterBackwards(s State) State {
+	switch {
+	case s.Step == enable && s.Fact == OK:
+		if !s.everywhere(s.Back) {
+			return m.to(s, store, reversing)
+		}
+		return m.to(s, verify, reversing)
+	case s.Step == enable && s.Fact == Gone:
+		return m.noWayBack(s)
+	case s.Fact == Refused:
+		return m.ask(s, CannotGoOn, s.Step, s.Commitment)
+	case s.Step == discard && s.Fact == AlreadyPublished:
+		s.New = s.own()
+		if s.shape().Disable {
+			s.Disables |= set(s.Back) // it may have been asked for before the reset
+		}
+		if s.Back != NoKey && s.Works && (!s.Emergency || m.breaks(DiscardIntoLeaked)) {
+			return m.reverse(s)
+		}
+		if m.breaks(PublishUnproven) {
+			return m.to(s, promote, forwardOnly)
+		}
+		return m.to(s, verify, forwardOnly)
+	case s.Step == discard && s.Fact == OK:
+		return m.to(s, rolledBack, discarding)
+	}
+	return m.to(s, s.Step, s.Commitment)
+}

@@ -1,0 +1,75 @@
+package model
+
+// Use is what the policy does where nobody can tell whether the old key is in use.
+type Use uint8
+
+// The uses.
+const (
+	Timer Use = iota
+	Ask
+	Never
+)
+
+// Shape is what stays the same in a story: provider, policy, and how it begins.
+type Shape struct {
+	Name   string
+	Stores int
+	// SupplyByHand and RevokeByHand: the provider has no API for it. Disable: it can disable.
+	SupplyByHand, RevokeByHand, Disable bool
+	FourEyes                            bool
+	Use                                 Use
+	// Due: the key is old enough. Duty: an earlier rotation left one. NoOld: no store has a value. OneLacks: the second
+	// store has none.
+	Due, Duty, NoOld, OneLacks bool
+	// Emergency and First: it is started as one, naming the old key.
+	Emergency, First bool
+	// Outside: somebody takes keys away behind rekey's back. Operated: somebody resets or terminates the workflow.
+	Outside, Operated bool
+	// Apart: other keys conflict with this one. Questions: providers without stamps, foreign claims.
+	Apart, Questions bool
+}
+
+// Shapes are the stories that are explored.
+var Shapes = []Shape{
+	{Name: "mint and disable", Stores: 2, Disable: true, Due: true},
+	{Name: "delete only, a duty is left, approval", Stores: 2, Due: true, Duty: true, Use: Ask},
+	{Name: "only a duty is left", Stores: 1, Disable: true, Duty: true, Apart: true},
+	{Name: "by hand", Stores: 1, SupplyByHand: true, RevokeByHand: true, Due: true, Questions: true, Use: Never},
+	{Name: "four eyes", Stores: 1, Disable: true, FourEyes: true, Due: true},
+	{Name: "keys die", Stores: 1, Disable: true, Due: true, Outside: true},
+	{Name: "the second store lacks the value", Stores: 2, Disable: true, Due: true, OneLacks: true},
+	{Name: "the first key", Stores: 1, NoOld: true, Due: true, Operated: true},
+	{Name: "emergency", Stores: 2, Emergency: true, Duty: true},
+	{Name: "emergency, revoke first", Stores: 1, Emergency: true, First: true, Disable: true, Questions: true},
+	{Name: "emergency, revoke first, by hand", Stores: 1, Emergency: true, First: true, SupplyByHand: true, RevokeByHand: true, Questions: true},
+	{Name: "supplied by hand", Stores: 2, SupplyByHand: true, RevokeByHand: true, Due: true, OneLacks: true},
+	{Name: "supplied by hand, emergency, revoke first", Stores: 2, Emergency: true, First: true, SupplyByHand: true},
+	{Name: "revoked by hand, emergency, revoke first", Stores: 1, Emergency: true, First: true, RevokeByHand: true},
+	{Name: "disable, reset and terminated", Stores: 1, Due: true, Disable: true, Operated: true},
+	{Name: "the second store lacks the value, terminated", Stores: 2, Due: true, OneLacks: true, Operated: true},
+	{Name: "reset and terminated", Stores: 2, Due: true, Operated: true, Questions: true},
+}
+
+// Initial is where the story of a shape begins.
+func Initial(shape int) State {
+	sh := Shapes[shape]
+	s := State{Shape: uint8(shape), Round: 1, Step: conflicts, Emergency: sh.Emergency, First: sh.First}
+	if !sh.NoOld {
+		s.Live |= set(Old)
+		for _, i := range s.stores() {
+			s.Stores[i] = Store{Current: Old, Values: set(Old)}
+		}
+	}
+	if sh.OneLacks {
+		s.Stores[1] = Store{}
+	}
+	if sh.Duty {
+		s.Live |= set(Duty)
+		s.Owed |= set(Duty)
+		s.Stores[0].Values |= set(Duty)
+	}
+	if sh.Emergency {
+		s.Leaked = set(Old)
+	}
+	return s
+}

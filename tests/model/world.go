@@ -1,0 +1,451 @@
+package model
+
+// request is the activity's next request to a store or the provider, in the state that it leads to; false if there is
+// none. risky requests may take effect although nobody answers them.
+func (m Model) request(s State) (after State, risky, ok bool) {
+	switch s.Step {
+	case contain:
+		return m.containOne(s)
+	case create:
+		return m.createNext(s)
+	case adopt:
+		if k := s.fresh(); s.New == NoKey && s.Stores[0].Pending != k && s.Stores[0].Values.has(k) {
+			s.Stores[0].Pending, s.Claim = k, s.Round
+			return s, false, true
+		}
+	case store:
+		return m.storeNext(s)
+	case promote:
+		return m.promoteNext(s)
+	case disable:
+		for _, k := range s.outgoing().each() {
+			if s.Live.has(k) && m.mayGo(s, k) && m.signed(s) {
+				s.Live, s.Off, s.Going = s.Live&^set(k), s.Off|set(k), s.Going|set(k)
+				return s, true, true
+			}
+		}
+	case remove:
+		if k := m.nextToDelete(s); k != NoKey && (s.Live | s.Off).has(k) && m.mayGo(s, k) && m.signed(s) {
+			s.Live, s.Off, s.Going = s.Live&^set(k), s.Off&^set(k), s.Going|set(k)
+			return s, true, true
+		}
+	case enable:
+		if s.Enabling != 1 && s.Off.has(s.Back) {
+			s.Off, s.Live = s.Off&^set(s.Back), s.Live|set(s.Back)
+			return s, false, true
+		}
+	case retire:
+		return m.retireNext(s)
+	case discard:
+		return m.discardNext(s)
+	}
+	return s, false, false
+}
+
+func (m Model) containOne(s State) (State, bool, bool) {
+	if s.shape().RevokeByHand {
+		return s, false, false
+	}
+	for _, k := range s.Olds.each() {
+		switch {
+		case s.shape().Disable && s.Live.has(k):
+			s.Live, s.Off = s.Live&^set(k), s.Off|set(k)
+			s.Sacrificed, s.Going = s.Sacrificed|set(k), s.Going|set(k)
+			return s, true, true
+		case !s.shape().Disable && (s.Live | s.Off).has(k):
+			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
+			s.Sacrificed, s.Going = s.Sacrificed|set(k), s.Going|set(k)
+			return s, true, true
+		}
+	}
+	return s, false, false
+}
+
+// createNext sweeps what was left before, takes the claim, and mints and stages in one go.
+func (m Model) createNext(s State) (State, bool, bool) {
+	if m.staged(s) && !s.Live.has(s.own()) && !s.currents().has(s.own()) && !m.breaks(ProveTheDead) {
+		return s.erase(s.own()), false, true // what it finds staged is dead
+	}
+	if m.staged(s) || s.Open && !m.breaks(NoHorizon) {
+		return s, false, false
+	}
+	if left := s.remains() &^ set(s.own()); left != 0 {
+		return s.erase(left.each()[0]), false, true
+	}
+	s.Claim, s.Open = s.Round, false
+	s.Live |= set(s.own())
+	s.Stores[0].Pending = s.own()
+	s.Stores[0].Values |= set(s.own())
+	return s, true, true
+}
+
+// staged reports whether this rotation's own value stands in a store: a workflow that was reset finds it.
+func (m Model) staged(s State) bool { return s.values().has(s.own()) }
+
+// erase deletes a key that stands nowhere, and its values.
+func (s State) erase(k Key) State {
+	s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
+	for _, i := range s.stores() {
+		s.Stores[i].Values &^= set(k)
+		if s.Stores[i].Pending == k {
+			s.Stores[i].Pending = NoKey
+		}
+	}
+	return s
+}
+
+func (m Model) storeNext(s State) (State, bool, bool) {
+	k := s.incoming()
+	if !s.values().has(k) {
+		return s, false, false
+	}
+	for _, i := range s.stores() {
+		if here := &s.Stores[i]; here.Current != k && here.Pending != k {
+			here.Pending = k
+			here.Values |= set(k)
+			return s, false, true
+		}
+	}
+	return s, false, false
+}
+
+// promoteNext writes the duties down, then makes the value current in one store after the other.
+func (m Model) promoteNext(s State) (State, bool, bool) {
+	k := s.incoming()
+	owed := s.Owed | s.outgoing()
+	if m.breaks(ForgetFirst) {
+		owed &^= set(k)
+	}
+	if (owed != s.Owed || owed&s.pending()&^set(k) != 0) && !m.breaks(NoDuties) {
+		s.Owed = owed
+		for _, i := range s.stores() {
+			if p := s.Stores[i].Pending; p != k && owed.has(p) {
+				s.Stores[i].Pending = NoKey
+			}
+		}
+		return s, false, true
+	}
+	for _, i := range s.stores() {
+		if here := &s.Stores[i]; here.Current != k && here.Values.has(k) {
+			here.Current = k
+			if here.Pending == k {
+				here.Pending = NoKey
+			}
+			return s, false, true
+		}
+	}
+	// Not before applications read it everywhere: cut off earlier, nobody would know of it any more.
+	if s.reads(k) && s.Owed.has(k) {
+		s.Owed &^= set(k)
+		return s, false, true
+	}
+	return s, false, false
+}
+
+// mayGo is what every call that takes a key away asks the stores for: nobody reads it or is about to, a record owes it,
+// and applications read in every store what was proven and is to stay. That is proven once more.
+func (m Model) mayGo(s State, k Key) bool {
+	if m.breaks(TakeCurrent) {
+		return true
+	}
+	proven := s.Live.has(s.incoming()) || m.breaks(NoProof)
+	return !s.currents().has(k) && !s.pending().has(k) && s.Owed.has(k) && s.reads(s.incoming()) && proven
+}
+
+// signed reports whether the activity may take the outgoing keys away.
+func (m Model) signed(s State) bool {
+	return !s.shape().FourEyes || s.Emergency || s.Mandate.all(s.outgoing()) || m.breaks(NoSignatures)
+}
+
+// nextToDelete is the key that the next deletion is about: duties first, what applications read before last.
+func (m Model) nextToDelete(s State) Key {
+	left := s.outgoing() &^ s.Deleted
+	for _, k := range left.each() {
+		if k != s.Back {
+			return k
+		}
+	}
+	if left != 0 {
+		return s.Back
+	}
+	return NoKey
+}
+
+// retireNext clears the stores, sweeps what stands nowhere, and gives the claim back.
+func (m Model) retireNext(s State) (State, bool, bool) {
+	for _, k := range s.outgoing().each() {
+		if s.Live.has(k) && !m.breaks(RetireBlindly) {
+			return s, false, false // it refuses to forget a key that is accepted
+		}
+	}
+	if gone := s.outgoing(); s.Owed&gone != 0 || s.values()&gone != 0 {
+		s.Owed, s.Going = s.Owed&^gone, s.Going&^gone
+		for _, i := range s.stores() {
+			s.Stores[i].Values &^= gone
+		}
+		return s, false, true
+	}
+	return m.sweep(s)
+}
+
+func (m Model) sweep(s State) (State, bool, bool) {
+	if s.Claim == 0 || s.Open && !m.breaks(NoHorizon) {
+		return s, false, false
+	}
+	if left := s.remains(); left != 0 && !m.breaks(NoSweep) {
+		return s.erase(left.each()[0]), false, true
+	}
+	s.Claim, s.Open = 0, false
+	return s, false, true
+}
+
+// discardNext deletes the new key, clears what is staged, sweeps, and gives the claim back.
+func (m Model) discardNext(s State) (State, bool, bool) {
+	own := s.own()
+	if s.currents().has(own) {
+		return s, false, false
+	}
+	if (s.minted().has(own) || m.breaks(DeleteSupplied)) && (s.Live | s.Off).has(own) && s.staging(own) {
+		s.Live, s.Off = s.Live&^set(own), s.Off&^set(own)
+		return s, false, true
+	}
+	if s.staging(own) {
+		for _, i := range s.stores() {
+			s.Stores[i].Values &^= set(own)
+			if s.Stores[i].Pending == own {
+				s.Stores[i].Pending = NoKey
+			}
+		}
+		return s, false, true
+	}
+	return m.sweep(s)
+}
+
+// staging reports whether a store has a value of k or names it as pending.
+func (s State) staging(k Key) bool { return (s.pending() | s.values()).has(k) }
+
+// answers reports whether the activity of the present step can answer like this, and writes down what the answer brings.
+func (m Model) answer(s State, in Input) (State, bool) {
+	if s.Fact != Nothing || s.Closed() {
+		return s, false
+	}
+	_, _, more := m.request(s)
+	sh := s.shape()
+	may := false
+	switch in {
+	case AnswerUnavailable:
+		s.Fact = Unavailable
+		return s, s.Step.works() && !(s.Step == contain && sh.RevokeByHand)
+	case AnswerRefused:
+		s.Fact = Refused
+		switch s.Step {
+		case recheck:
+			return s, true
+		case guard:
+			return s, false
+		}
+		return s, s.Step.works() && !(s.Step == contain && sh.RevokeByHand)
+	case AnswerAsked:
+		s.Fact = Asked
+		switch s.Step {
+		case prepare:
+			return m.look(s, Asked)
+		case create:
+			return s, sh.Questions && !m.staged(s)
+		case adopt:
+			return s, sh.Questions
+		case guard:
+			return s, true
+		}
+		return s, false
+	case AnswerConflict:
+		s.Fact = Conflict
+		return s, s.Step == conflicts && sh.Apart
+	case AnswerUnusable:
+		if s.Step != adopt || s.New != NoKey {
+			return s, false
+		}
+		s.Fact = Unusable
+		if !s.Resupplied {
+			s = s.forget(s.fresh())
+		}
+		return s, true
+	case AnswerOldWorks:
+		s.Fact = OldWorks
+		return s, s.Step == recheck && s.Back != NoKey && s.outgoing()&s.Live != 0 && (s.Commitment == reversing || s.Live.has(s.Back))
+	case AnswerUnused, AnswerInUse, AnswerUseUnknown:
+		s.Fact = Unused + Fact(in-AnswerUnused)
+		return s, s.Step == guard && s.outgoing() != 0
+	case AnswerUnsigned:
+		s.Fact = Unsigned
+		return s, (s.Step == disable || s.Step == remove) && !m.signed(s)
+	case AnswerPublished:
+		s.Fact = AlreadyPublished
+		return s, s.Step == discard && s.currents().has(s.own())
+	case AnswerAccepted:
+		s.Fact = Accepted
+		return s, s.Step == confirm && s.outgoing()&s.Live != 0
+	case AnswerNewRefused:
+		s.Fact = NewRefused
+		return s, s.Step == confirm && !s.Live.has(s.incoming())
+	case AnswerGone:
+		s.Fact = Gone
+		switch s.Step {
+		case disable:
+			return s, m.signed(s) && s.outgoing()&(s.Live|s.Off) == 0
+		case enable:
+			return s, !(s.Live | s.Off | s.Killed).has(s.Back)
+		}
+		return s, false
+	case AnswerOK:
+		may = !more
+	default:
+		return s, false
+	}
+	// AnswerOK: there is nothing left to ask for, and what was asked for is so.
+	s.Fact = OK
+	switch s.Step {
+	case conflicts:
+		return s, true
+	case prepare:
+		return m.look(s, OK)
+	case contain:
+		return s, may && !sh.RevokeByHand
+	case create:
+		if !m.staged(s) || !may {
+			return s, false
+		}
+		s.New = s.own()
+		return s, true
+	case adopt:
+		k := s.fresh()
+		if !may || s.Stores[0].Pending != k || !s.Live.has(k) {
+			return s, false
+		}
+		s.New, s.Supplied = k, true
+		return s, true
+	case store:
+		return s, may && s.everywhere(s.incoming())
+	case verify:
+		if m.breaks(NoVerify) {
+			return s, true
+		}
+		if !s.Live.has(s.incoming()) || !s.everywhere(s.incoming()) && !m.breaks(VerifyOneStore) {
+			return s, false
+		}
+		if s.Going.has(s.incoming()) && !m.breaks(NoNote) {
+			return s, false // it waits until nothing that was asked for can take effect any more
+		}
+		s.Verified |= set(s.incoming())
+		return s, true
+	case promote:
+		return s, may && s.reads(s.incoming()) || m.breaks(HalfPromote) && s.currents().has(s.incoming())
+	case recheck:
+		return s, s.Live.has(s.incoming())
+	case guard:
+		return s, s.outgoing() == 0
+	case disable:
+		return s, s.outgoing()&s.Live == 0 && s.outgoing()&s.Off != 0 && m.signed(s)
+	case remove:
+		k := m.nextToDelete(s)
+		if k == NoKey || (s.Live | s.Off).has(k) || !m.signed(s) {
+			return s, k == NoKey
+		}
+		s.Deleted |= set(k)
+		return s, true
+	case confirm:
+		return s, s.outgoing()&s.Live == 0 && s.Live.has(s.incoming())
+	case retire:
+		return s, may && s.Claim == 0 && s.Owed&s.outgoing() == 0
+	case enable:
+		switch {
+		case more || s.Enabling == 1 || s.Off.has(s.Back) || !s.Live.has(s.Back) && !s.Killed.has(s.Back):
+			return s, false
+		case s.Enabling == 0 && !m.breaks(EnableOnce):
+			s.Enabling, s.Fact = 1, Nothing // now the horizon of the last disable is waited out
+			return s, true
+		}
+		return s, true
+	case discard:
+		return s, may && s.Claim == 0 && !s.currents().has(s.own()) && !s.staging(s.own())
+	}
+	return s, false
+}
+
+// works reports whether a step is an activity.
+func (s step) works() bool {
+	switch s {
+	case grace, soak, approval, awaitKey, awaitContainment, awaitRevocation, completed, rolledBack:
+		return false
+	}
+	return true
+}
+
+// forget removes what a person supplied and cannot be used.
+func (s State) forget(k Key) State {
+	for _, i := range s.stores() {
+		s.Stores[i].Values &^= set(k)
+		if s.Stores[i].Pending == k {
+			s.Stores[i].Pending = NoKey
+		}
+	}
+	s.Live &^= set(k)
+	return s
+}
+
+// look is what prepare sees, and its verdict.
+func (m Model) look(s State, as Fact) (State, bool) {
+	if as == Asked {
+		s.Fact = Asked
+		return s, s.shape().Questions
+	}
+	own, currents := set(s.own()), s.currents()
+	duties := s.Owed &^ currents
+	known := s.Stores[0].Current
+	if known == s.own() && s.stores()[len(s.stores())-1] == 1 {
+		known = s.Stores[1].Current
+	}
+	s.Back, s.Works = NoKey, false
+	if k := s.Stores[0].Current; k != NoKey && k != s.own() {
+		s.Back = k
+	} else if known != NoKey && known != s.own() {
+		s.Back = known
+	}
+	olds := currents&^own | duties
+	disagree := len(currents.each()) > 1 || s.empty() && currents != 0
+	refused := !s.Live.has(s.Stores[0].Current) && s.Stores[0].Current != NoKey
+	s.Fact, s.New, s.Olds = Due, NoKey, olds
+	leaks := s.values() & s.Leaked & s.Live &^ currents &^ (own & s.minted())
+	if own&s.values()&s.minted()&(s.Leaked|s.Owed&^currents) != 0 && !m.breaks(PublishOwnLeaked) {
+		s.Fact = Another // this rotation was reset, and what it minted has leaked, or it was going back already
+		return s, true
+	}
+	switch {
+	case currents == 0:
+	case s.Emergency && currents&s.Leaked == 0 && !disagree && !refused:
+		s.Olds = (duties | leaks) &^ currents
+		s.Fact = OnlyFinish
+		if s.Olds == 0 && m.clean(s) {
+			s.Fact = NotDue
+		}
+	case s.Emergency:
+		s.Olds |= leaks
+	case disagree || refused || s.shape().Due && currents&own == 0:
+	case duties != 0:
+		s.Fact, s.Olds = OnlyFinish, duties
+	default:
+		s.Fact = NotDue
+	}
+	if s.Fact == OnlyFinish {
+		s.New, s.Back = s.Stores[0].Current, NoKey
+		if s.pending() != 0 && !m.breaks(LeavePending) {
+			s.Fact = OnlyFinishStaged
+		}
+		s.Verified |= set(s.New) // an earlier rotation proved it, and prepare just did
+	}
+	s.Works = s.Back != NoKey && s.Live.has(s.Back)
+	return s, true
+}
+
+// clean reports whether the rotation before this one has left nothing.
+func (m Model) clean(s State) bool { return m.breaks(ForgetPredecessor) || s.Claim == 0 }

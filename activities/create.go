@@ -22,6 +22,9 @@ type CreateInput struct {
 	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it
 	// names, and reaches no further.
 	Granted []rotation.Ask `json:"granted,omitempty"`
+	// Replace is the fingerprint of what this rotation has staged and the provider refuses for good: another key takes its
+	// place.
+	Replace string `json:"replace,omitempty"`
 	// Predecessors: see PrepareInput.
 	Predecessors []string `json:"predecessors,omitempty"`
 }
@@ -51,7 +54,10 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 		return Created{}, err
 	}
 	if done := m.alreadyStaged(m.records); done != nil {
-		return Created{New: done}, nil
+		if done.Fingerprint != in.Replace || m.isCurrent(*done) {
+			return Created{New: done}, nil
+		}
+		m.refused = done
 	}
 	if q := j.foreign(m.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
 		return Created{Question: q}, nil
@@ -79,6 +85,8 @@ type mint struct {
 	in      CreateInput
 	records []store.Snapshot
 	keys    []provider.Key
+	// refused is what this rotation has staged and the provider refuses for good.
+	refused *Ref
 	// left is what stood as pending before this attempt took the claim.
 	left *store.Version
 	// snap is the first store's record as this attempt saved it.
@@ -104,6 +112,11 @@ func (j *job) alreadyStaged(records []store.Snapshot) *Ref {
 		}
 	}
 	return found
+}
+
+// isCurrent reports whether a record names the value as current.
+func (m *mint) isCurrent(r Ref) bool {
+	return slices.ContainsFunc(m.records, func(s store.Snapshot) bool { return staged(r, s.Current) })
 }
 
 // stillOpen is how long the attempt that holds the claim may still take effect.
@@ -155,6 +168,12 @@ func (m *mint) look(ctx context.Context) (Created, error) {
 // clearTheWay deletes what earlier attempts and rotations left. It runs under the claim: without it, an attempt that
 // comes late could stage a key after it was deleted here.
 func (m *mint) clearTheWay(ctx context.Context) error {
+	if r := m.refused; r != nil && r.KeyID != "" && r.Stamp != "" {
+		if _, err := m.change(ctx, r.KeyID, m.provider.Delete); err != nil {
+			return err
+		}
+		m.audit(ctx, "refused key deleted", "key_id", r.KeyID, "stamp", r.Stamp)
+	}
 	for _, k := range m.leftovers(m.keys, m.records) {
 		if _, err := m.change(ctx, k.ID, m.provider.Delete); err != nil {
 			return err

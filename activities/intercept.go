@@ -19,6 +19,8 @@ type Failure struct {
 	Code      string `json:"code,omitempty"`
 	Advice    string `json:"advice,omitempty"`
 	Unsettled bool   `json:"unsettled,omitempty"`
+	// Retried: the activity was tried before, and that try may have taken effect, or may yet.
+	Retried bool `json:"retried,omitempty"`
 	// RetryAfter is how long the other side asked us to wait.
 	RetryAfter rotation.Duration `json:"retryAfter,omitempty"`
 }
@@ -83,7 +85,7 @@ func applicationError(ctx context.Context, f *fault.Error) error {
 		NonRetryable:   !f.Class.Retryable() && f.Class != fault.AccessDenied || f.RetryAfter > MaxRetryDelay && inRotation(ctx),
 		NextRetryDelay: min(f.RetryAfter, MaxRetryDelay),
 		Category:       category,
-		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, RetryAfter: rotation.Duration(f.RetryAfter)}},
+		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, Retried: retried(ctx), RetryAfter: rotation.Duration(f.RetryAfter)}},
 	})
 }
 
@@ -94,4 +96,9 @@ func inRotation(ctx context.Context) bool {
 	}
 	w := activity.GetInfo(ctx).WorkflowType
 	return w != nil && w.Name == waitsItself
+}
+
+// retried reports whether the running activity was tried before.
+func retried(ctx context.Context) bool {
+	return activity.IsActivity(ctx) && activity.GetInfo(ctx).Attempt > 1
 }

@@ -33,7 +33,7 @@ func (r Ref) Called(name string, stores []rotation.Location) bool {
 // leaked sorts out what an emergency is about: in the facts for the due rule, and as the keys to revoke. names are what a
 // person named; none means every value that was made before. Values that are under no stage any more count too, as
 // long as a store can give them and the provider accepts them: somebody may have stopped half-way years ago.
-func (j *job) leaked(ctx context.Context, l *look, names []string) ([]Ref, error) {
+func (j *job) leaked(ctx context.Context, l *look, names, predecessors []string) ([]Ref, error) {
 	others, err := j.unstaged(ctx, l)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,11 @@ func (j *job) leaked(ctx context.Context, l *look, names []string) ([]Ref, error
 			gone = append(gone, r) // a duty has to go whoever leaked
 		}
 	}
-	others = slices.DeleteFunc(others, func(r Ref) bool { return !meant(r) })
+	l.nothingKnown = len(names) > 0 && len(l.unknown) == len(names)
+	// What a predecessor has minted and staged goes whoever leaked: nobody will ever publish it.
+	others = slices.DeleteFunc(others, func(r Ref) bool {
+		return !meant(r) && (r.Stamp == "" || !slices.Contains(predecessors, r.rotation))
+	})
 	refused := make([]bool, len(others))
 	if err := together(ctx, len(others), func(ctx context.Context, i int) (err error) {
 		refused[i], err = j.refused(ctx, others[i])
@@ -155,11 +159,18 @@ func (j *job) belongs(ctx context.Context, r Ref, records []store.Snapshot) (boo
 
 // emergency is Prepared for an emergency.
 func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepared) error {
-	gone, err := j.leaked(ctx, &l, in.Leaked)
+	for _, s := range l.records {
+		for _, v := range s.Stages() {
+			if v.Rotation == j.Rotation && j.Rotation != "" && (len(in.Leaked) == 0 || slices.ContainsFunc(in.Leaked, func(name string) bool { return j.refOf(v, 0).Called(name, nil) })) {
+				out.OwnLeaked = true
+			}
+		}
+	}
+	gone, err := j.leaked(ctx, &l, in.Leaked, in.Predecessors)
 	if err != nil {
 		return err
 	}
-	out.Verdict, out.Unknown = rotation.Due(l.facts, in.Key.Policy), j.unknownNames(l)
+	out.Verdict, out.Unknown, out.NothingKnown = rotation.Due(l.facts, in.Key.Policy), j.unknownNames(l), l.nothingKnown
 	switch out.Verdict.Work {
 	case rotation.Rotate:
 		out.Old = gone

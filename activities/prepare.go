@@ -41,6 +41,10 @@ type Prepared struct {
 	// RotateAfter: the account has no room for another key until what earlier rotations left is revoked, so the work is
 	// "finish" (rule "no-room"); the rotation that was wanted has to follow at once.
 	RotateAfter bool `json:"rotateAfter,omitempty"`
+	// NothingKnown: not one of the names of what leaked fits. OwnLeaked: what this very rotation has staged or published is
+	// among what leaked (a workflow that was reset comes here again), so another one must follow.
+	NothingKnown bool `json:"nothingKnown,omitempty"`
+	OwnLeaked    bool `json:"ownLeaked,omitempty"`
 	// Question, if set, must be approved by a person before the rotation goes on.
 	Question *rotation.Ask `json:"question,omitempty"`
 	// OldRefused: the provider refuses what applications read, so there is nothing to be careful with.
@@ -143,8 +147,9 @@ type look struct {
 	// currents are the values that stand as current, duties the keys that earlier rotations left to be revoked.
 	currents, duties []Ref
 	facts            rotation.Facts
-	// unknown are the names of what leaked that fit none of the key's values.
-	unknown []string
+	// unknown are the names of what leaked that fit none of the key's values, nothingKnown: all of them.
+	unknown      []string
+	nothingKnown bool
 }
 
 // look reads every store and asks the provider. It changes nothing.

@@ -75,6 +75,9 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 			return Promoted{To: in.To}, err
 		}
 	}
+	if err := j.keepPromoted(ctx, in.To); err != nil {
+		return Promoted{To: in.To}, err
+	}
 	out := Promoted{To: in.To}
 	for i, s := range j.stores {
 		v, err := s.Published(ctx, j.path(i))
@@ -134,18 +137,25 @@ func owed(r Ref, records []store.Snapshot) bool {
 	})
 }
 
-// owe writes the duties into a record and takes out the one that is about to become current again. It tells
-// whether anything changed.
-func (j *job) owe(s *store.Snapshot, in PromoteInput, i int) bool {
-	var duties []store.Duty
-	changed := false
-	for _, d := range s.Duties {
-		if in.To.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) {
-			changed = true
-			continue
+// keepPromoted takes the value that is current everywhere now out of the duties. Not before: cut off in between, a key that
+// is neither current nor owed would be forgotten.
+func (j *job) keepPromoted(ctx context.Context, to Ref) error {
+	for i := range j.stores {
+		if _, err := j.edit(ctx, i, func(s *store.Snapshot) (bool, error) {
+			duties := slices.DeleteFunc(slices.Clone(s.Duties), func(d store.Duty) bool { return to.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) })
+			changed := len(duties) != len(s.Duties)
+			s.Duties = duties
+			return changed, nil
+		}); err != nil {
+			return err
 		}
-		duties = append(duties, d)
 	}
+	return nil
+}
+
+// owe writes the duties into a record. It reports whether anything changed.
+func (j *job) owe(s *store.Snapshot, in PromoteInput, i int) bool {
+	duties, changed := slices.Clone(s.Duties), false
 	for _, r := range in.Duties {
 		known := false
 		for _, d := range duties {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"go.temporal.io/sdk/activity"
-
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
@@ -63,7 +61,7 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 	if err := j.approved(ctx, in); err != nil {
 		return Revoked{}, err
 	}
-	out := Revoked{Retried: activity.IsActivity(ctx) && activity.GetInfo(ctx).Attempt > 1}
+	out := Revoked{Retried: retried(ctx)}
 	for _, r := range in.Keys {
 		if r.KeyID == "" {
 			return out, fault.New(fault.Rejected, "no_id", "revoke the value "+r.Fingerprint+" of "+j.Key.Name).
@@ -102,8 +100,8 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 const StillStaged = "still_staged"
 
 // mayGo reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
-// read, every key while a store does not give them keep, and every key that no rotation wrote down as its duty before it promoted
-// (I4): the ids in a workflow's input alone are no order to delete.
+// read, every key while a store does not give them keep or the provider refuses that, and every key that no rotation wrote
+// down as its duty before it promoted (I4): the ids in a workflow's input alone are no order to delete.
 func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) error {
 	keep := in.Keep
 	records, err := j.loadAll(ctx)
@@ -132,7 +130,14 @@ func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) error {
 			return j.refuse(r, "Applications do not read %s in %s, which was proven and is to stay.", keep.Name(), j.Key.Stores[i])
 		}
 	}
-	return nil
+	if in.Emergency != "" {
+		return nil // what leaked does not stay for want of another
+	}
+	refused, err := j.refused(ctx, keep)
+	if err == nil && refused {
+		err = j.refuse(r, "The provider refuses %s, which applications read: without this one they would have none.", keep.Name())
+	}
+	return err
 }
 
 // notRead refuses a key that is current in a record, or that applications read. It gives what applications read in
@@ -244,6 +249,8 @@ type RetireInput struct {
 	Gone []Ref `json:"gone,omitempty"`
 	// Keep is the value that stays.
 	Keep *Ref `json:"keep,omitempty"`
+	// Predecessors are rotations that this one follows in the same workflow: it clears what their attempts left, too.
+	Predecessors []string `json:"predecessors,omitempty"`
 }
 
 // Retired tells what was cleared.
@@ -263,11 +270,11 @@ func (a *Activities) Retire(ctx context.Context, in RetireInput) (Retired, error
 	if err != nil {
 		return Retired{}, err
 	}
-	return j.retireAll(ctx, in.Gone, in.Keep)
+	return j.retireAll(ctx, in.Gone, in.Keep, in.Predecessors)
 }
 
 // retireAll takes gone keys out of every record, and sweeps.
-func (j *job) retireAll(ctx context.Context, gone []Ref, keep *Ref) (Retired, error) {
+func (j *job) retireAll(ctx context.Context, gone []Ref, keep *Ref, predecessors []string) (Retired, error) {
 	var keys []providerKey
 	if j.caps.List && j.caps.Delete {
 		// Before the records are read: a key in this list whose attempt is over is in them, if it was staged.
@@ -283,7 +290,7 @@ func (j *job) retireAll(ctx context.Context, gone []Ref, keep *Ref) (Retired, er
 			return Retired{}, err
 		}
 	}
-	return j.sweep(ctx, keys, records, keep)
+	return j.sweep(ctx, keys, records, keep, predecessors)
 }
 
 // retire takes gone keys out of the record of the i-th store and destroys their versions.
@@ -325,9 +332,12 @@ func (j *job) retire(ctx context.Context, i int, gone []Ref) (store.Snapshot, er
 
 // sweep deletes the orphans of this key and gives the claim back. Before the horizon has passed since the last
 // attempt it only says how long to wait.
-func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Snapshot, keep *Ref) (out Retired, err error) {
+func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Snapshot, keep *Ref, predecessors []string) (out Retired, err error) {
 	claim := records[0].Claim
-	mine := claim != nil && claim.Install == j.Install && claim.Rotation == j.Rotation
+	isMine := func(rotation string) bool {
+		return rotation == j.Rotation || slices.Contains(predecessors, rotation)
+	}
+	mine := claim != nil && claim.Install == j.Install && isMine(claim.Rotation)
 	if j.caps.List && j.caps.Delete && mine && !claim.Settled {
 		if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
 			return Retired{SweepIn: waitFor(rest)}, nil
@@ -338,7 +348,7 @@ func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Sna
 			out.Left = append(out.Left, fmt.Sprintf("A mint was not answered, and %s appeared at %s meanwhile. Whether rekey made it cannot be proven: look who did, and delete it if nobody uses it.", id, j.Key.Account))
 		}
 	}
-	for _, k := range j.orphans(keys, records) {
+	for _, k := range j.orphans(keys, records, isMine) {
 		if keep != nil && keep.KeyID == k.ID {
 			continue
 		}
@@ -353,7 +363,7 @@ func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Sna
 	}
 	if mine {
 		_, err = j.editFrom(ctx, 0, records[0], func(s *store.Snapshot) (bool, error) {
-			if s.Claim == nil || s.Claim.Rotation != j.Rotation {
+			if s.Claim == nil || !isMine(s.Claim.Rotation) {
 				return false, nil
 			}
 			s.Claim = nil
@@ -363,13 +373,13 @@ func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Sna
 	return out, err
 }
 
-// orphans are keys of this rotation that no record names. What other rotations left is for the next Create, which
+// orphans are keys of this rotation, and of those that it follows, that no record names. What other rotations left is for the next Create, which
 // holds the claim and can ask.
-func (j *job) orphans(keys []providerKey, records []store.Snapshot) []providerKey {
+func (j *job) orphans(keys []providerKey, records []store.Snapshot, isMine func(string) bool) []providerKey {
 	var orphans []providerKey
 	for _, k := range keys {
 		s, _ := rotation.ParseStamp(k.Stamp)
-		if j.ours(k.Stamp) && s.Rotation == j.Rotation && !named(Ref{KeyID: k.ID}, records) {
+		if j.ours(k.Stamp) && isMine(s.Rotation) && !named(Ref{KeyID: k.ID}, records) {
 			orphans = append(orphans, k)
 		}
 	}
@@ -435,7 +445,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 		}
 	}
 	left := out.Left
-	out.Retired, err = j.retireAll(ctx, news, nil)
+	out.Retired, err = j.retireAll(ctx, news, nil, nil)
 	out.Left = append(left, out.Left...)
 	return out, err
 }

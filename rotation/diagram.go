@@ -138,7 +138,8 @@ var diagram = []Transition{
 	arrow(Looking, "conflicts prepare await-approval", Looking, "rolled-back", "not possible, a roll-back, or nobody approved: nothing was changed"),
 	arrow(Looking, "prepare", Staged, "create await-key", "due"),
 	arrow(Looking, "prepare", ForwardOnly, "contain", "an emergency that revokes first"),
-	arrow(Looking, "prepare", ForwardOnly, "promote grace", "due only to finish what an earlier rotation left"),
+	arrow(Looking, "prepare", ForwardOnly, "promote", "due only to finish what an earlier rotation left"),
+	arrow(Looking, "prepare", ForwardOnly, "retire", "not due, and the rotation before in the same workflow left something staged"),
 
 	arrow(Staged, "await-key", Staged, "adopt", "somebody supplied a key"),
 	arrow(Staged, "adopt", Staged, "await-key", "the supplied key cannot be used, or another one was supplied"),
@@ -154,12 +155,12 @@ var diagram = []Transition{
 	arrow(Discarding, "discard", Discarding, "await-approval", "refused"),
 	arrow(Discarding, "await-approval", Discarding, "discard", "approved"),
 	arrow(Discarding, "discard", Reversing, "enable store verify", "applications read the new key already (a workflow that was reset)"),
-	arrow(Discarding, "discard", ForwardOnly, "promote", "the same, and there is no old key to go back to"),
+	arrow(Discarding, "discard", ForwardOnly, "verify", "the same, and there is no old key to go back to, or it has leaked"),
 
 	arrow(ForwardOnly, "contain", ForwardOnly, "await-containment", "the provider has no API to revoke"),
 	arrow(ForwardOnly, "contain await-containment", ForwardOnly, "create await-key", "what leaked is contained"),
 	arrow(ForwardOnly, "contain", ForwardOnly, "await-approval", "refused"),
-	arrow(ForwardOnly, "await-approval", ForwardOnly, "contain create adopt store verify", "approved"),
+	arrow(ForwardOnly, "await-approval", ForwardOnly, "contain create await-key adopt store verify", "approved"),
 	arrow(ForwardOnly, "await-key", ForwardOnly, "adopt", "somebody supplied a key"),
 	arrow(ForwardOnly, "adopt", ForwardOnly, "await-key", "the supplied key cannot be used, or another one was supplied"),
 	arrow(ForwardOnly, "create adopt store verify", ForwardOnly, "await-approval", "a claim or keys whose owner cannot be proven, or a failure that waiting does not cure"),
@@ -174,10 +175,6 @@ var published = strings.Fields("promote grace recheck guard await-approval disab
 // The way from promote to the end is the same forwards and backwards, whether or not it can still be undone.
 func init() {
 	for _, c := range []Commitment{BothKeys, Reversing, ForwardOnly} {
-		end := "completed"
-		if c == Reversing {
-			end = "rolled-back"
-		}
 		diagram = append(diagram,
 			arrow(c, "promote", c, "grace", "applications read the value in every store"),
 			arrow(c, "promote", c, "await-approval", "refused, or somebody changed what applications read"),
@@ -191,33 +188,46 @@ func init() {
 			arrow(c, "await-approval", c, "guard", "approved"),
 			arrow(c, "guard", c, "disable", "the revoke can be undone for a while"),
 			arrow(c, "guard", c, "await-revocation", "the provider has no API to revoke"),
-			arrow(c, "guard", c, "confirm", "it was contained before"),
 			arrow(c, "disable", c, "soak", "disabled"),
 			arrow(c, "disable", c, "guard", "signatures are missing"),
-			arrow(c, "disable confirm retire", c, "await-approval", "refused"),
-			arrow(c, "await-approval", c, "disable confirm retire", "approved"),
+			arrow(c, "disable confirm", c, "await-approval", "refused"),
+			arrow(c, "await-approval", c, "disable confirm", "approved"),
 			arrow(c, "await-revocation", c, "confirm", "somebody says that it is revoked"),
 			arrow(c, "confirm", c, "await-revocation", "it is not"),
+		)
+	}
+	for _, c := range []Commitment{Reversing, ForwardOnly} {
+		end := "completed"
+		if c == Reversing {
+			end = "rolled-back"
+		}
+		diagram = append(diagram,
 			arrow(c, "retire", c, end, "the stores are cleared"),
+			arrow(c, "retire", c, "await-approval", "refused"),
+			arrow(c, "await-approval", c, "retire", "approved"),
 		)
 	}
 	for _, c := range []Commitment{BothKeys, ForwardOnly} {
 		diagram = append(diagram,
 			arrow(c, "guard disable soak await-approval", ForwardOnly, "delete", "the key to revoke goes for good"),
-			arrow(c, "guard confirm", ForwardOnly, "retire", "there is nothing to revoke, or it is refused"),
+			arrow(c, "confirm", ForwardOnly, "retire", "the old key is refused"),
 			arrow(ForwardOnly, "delete", c, "await-approval", "refused: nothing is gone"),
 			arrow(ForwardOnly, "delete", c, "guard", "signatures are missing: nothing is gone"),
 		)
 	}
 	diagram = append(diagram,
+		arrow(ForwardOnly, "guard", ForwardOnly, "retire", "there is nothing to revoke"),
+		arrow(ForwardOnly, "guard", ForwardOnly, "confirm", "a person contained it before"),
 		arrow(ForwardOnly, "delete", ForwardOnly, "confirm", "deleted"),
+		arrow(BothKeys, "await-approval", ForwardOnly, "verify", "the old key is given up"),
 		arrow(Reversing, "guard disable soak await-approval", Reversing, "delete", "the new key goes for good"),
 		arrow(Reversing, "delete", Reversing, "confirm", "deleted"),
 		arrow(Reversing, "delete", Reversing, "await-approval guard", "refused, or signatures are missing"),
-		arrow(Reversing, "guard confirm", Reversing, "retire", "the new key is refused"),
+		arrow(Reversing, "confirm", Reversing, "retire", "the new key is refused"),
 
-		arrow(BothKeys, strings.Join(published, " "), Reversing, "enable store verify",
+		arrow(BothKeys, "promote grace recheck guard await-approval await-revocation confirm", Reversing, "store verify",
 			"a roll-back, a deadline, or a new key that is refused while the old one works"),
+		arrow(BothKeys, "grace recheck guard await-approval disable soak", Reversing, "enable", "the same, and the old key may be disabled"),
 		arrow(Reversing, "enable", Reversing, "store verify", "the old key is enabled again"),
 		arrow(Reversing, "store", Reversing, "verify", "pending in every store"),
 		arrow(Reversing, "verify", Reversing, "promote", "the old key is proven"),

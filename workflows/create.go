@@ -13,6 +13,7 @@ import (
 func (r *runner) create() decision {
 	out, f, ok := runStep[activities.Created](r, noRetry(), "mint a key and stage it", acts.Create, activities.CreateInput{
 		Target: r.target(), StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted, Predecessors: r.Carry.Predecessors,
+		Replace: r.Keys.Refused,
 	})
 	if ok && out.New != nil {
 		r.Keys.New, r.Keys.Minted = out.New, true
@@ -114,10 +115,13 @@ func (r *runner) discard() decision {
 		case out.Published != nil:
 			// A workflow that was reset can come here although the key is out.
 			r.Keys.New = out.Published
-			if !r.oldWorks() {
+			if r.emergency() || !r.oldWorks() {
 				r.Progress.Note, r.Progress.Outcome = "Applications read the new key already, and there is no old key that works to go back to. ("+r.Progress.Outcome+")", ""
-				return rotation.State{Step: rotation.StepPromote, Commitment: rotation.ForwardOnly}
+				return rotation.State{Step: rotation.StepVerify, Commitment: rotation.ForwardOnly}
 			}
+			// Nobody knows any more whether the old key was being disabled.
+			r.Keys.DisableAsked = r.Keys.Prepared.CanDisable
+			r.Keys.DisableOpenUntil = r.now().Add(time.Duration(r.Keys.Prepared.Horizon))
 			return r.reverse()
 		}
 		r.noteSwept(out.Retired)

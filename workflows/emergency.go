@@ -91,7 +91,7 @@ func (r *runner) becomeEmergency() {
 	case slices.Contains(aboutRevoke, q.Kind):
 		r.withdraw(rotation.StepGuard) // it was asked because somebody might still use the old key
 	case q.Kind == noWayBack:
-		r.withdraw(rotation.StepPromote) // nobody goes back any more
+		r.withdraw(rotation.StepVerify) // nobody goes back any more
 	}
 }
 

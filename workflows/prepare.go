@@ -47,8 +47,16 @@ func (r *runner) prepare() decision {
 		}
 		r.Keys.Prepared, r.Keys.Old, r.Keys.New = out, out.Old, out.New
 		r.noteUnknown(out.Unknown)
-		if out.Question != nil {
+		switch {
+		case out.Question != nil:
 			return r.askAbout(*out.Question, rotation.StepPrepare)
+		case out.OwnLeaked:
+			// A workflow that was reset: under this rotation's id the leaked key would be found as staged.
+			r.Inbox.Successors = append(r.Inbox.Successors, r.Emergency.Leaks...)
+			r.Emergency.Leaks = nil
+			return r.stay()
+		case out.NothingKnown && out.Verdict.Work == rotation.Finish:
+			r.calmDown()
 		}
 		switch out.Verdict.Work {
 		case rotation.Nothing:
@@ -81,19 +89,24 @@ func (r *runner) nothingDue() rotation.State {
 	if r.Carry.Unknown {
 		r.Progress.Outcome = "Nothing was changed: what was named is not known. " + strings.Join(out.Unknown, " ")
 	}
+	if len(r.Carry.Predecessors) > 0 {
+		return rotation.State{Step: rotation.StepRetire, Commitment: rotation.ForwardOnly}
+	}
 	return r.to(rotation.StepCompleted)
 }
 
 // finishEarlier takes up what a rotation before this one left: it published the new value. When is not known for sure, so
-// grace begins again.
+// grace begins again, behind a promote that writes down what must go, and clears what was left half-way.
 func (r *runner) finishEarlier() rotation.State {
 	r.Inbox.Again = r.Keys.Prepared.RotateAfter
-	if r.emergency() {
-		// What leaked may be written down nowhere yet; promote does that.
-		return rotation.State{Step: rotation.StepPromote, Commitment: rotation.ForwardOnly}
-	}
-	r.startGrace(0)
-	return rotation.State{Step: rotation.StepGrace, Commitment: rotation.ForwardOnly}
+	return rotation.State{Step: rotation.StepPromote, Commitment: rotation.ForwardOnly}
+}
+
+// calmDown makes an emergency that named nothing known an ordinary rotation: a slip of the pen must not end the grace
+// period of what did not leak. The result says that the names are not known.
+func (r *runner) calmDown() {
+	r.in.Reason, r.Emergency = rotation.Manual, Emergent{}
+	r.upsert(ReasonAttribute.ValueSet(string(r.in.Reason)))
 }
 
 // notPossible ends a rotation that has changed nothing.

@@ -55,6 +55,11 @@ func (r *runner) verify() decision {
 		case r.backwards():
 			return r.cannotReverse(why)
 		}
+		if f == nil && !r.At.Commitment.CanRollBack() {
+			// The same key again would be refused again.
+			r.Keys.Refused = r.Keys.New.Fingerprint
+			return r.ask(cannotGoOn, "The new key did not pass: "+why+" There is no way back: put that right, then approve to make another key.", r.making())
+		}
 		return r.giveUp("The new key did not pass: "+why, rotation.StepVerify)
 	}
 }

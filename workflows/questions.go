@@ -122,6 +122,9 @@ func (r *runner) awaitApproval() decision {
 		switch {
 		case q.Answered && q.Next == rotation.StepDelete:
 			return r.deleting()
+		case q.Answered && q.Kind == noWayBack:
+			// The old key is given up. The way back may have begun to take the new one away: it is proven once more.
+			return rotation.State{Step: rotation.StepVerify, Commitment: rotation.ForwardOnly}
 		case q.Answered:
 			return r.to(q.Next)
 		case r.expired() && r.rollsBackAtDeadline():

@@ -95,8 +95,11 @@ func (r *runner) delete() decision {
 	}
 	key := left[len(left)-1]
 	_, f, ok := runStep[activities.Revoked](r, writeRetry(), "delete the old key at the provider", acts.Revoke, r.takeAway(activities.DeleteKey, key))
-	if ok {
+	switch {
+	case ok:
 		r.Direction.Deleted = append(r.Direction.Deleted, key.Name())
+	case f == nil || f.Unsettled || f.Retried:
+		r.Direction.DeleteOpen = true
 	}
 	return func() rotation.State {
 		switch {
@@ -113,7 +116,7 @@ func (r *runner) delete() decision {
 // can be undone still.
 func (r *runner) refusedToTakeAway(f *failure, step rotation.Step) rotation.State {
 	commitment := r.At.Commitment
-	if step == rotation.StepDelete && !r.backwards() && !f.Unsettled && !r.emergency() {
+	if step == rotation.StepDelete && !r.backwards() && !r.Direction.DeleteOpen && !r.emergency() {
 		commitment = r.Direction.Before
 	}
 	if f.Code == activities.FourEyes {
@@ -208,7 +211,7 @@ func (r *runner) noteRevoked(unproven []string) {
 // retire clears the stores and sweeps orphans.
 func (r *runner) retire() decision {
 	out, f, ok := runStep[activities.Retired](r, writeRetry(), "destroy old versions, sweep orphans", acts.Retire, activities.RetireInput{
-		Target: r.target(), Gone: r.outgoing(), Keep: r.incoming(),
+		Target: r.target(), Gone: r.outgoing(), Keep: r.incoming(), Predecessors: r.Carry.Predecessors,
 	})
 	return func() rotation.State {
 		switch {

@@ -78,6 +78,8 @@ type Keys struct {
 	New *activities.Ref  `json:"new,omitempty"`
 	// Minted: rekey made the new key, so rekey may delete it.
 	Minted bool `json:"minted,omitempty"`
+	// Refused is the fingerprint of a new key that the provider refuses for good: another one takes its place.
+	Refused string `json:"refused,omitempty"`
 	// Found are values that somebody else made current while the rotation went on, Extra those of them that go too, because
 	// a person said so.
 	Found []activities.Ref `json:"found,omitempty"`
@@ -103,9 +105,11 @@ type Direction struct {
 	Trouble string `json:"trouble,omitempty"`
 	// SoakUntil is when the disabled keys are deleted.
 	SoakUntil time.Time `json:"soakUntil,omitzero"`
-	// Deleted names the outgoing keys that are deleted, Before is the commitment before the first delete.
-	Deleted []string            `json:"deleted,omitempty"`
-	Before  rotation.Commitment `json:"before,omitempty"`
+	// Deleted names the outgoing keys that are deleted, Before is the commitment before the first delete. DeleteOpen: a
+	// delete was not answered, so a key may be gone, or may yet go.
+	Deleted    []string            `json:"deleted,omitempty"`
+	Before     rotation.Commitment `json:"before,omitempty"`
+	DeleteOpen bool                `json:"deleteOpen,omitempty"`
 	// Enabled counts how often the old key was enabled on the way back.
 	Enabled int `json:"enabled,omitempty"`
 	// Approved is what the last approval was about, Mandate what operators signed.

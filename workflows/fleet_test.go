@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -15,13 +14,13 @@ import (
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/workflows"
@@ -80,40 +79,13 @@ func (p *theatre) stage(begin time.Time) {
 		p.mu.Unlock()
 		return real.Standings(ctx, in)
 	}, activity.RegisterOptions{Name: "Standings"})
-	p.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&unlimited{}, &activities.Interceptor{}}})
+	p.env.SetWorkerOptions(worker.Options{Interceptors: append(testenv.Interceptors(p.env), &activities.Interceptor{})})
 	scheduled := map[string]bool{}
 	p.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		scheduled[info.ActivityID] = true
 		p.asked = len(scheduled)
 	})
 	p.env.SetOnTimerScheduledListener(func(string, time.Duration) { p.timers++ })
-}
-
-// unlimited lets activities be tried as often as a server does: the environment gives up after the tenth time.
-type unlimited struct {
-	interceptor.WorkerInterceptorBase
-}
-
-func (*unlimited) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	return &unlimitedInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
-}
-
-type unlimitedInbound struct {
-	interceptor.WorkflowInboundInterceptorBase
-}
-
-func (i *unlimitedInbound) Init(next interceptor.WorkflowOutboundInterceptor) error {
-	return i.Next.Init(&unlimitedOutbound{interceptor.WorkflowOutboundInterceptorBase{Next: next}})
-}
-
-type unlimitedOutbound struct {
-	interceptor.WorkflowOutboundInterceptorBase
-}
-
-func (o *unlimitedOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
-	policy := *workflow.GetActivityOptions(ctx).RetryPolicy
-	policy.MaximumAttempts = math.MaxInt32
-	return o.Next.ExecuteActivity(workflow.WithRetryPolicy(ctx, policy), name, args...)
 }
 
 func (p *theatre) raiseAll(_ context.Context, in activities.RaiseAllInput) ([]activities.Raised, error) {

@@ -38,11 +38,7 @@ func (r *runner) onlyOldIsDead() bool {
 	return r.Keys.Prepared.OldRefused && !r.backwards() && len(r.outgoing()) == 1
 }
 
-const (
-	maxRecheck = 6 * time.Hour
-	// uncheckedAfter is how long the health checks in grace may fail before a person is waited for.
-	uncheckedAfter = time.Hour
-)
+const maxRecheck = 6 * time.Hour
 
 // grace keeps both keys, and keeps an eye on the new one.
 func (r *runner) grace() decision {
@@ -55,7 +51,7 @@ func (r *runner) grace() decision {
 		w.summary += "; look at the new key again"
 	}
 	if since := r.Direction.UncheckedSince; !since.IsZero() {
-		w.personFrom = since.Add(uncheckedAfter)
+		w.personFrom = since.Add(r.blockedAfter())
 	}
 	r.wait(w)
 	return func() rotation.State {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -13,17 +12,16 @@ import (
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -121,10 +119,9 @@ func (r *rig) newEnv(begin time.Time) {
 
 // register makes workflow and activities known to the environment.
 func (r *rig) register() {
-	ghosts := &ghosts{}
-	patient := &patient{}
-	r.env.SetWorkerOptions(worker.Options{WorkflowPanicPolicy: worker.FailWorkflow, Interceptors: []interceptor.WorkerInterceptor{patient, &activities.Interceptor{}, ghosts}})
-	r.env.SetOnActivityCanceledListener(func(info *activity.Info) { ghosts.cancelled.Store(info.ActivityID, true) })
+	r.env.SetWorkerOptions(worker.Options{
+		WorkflowPanicPolicy: worker.FailWorkflow, Interceptors: append(testenv.Interceptors(r.env), &activities.Interceptor{}),
+	})
 	r.env.RegisterWorkflow(workflows.RotateKey)
 	r.env.RegisterWorkflow(workflows.Tell)
 	for _, one := range r.acts.All() {
@@ -265,56 +262,3 @@ func (r *rig) supply() string {
 }
 
 var quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
-
-// ghosts ends activities that were cancelled between two tries. Temporal does not try those again; the test environment
-// does.
-type ghosts struct {
-	interceptor.WorkerInterceptorBase
-	cancelled sync.Map
-}
-
-func (g *ghosts) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	return &ghost{interceptor.ActivityInboundInterceptorBase{Next: next}, g}
-}
-
-type ghost struct {
-	interceptor.ActivityInboundInterceptorBase
-	all *ghosts
-}
-
-func (g *ghost) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
-	if _, dead := g.all.cancelled.Load(activity.GetInfo(ctx).ActivityID); dead {
-		return nil, temporal.NewNonRetryableApplicationError("cancelled before", "Internal", nil)
-	}
-	return g.Next.ExecuteActivity(ctx, in)
-}
-
-// patient lets an activity without a limit be tried for as long as a server tries it: the environment gives up after the
-// tenth time.
-type patient struct {
-	interceptor.WorkerInterceptorBase
-}
-
-func (*patient) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	return &patientInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
-}
-
-type patientInbound struct {
-	interceptor.WorkflowInboundInterceptorBase
-}
-
-func (i *patientInbound) Init(next interceptor.WorkflowOutboundInterceptor) error {
-	return i.Next.Init(&patientOutbound{interceptor.WorkflowOutboundInterceptorBase{Next: next}})
-}
-
-type patientOutbound struct {
-	interceptor.WorkflowOutboundInterceptorBase
-}
-
-func (o *patientOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
-	if policy := *workflow.GetActivityOptions(ctx).RetryPolicy; policy.MaximumAttempts == 0 {
-		policy.MaximumAttempts = math.MaxInt32
-		ctx = workflow.WithRetryPolicy(ctx, policy)
-	}
-	return o.Next.ExecuteActivity(ctx, name, args...)
-}

@@ -21,6 +21,7 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -210,7 +211,7 @@ func (r *skipping) once(res *rotation.Result) *workflow.ContinueAsNewError {
 	r.histories = append(r.histories, 2+task)
 	r.crowded, r.moved = 0, time.Time{}
 	env.SetWorkerOptions(worker.Options{
-		Interceptors: []interceptor.WorkerInterceptor{&watcher{r: r}, &activities.Interceptor{}}, DeadlockDetectionTimeout: 3 * time.Second,
+		Interceptors: append([]interceptor.WorkerInterceptor{&watcher{r: r}}, append(testenv.Interceptors(env), &activities.Interceptor{})...), DeadlockDetectionTimeout: 3 * time.Second,
 	})
 	env.RegisterWorkflow(workflows.RotateKey)
 	env.RegisterWorkflow(workflows.Tell)

@@ -11,31 +11,30 @@ type Step string
 
 // The steps.
 const (
-	StepConflicts          Step = "conflicts"
-	StepPrepare            Step = "prepare"
-	StepContain            Step = "contain"
-	StepAwaitContainment   Step = "await-containment"
-	StepCreate             Step = "create"
-	StepAwaitKey           Step = "await-key"
-	StepAdopt              Step = "adopt"
-	StepStore              Step = "store"
-	StepVerify             Step = "verify"
-	StepPromote            Step = "promote"
-	StepGrace              Step = "grace"
-	StepRecheck            Step = "recheck"
-	StepGuard              Step = "guard"
-	StepApproval           Step = "await-approval"
-	StepDisable            Step = "disable"
-	StepSoak               Step = "soak"
-	StepDelete             Step = "delete"
-	StepAwaitRevocation    Step = "await-revocation"
-	StepConfirm            Step = "confirm"
-	StepRetire             Step = "retire"
-	StepEnable             Step = "enable"
-	StepDiscard            Step = "discard"
-	StepCompleted          Step = "completed"
-	StepRolledBack         Step = "rolled-back"
-	stepOfAnUnknownVersion Step = ""
+	StepConflicts        Step = "conflicts"
+	StepPrepare          Step = "prepare"
+	StepContain          Step = "contain"
+	StepAwaitContainment Step = "await-containment"
+	StepCreate           Step = "create"
+	StepAwaitKey         Step = "await-key"
+	StepAdopt            Step = "adopt"
+	StepStore            Step = "store"
+	StepVerify           Step = "verify"
+	StepPromote          Step = "promote"
+	StepGrace            Step = "grace"
+	StepRecheck          Step = "recheck"
+	StepGuard            Step = "guard"
+	StepApproval         Step = "await-approval"
+	StepDisable          Step = "disable"
+	StepSoak             Step = "soak"
+	StepDelete           Step = "delete"
+	StepAwaitRevocation  Step = "await-revocation"
+	StepConfirm          Step = "confirm"
+	StepRetire           Step = "retire"
+	StepEnable           Step = "enable"
+	StepDiscard          Step = "discard"
+	StepCompleted        Step = "completed"
+	StepRolledBack       Step = "rolled-back"
 )
 
 // phases are what the world sees of each step, while the rotation does not go backwards.
@@ -44,7 +43,7 @@ var phases = map[Step]Phase{
 	StepAwaitKey: AwaitingKey, StepAdopt: AwaitingKey, StepStore: Store, StepVerify: Verify, StepPromote: Promote, StepGrace: Grace,
 	StepRecheck: Grace, StepGuard: Guard, StepApproval: AwaitingApproval, StepDisable: Revoke, StepSoak: Revoke, StepDelete: Revoke,
 	StepAwaitRevocation: AwaitingRevocation, StepConfirm: Confirm, StepRetire: Retire, StepEnable: RollingBack, StepDiscard: RollingBack,
-	StepCompleted: Completed, StepRolledBack: RolledBack, stepOfAnUnknownVersion: "",
+	StepCompleted: Completed, StepRolledBack: RolledBack,
 }
 
 // Phase is what the list of rotations shows for a step of a rotation that goes forward.
@@ -111,6 +110,8 @@ type Transition struct {
 	To   []Step
 	// Into is the commitment after it.
 	Into Commitment
+	// By says who brings it about: what a step found, a person's message, or time.
+	By string
 	// Cause says what brings it about.
 	Cause string
 }
@@ -123,50 +124,50 @@ func steps(names string) []Step {
 	return all
 }
 
-func arrow(in Commitment, from string, into Commitment, to, cause string) Transition {
-	return Transition{From: steps(from), In: in, To: steps(to), Into: into, Cause: cause}
+func arrow(in Commitment, from string, into Commitment, to, by, cause string) Transition {
+	return Transition{From: steps(from), In: in, To: steps(to), Into: into, By: by, Cause: cause}
 }
 
 // diagram has every transition but the one from a state to itself, which is always allowed: a step that takes a moment,
 // or that somebody's message made out of date, is done again.
 var diagram = []Transition{
-	arrow(Looking, "conflicts", Looking, "prepare", "no key that conflicts with this one is rotating"),
-	arrow(Looking, "conflicts", Looking, "completed", "a key that conflicts with this one is rotating: not due"),
-	arrow(Looking, "prepare", Looking, "completed", "not due"),
-	arrow(Looking, "prepare", Looking, "await-approval", "another installation or rotation has the claim"),
-	arrow(Looking, "await-approval", Looking, "prepare", "approved"),
-	arrow(Looking, "conflicts prepare await-approval", Looking, "rolled-back", "not possible, a roll-back, or nobody approved: nothing was changed"),
-	arrow(Looking, "prepare", Staged, "create await-key", "due"),
-	arrow(Looking, "prepare", ForwardOnly, "contain", "an emergency that revokes first"),
-	arrow(Looking, "prepare", ForwardOnly, "promote", "due only to finish what an earlier rotation left"),
-	arrow(Looking, "prepare", ForwardOnly, "retire", "not due, and the rotation before in the same workflow left something staged"),
+	arrow(Looking, "conflicts", Looking, "prepare", "step", "no key that conflicts with this one is rotating"),
+	arrow(Looking, "conflicts", Looking, "completed", "step", "a key that conflicts with this one is rotating: not due"),
+	arrow(Looking, "prepare", Looking, "completed", "step", "not due"),
+	arrow(Looking, "prepare", Looking, "await-approval", "step", "another installation or rotation has the claim"),
+	arrow(Looking, "await-approval", Looking, "prepare", "person", "approved"),
+	arrow(Looking, "conflicts prepare await-approval", Looking, "rolled-back", "step, person, time", "not possible, a roll-back, or nobody approved: nothing was changed"),
+	arrow(Looking, "prepare", Staged, "create await-key", "step", "due"),
+	arrow(Looking, "prepare", ForwardOnly, "contain", "step", "an emergency that revokes first"),
+	arrow(Looking, "prepare", ForwardOnly, "promote", "step", "due only to finish what an earlier rotation left"),
+	arrow(Looking, "prepare", ForwardOnly, "retire", "step", "not due, and the rotation before in the same workflow left something staged"),
 
-	arrow(Staged, "await-key", Staged, "adopt", "somebody supplied a key"),
-	arrow(Staged, "adopt", Staged, "await-key", "the supplied key cannot be used, or another one was supplied"),
-	arrow(Staged, "create adopt", Staged, "await-approval", "a claim, or keys, whose owner cannot be proven"),
-	arrow(Staged, "await-approval", Staged, "create adopt", "approved"),
-	arrow(Staged, "create adopt", Staged, "store verify", "staged"),
-	arrow(Staged, "store", Staged, "verify", "pending in every store"),
-	arrow(Staged, "verify", BothKeys, "promote", "proven, and there is an old key that works"),
-	arrow(Staged, "verify", ForwardOnly, "promote", "proven, and there is no old key to go back to, or it has leaked"),
-	arrow(Staged, "create await-key adopt store verify await-approval", Discarding, "discard", "a roll-back, a deadline, or a failure that waiting does not cure"),
+	arrow(Staged, "await-key", Staged, "adopt", "person", "somebody supplied a key"),
+	arrow(Staged, "adopt", Staged, "await-key", "step, person", "the supplied key cannot be used, or another one was supplied"),
+	arrow(Staged, "create adopt", Staged, "await-approval", "step", "a claim, or keys, whose owner cannot be proven"),
+	arrow(Staged, "await-approval", Staged, "create adopt", "person", "approved"),
+	arrow(Staged, "create adopt", Staged, "store verify", "step", "staged"),
+	arrow(Staged, "store", Staged, "verify", "step", "pending in every store"),
+	arrow(Staged, "verify", BothKeys, "promote", "step", "proven, and there is an old key that works"),
+	arrow(Staged, "verify", ForwardOnly, "promote", "step", "proven, and there is no old key to go back to, or it has leaked"),
+	arrow(Staged, "create await-key adopt store verify await-approval", Discarding, "discard", "step, person, time", "a roll-back, a deadline, or a failure that waiting does not cure"),
 
-	arrow(Discarding, "discard", Discarding, "rolled-back", "discarded"),
-	arrow(Discarding, "discard", Discarding, "await-approval", "refused"),
-	arrow(Discarding, "await-approval", Discarding, "discard", "approved"),
-	arrow(Discarding, "discard", Reversing, "enable store verify", "applications read the new key already (a workflow that was reset)"),
-	arrow(Discarding, "discard", ForwardOnly, "verify", "the same, and there is no old key to go back to, or it has leaked"),
+	arrow(Discarding, "discard", Discarding, "rolled-back", "step", "discarded"),
+	arrow(Discarding, "discard", Discarding, "await-approval", "step", "refused"),
+	arrow(Discarding, "await-approval", Discarding, "discard", "person", "approved"),
+	arrow(Discarding, "discard", Reversing, "enable store verify", "step", "applications read the new key already (a workflow that was reset)"),
+	arrow(Discarding, "discard", ForwardOnly, "verify", "step", "the same, and there is no old key to go back to, or it has leaked"),
 
-	arrow(ForwardOnly, "contain", ForwardOnly, "await-containment", "the provider has no API to revoke"),
-	arrow(ForwardOnly, "contain await-containment", ForwardOnly, "create await-key", "what leaked is contained"),
-	arrow(ForwardOnly, "contain", ForwardOnly, "await-approval", "refused"),
-	arrow(ForwardOnly, "await-approval", ForwardOnly, "contain create await-key adopt store verify", "approved"),
-	arrow(ForwardOnly, "await-key", ForwardOnly, "adopt", "somebody supplied a key"),
-	arrow(ForwardOnly, "adopt", ForwardOnly, "await-key", "the supplied key cannot be used, or another one was supplied"),
-	arrow(ForwardOnly, "create adopt store verify", ForwardOnly, "await-approval", "a claim or keys whose owner cannot be proven, or a failure that waiting does not cure"),
-	arrow(ForwardOnly, "create adopt", ForwardOnly, "store verify", "staged"),
-	arrow(ForwardOnly, "store", ForwardOnly, "verify", "pending in every store"),
-	arrow(ForwardOnly, "verify", ForwardOnly, "promote", "proven"),
+	arrow(ForwardOnly, "contain", ForwardOnly, "await-containment", "step", "the provider has no API to revoke"),
+	arrow(ForwardOnly, "contain await-containment", ForwardOnly, "create await-key", "step, person", "what leaked is contained"),
+	arrow(ForwardOnly, "contain", ForwardOnly, "await-approval", "step", "refused"),
+	arrow(ForwardOnly, "await-approval", ForwardOnly, "contain create await-key adopt store verify", "person", "approved"),
+	arrow(ForwardOnly, "await-key", ForwardOnly, "adopt", "person", "somebody supplied a key"),
+	arrow(ForwardOnly, "adopt", ForwardOnly, "await-key", "step, person", "the supplied key cannot be used, or another one was supplied"),
+	arrow(ForwardOnly, "create adopt store verify", ForwardOnly, "await-approval", "step", "a claim or keys whose owner cannot be proven, or a failure that waiting does not cure"),
+	arrow(ForwardOnly, "create adopt", ForwardOnly, "store verify", "step", "staged"),
+	arrow(ForwardOnly, "store", ForwardOnly, "verify", "step", "pending in every store"),
+	arrow(ForwardOnly, "verify", ForwardOnly, "promote", "step", "proven"),
 }
 
 // published are the steps in which both keys work.
@@ -176,24 +177,24 @@ var published = strings.Fields("promote grace recheck guard await-approval disab
 func init() {
 	for _, c := range []Commitment{BothKeys, Reversing, ForwardOnly} {
 		diagram = append(diagram,
-			arrow(c, "promote", c, "grace", "applications read the value in every store"),
-			arrow(c, "promote", c, "await-approval", "refused, or somebody changed what applications read"),
-			arrow(c, "await-approval", c, "promote", "approved"),
-			arrow(c, "grace", c, "recheck", "time to look at the key again"),
-			arrow(c, "recheck", c, "grace", "looked"),
-			arrow(c, "recheck", c, "await-approval", "the key that applications read is refused"),
-			arrow(c, "grace", c, "guard", "the grace period is over"),
-			arrow(c, "guard await-approval", c, "grace", "the key to revoke is in use, or somebody extended the grace period"),
-			arrow(c, "guard", c, "await-approval", "a person decides about the revoke"),
-			arrow(c, "await-approval", c, "guard", "approved"),
-			arrow(c, "guard", c, "disable", "the revoke can be undone for a while"),
-			arrow(c, "guard", c, "await-revocation", "the provider has no API to revoke"),
-			arrow(c, "disable", c, "soak", "disabled"),
-			arrow(c, "disable", c, "guard", "signatures are missing"),
-			arrow(c, "disable confirm", c, "await-approval", "refused"),
-			arrow(c, "await-approval", c, "disable confirm", "approved"),
-			arrow(c, "await-revocation", c, "confirm", "somebody says that it is revoked"),
-			arrow(c, "confirm", c, "await-revocation", "it is not"),
+			arrow(c, "promote", c, "grace", "step", "applications read the value in every store"),
+			arrow(c, "promote", c, "await-approval", "step", "refused, or somebody changed what applications read"),
+			arrow(c, "await-approval", c, "promote", "person", "approved"),
+			arrow(c, "grace", c, "recheck", "time", "time to look at the key again"),
+			arrow(c, "recheck", c, "grace", "step", "looked"),
+			arrow(c, "recheck", c, "await-approval", "step", "the key that applications read is refused"),
+			arrow(c, "grace", c, "guard", "time, person", "the grace period is over"),
+			arrow(c, "guard await-approval", c, "grace", "step, person", "the key to revoke is in use, or somebody extended the grace period"),
+			arrow(c, "guard", c, "await-approval", "step", "a person decides about the revoke"),
+			arrow(c, "await-approval", c, "guard", "person", "approved"),
+			arrow(c, "guard", c, "disable", "step", "the revoke can be undone for a while"),
+			arrow(c, "guard", c, "await-revocation", "step", "the provider has no API to revoke"),
+			arrow(c, "disable", c, "soak", "step", "disabled"),
+			arrow(c, "disable", c, "guard", "step", "signatures are missing"),
+			arrow(c, "disable confirm", c, "await-approval", "step", "refused"),
+			arrow(c, "await-approval", c, "disable confirm", "person", "approved"),
+			arrow(c, "await-revocation", c, "confirm", "person", "somebody says that it is revoked"),
+			arrow(c, "confirm", c, "await-revocation", "step", "it is not"),
 		)
 	}
 	for _, c := range []Commitment{Reversing, ForwardOnly} {
@@ -202,42 +203,42 @@ func init() {
 			end = "rolled-back"
 		}
 		diagram = append(diagram,
-			arrow(c, "retire", c, end, "the stores are cleared"),
-			arrow(c, "retire", c, "await-approval", "refused"),
-			arrow(c, "await-approval", c, "retire", "approved"),
+			arrow(c, "retire", c, end, "step", "the stores are cleared"),
+			arrow(c, "retire", c, "await-approval", "step", "refused"),
+			arrow(c, "await-approval", c, "retire", "person", "approved"),
 		)
 	}
 	for _, c := range []Commitment{BothKeys, ForwardOnly} {
 		diagram = append(diagram,
-			arrow(c, "guard disable soak await-approval", ForwardOnly, "delete", "the key to revoke goes for good"),
-			arrow(c, "confirm", ForwardOnly, "retire", "the old key is refused"),
-			arrow(ForwardOnly, "delete", c, "await-approval", "refused: nothing is gone"),
-			arrow(ForwardOnly, "delete", c, "guard", "signatures are missing: nothing is gone"),
+			arrow(c, "guard disable soak await-approval", ForwardOnly, "delete", "step, person, time", "the key to revoke goes for good"),
+			arrow(c, "confirm", ForwardOnly, "retire", "step", "the old key is refused"),
+			arrow(ForwardOnly, "delete", c, "await-approval", "step", "refused: nothing is gone"),
+			arrow(ForwardOnly, "delete", c, "guard", "step", "signatures are missing: nothing is gone"),
 		)
 	}
 	diagram = append(diagram,
-		arrow(ForwardOnly, "guard", ForwardOnly, "retire", "there is nothing to revoke"),
-		arrow(ForwardOnly, "guard", ForwardOnly, "confirm", "a person contained it before"),
-		arrow(ForwardOnly, "delete", ForwardOnly, "confirm", "deleted"),
-		arrow(BothKeys, "await-approval", ForwardOnly, "verify", "the old key is given up"),
-		arrow(Reversing, "guard disable soak await-approval", Reversing, "delete", "the new key goes for good"),
-		arrow(Reversing, "delete", Reversing, "confirm", "deleted"),
-		arrow(Reversing, "delete", Reversing, "await-approval guard", "refused, or signatures are missing"),
-		arrow(Reversing, "confirm", Reversing, "retire", "the new key is refused"),
+		arrow(ForwardOnly, "guard", ForwardOnly, "retire", "step", "there is nothing to revoke"),
+		arrow(ForwardOnly, "guard", ForwardOnly, "confirm", "step", "a person contained it before"),
+		arrow(ForwardOnly, "delete", ForwardOnly, "confirm", "step", "deleted"),
+		arrow(BothKeys, "await-approval", ForwardOnly, "verify", "person", "the old key is given up"),
+		arrow(Reversing, "guard disable soak await-approval", Reversing, "delete", "step, person, time", "the new key goes for good"),
+		arrow(Reversing, "delete", Reversing, "confirm", "step", "deleted"),
+		arrow(Reversing, "delete", Reversing, "await-approval guard", "step", "refused, or signatures are missing"),
+		arrow(Reversing, "confirm", Reversing, "retire", "step", "the new key is refused"),
 
-		arrow(BothKeys, "promote grace recheck guard await-approval await-revocation confirm", Reversing, "store verify",
+		arrow(BothKeys, "promote grace recheck guard await-approval await-revocation confirm", Reversing, "store verify", "step, person, time",
 			"a roll-back, a deadline, or a new key that is refused while the old one works"),
-		arrow(BothKeys, "grace recheck guard await-approval disable soak", Reversing, "enable", "the same, and the old key may be disabled"),
-		arrow(Reversing, "enable", Reversing, "store verify", "the old key is enabled again"),
-		arrow(Reversing, "store", Reversing, "verify", "pending in every store"),
-		arrow(Reversing, "verify", Reversing, "promote", "the old key is proven"),
-		arrow(Reversing, "verify recheck", Reversing, "enable", "the old key is refused: an abandoned request may have disabled it"),
-		arrow(Reversing, "enable", Reversing, "await-approval", "refused"),
-		arrow(Reversing, "await-approval", Reversing, "enable", "approved"),
-		arrow(Reversing, "enable store verify", BothKeys, "await-approval", "the old key cannot be gone back to: applications keep the new one"),
+		arrow(BothKeys, "grace recheck guard await-approval disable soak", Reversing, "enable", "step, person, time", "the same, and the old key may be disabled"),
+		arrow(Reversing, "enable", Reversing, "store verify", "step", "the old key is enabled again"),
+		arrow(Reversing, "store", Reversing, "verify", "step", "pending in every store"),
+		arrow(Reversing, "verify", Reversing, "promote", "step", "the old key is proven"),
+		arrow(Reversing, "verify recheck", Reversing, "enable", "step", "the old key is refused: an abandoned request may have disabled it"),
+		arrow(Reversing, "enable", Reversing, "await-approval", "step", "refused"),
+		arrow(Reversing, "await-approval", Reversing, "enable", "person", "approved"),
+		arrow(Reversing, "enable store verify", BothKeys, "await-approval", "step", "the old key cannot be gone back to: applications keep the new one"),
 	)
 	for _, step := range published {
-		diagram = append(diagram, arrow(BothKeys, step, ForwardOnly, step, "an emergency: nothing rolls back to a key that leaked"))
+		diagram = append(diagram, arrow(BothKeys, step, ForwardOnly, step, "person", "an emergency: nothing rolls back to a key that leaked"))
 	}
 }
 

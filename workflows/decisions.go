@@ -95,7 +95,7 @@ func (r *runner) check(kind rotation.Kind, m rotation.Message) error {
 	if r.isDuplicate(kind, m) {
 		return nil
 	}
-	if err := r.context().Check(kind, m); err != nil {
+	if err := r.situation().Check(kind, m); err != nil {
 		return err
 	}
 	_, err := r.signer(kind, m)
@@ -122,16 +122,17 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 		return // check has refused it
 	}
 	d := rotation.Decision{Kind: kind, Message: m, At: r.now(), Signer: signer}
-	c := r.context()
+	c := r.situation()
 	r.Carry.Decisions = append(r.Carry.Decisions, d)
 	r.Progress.Note = ""
 	if kind != rotation.HandOver {
-		r.plan++ // whatever rests on less is decided anew
+		// Whatever rests on less is decided anew, at once: what must be waited out, activities know themselves.
+		r.plan++
+		r.Poll.At = time.Time{}
 	}
 	defer r.refresh()
 	if signer != nil {
 		r.Approvals.Signed, r.Approvals.Recount = append(r.Approvals.Signed, d), true
-		r.Poll.At = time.Time{}
 		return
 	}
 	switch kind {
@@ -180,8 +181,8 @@ func (r *runner) hear() {
 	}
 }
 
-// context is what decisions are judged by.
-func (r *runner) context() rotation.Situation {
+// situation is what decisions are judged by.
+func (r *runner) situation() rotation.Situation {
 	d := r.Direction
 	s := rotation.Situation{State: r.At, Now: r.now(), GraceUntil: d.GraceUntil, Deadline: r.Wait.Deadline}
 	if !s.Deadline.IsZero() {

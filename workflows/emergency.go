@@ -79,8 +79,6 @@ func (r *runner) needsSuccessor(d rotation.Decision) bool {
 // to a key that leaked.
 func (r *runner) becomeEmergency() {
 	r.in.Reason, r.Inbox.Rollback = rotation.Emergency, nil
-	// An outage may have ended meanwhile, and activities know themselves what must be waited out.
-	r.Poll.At = time.Time{}
 	if r.At.Commitment == rotation.BothKeys {
 		r.enter(rotation.State{Step: r.At.Step, Commitment: rotation.ForwardOnly})
 	}

@@ -174,7 +174,7 @@ func (r *runner) judgeUse(signals []rotation.Signal) rotation.State {
 
 // inUse extends grace until the cap; then a person decides.
 func (r *runner) inUse(why string) rotation.State {
-	c := r.context()
+	c := r.situation()
 	if c.GraceUntil.Before(c.GraceCap) && r.Direction.Approved != keyInUse {
 		r.Direction.GraceUntil = c.Extended(max(r.in.Key.Policy.Quiet, rotation.Duration(time.Minute)))
 		r.Progress.Note = "The old key is still in use, so grace is extended to " + moment(r.Direction.GraceUntil) + ". " + why

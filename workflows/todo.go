@@ -28,7 +28,7 @@ func named(kind rotation.Kind, data string) string {
 // takes tells whether a message would be taken now; nothing else may be proposed.
 func (r *runner) takes(kind rotation.Kind, m rotation.Message) bool {
 	m.By, m.Why = "you@example.com", "…"
-	return r.context().Check(kind, m) == nil
+	return r.situation().Check(kind, m) == nil
 }
 
 // todo are the numbered steps for a person; none if nobody is waited for.

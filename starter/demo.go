@@ -171,7 +171,9 @@ func (d *demo) setUp(ui bool) (err error) {
 		return err
 	}
 	d.onStop(func() { _ = d.server.Stop() })
-	if d.client, err = client.DialContext(d.ctx, client.Options{HostPort: d.server.HostPort(), Namespace: d.server.Namespace(), Logger: silent}); err != nil {
+	o := d.server.ClientOptions()
+	o.Logger = silent
+	if d.client, err = client.DialContext(d.ctx, o); err != nil {
 		return err
 	}
 	d.onStop(d.client.Close)

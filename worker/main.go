@@ -129,7 +129,7 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 			return err
 		}
 		defer func() { _ = server.Stop() }()
-		clientOptions.HostPort = server.HostPort()
+		clientOptions = server.ClientOptions()
 		if acts.UI == "" {
 			acts.UI = server.UIURL()
 		}

@@ -141,7 +141,9 @@ func newBench(b *testing.B) *bench {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = server.Stop() })
-	c, err := client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent})
+	o := server.ClientOptions()
+	o.Logger = silent
+	c, err := client.DialContext(ctx, o)
 	if err != nil {
 		b.Fatal(err)
 	}

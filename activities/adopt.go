@@ -44,7 +44,7 @@ type Adopted struct {
 // Adopt checks a version that a person supplied and makes it this rotation's pending version. A value that cannot
 // be used stays where it is, and the person is told.
 func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
-	j, err := a.job(in.Target)
+	j, err := a.changing(ctx, in.Target)
 	if err != nil {
 		return Adopted{}, err
 	}

@@ -117,7 +117,7 @@ func TestAMintThatTakesEffectLateIsSweptByDiscard(t *testing.T) {
 	if _, err := r.tryCreate(r1); err == nil {
 		t.Fatal("the mint was answered")
 	}
-	out, err := r.tryDiscard(r1, nil, false)
+	out, err := r.tryDiscard(r1)
 	if err != nil || out.SweepIn <= 0 {
 		t.Fatalf("within the horizon: %+v, %v", out, err)
 	}
@@ -126,7 +126,7 @@ func TestAMintThatTakesEffectLateIsSweptByDiscard(t *testing.T) {
 	}
 	close(late.Release)
 	<-late.Done
-	r.discard(r1, nil, false)
+	r.discard(r1)
 	r.keys(r.oldID)
 	if c := r.record(0).Claim; c != nil {
 		t.Errorf("a claim is left: %+v", c)
@@ -376,7 +376,7 @@ func TestCreateRepeatedGivesTheSameKeyAndSendsNoSecondMint(t *testing.T) {
 	if n := r.store(r1, again); n.Numbers[0] != out.To.Numbers[0] || n.Numbers[1] != out.To.Numbers[1] {
 		t.Errorf("Store made other versions: %v, want %v", n.Numbers, out.To.Numbers)
 	}
-	if d := r.discard(r1, &again, true); d.Published == nil {
+	if d := r.discard(r1); d.Published == nil {
 		t.Error("Discard does not say that the value is published")
 	}
 	r.keys(r.oldID, first.KeyID)

@@ -15,26 +15,16 @@ import (
 )
 
 func TestDiscardUndoesWhateverCreateAndStoreDid(t *testing.T) {
-	for sentence, begin := range map[string]func(*rig) *activities.Ref{
-		"nothing": func(*rig) *activities.Ref { return nil },
-		"a key in the first store": func(r *rig) *activities.Ref {
-			n := r.create(r1)
-			return &n
-		},
-		"a key in both stores": func(r *rig) *activities.Ref {
-			n := r.store(r1, r.create(r1))
-			return &n
-		},
-		"a key whose create was never answered": func(r *rig) *activities.Ref {
-			r.store(r1, r.create(r1))
-			return nil
-		},
+	for sentence, begin := range map[string]func(*rig){
+		"nothing":                  func(*rig) {},
+		"a key in the first store": func(r *rig) { r.create(r1) },
+		"a key in both stores":     func(r *rig) { r.store(r1, r.create(r1)) },
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, google(scene.Alias, scene.Latest))
-			n := begin(r)
+			begin(r)
 			for range 2 {
-				if out := r.discard(r1, n, n != nil); out.Published != nil || len(out.Left) > 0 {
+				if out := r.discard(r1); out.Published != nil || len(out.Left) > 0 {
 					t.Errorf("%+v", out)
 				}
 				r.keys(r.oldID)
@@ -56,12 +46,12 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, google(scene.Alias))
-			n := r.create(r1)
+			r.create(r1)
 			cut.Kind, cut.Times = simcloud.LoseReply, 1
 			r.Cloud.Inject(cut)
-			_, err := r.tryDiscard(r1, &n, true)
+			_, err := r.tryDiscard(r1)
 			_ = r.fails(err, fault.Unavailable, "")
-			if out := r.discard(r1, &n, true); out.Published != nil {
+			if out := r.discard(r1); out.Published != nil {
 				t.Errorf("%+v", out)
 			}
 			r.keys(r.oldID)
@@ -90,10 +80,8 @@ func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
 		t.Fatal("promote finished")
 	}
 	before := []string{r.record(0).Revision, r.record(1).Revision}
-	for _, known := range []*activities.Ref{&n, nil} {
-		if out, err := r.tryDiscard(r1, known, known != nil); err != nil || out.Published == nil {
-			t.Errorf("%+v, %v", out, err)
-		}
+	if out, err := r.tryDiscard(r1); err != nil || out.Published == nil {
+		t.Errorf("%+v, %v", out, err)
 	}
 	if after := []string{r.record(0).Revision, r.record(1).Revision}; !slices.Equal(before, after) {
 		t.Error("Discard changed a record")
@@ -117,23 +105,15 @@ func (r *rig) supplied(id string) (keyID string, n activities.Ref) {
 }
 
 func TestDiscardOfASuppliedKeyLeavesItToThePersonAndSaysSo(t *testing.T) {
-	for sentence, tell := range map[string]bool{"its adopt was answered": true, "its adopt was never answered": false} {
-		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
-			keyID, n := r.supplied(r1)
-			var known *activities.Ref
-			if tell {
-				known = &n
-			}
-			out := r.discard(r1, known, false)
-			if len(out.Left) != 1 || !strings.Contains(out.Left[0], n.Fingerprint) || !strings.Contains(out.Left[0], "https://") {
-				t.Errorf("what is left: %q", out.Left)
-			}
-			r.keys(r.oldID, keyID)
-			if s := r.record(0); s.Pending != nil || s.Claim != nil {
-				t.Errorf("the record: %+v", s.Record)
-			}
-		})
+	r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
+	keyID, n := r.supplied(r1)
+	out := r.discard(r1)
+	if len(out.Left) != 1 || !strings.Contains(out.Left[0], n.Fingerprint) || !strings.Contains(out.Left[0], "https://") {
+		t.Errorf("what is left: %q", out.Left)
+	}
+	r.keys(r.oldID, keyID)
+	if s := r.record(0); s.Pending != nil || s.Claim != nil {
+		t.Errorf("the record: %+v", s.Record)
 	}
 }
 

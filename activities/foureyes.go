@@ -53,11 +53,11 @@ func (a *Activities) underFourEyes(k rotation.Key) bool {
 }
 
 // approved refuses to take keys away that two operators have to agree to and did not, but for an emergency.
-func (j *job) approved(ctx context.Context, in RevokeInput) error {
+func (j *job) approved(ctx context.Context, in RevokeInput, keys []trace) error {
 	if in.Mode == EnableKey || !j.underFourEyes(j.Key) {
 		return nil
 	}
-	err := j.signedByTwo(ctx, in)
+	err := j.signedByTwo(ctx, in, keys)
 	if err != nil && in.Emergency != "" {
 		// Waiting for a second person would leave a leaked key live; the record has to do.
 		j.audit(ctx, "revoked without four eyes", "mode", string(in.Mode), "emergency_by", in.Emergency)
@@ -68,7 +68,7 @@ func (j *job) approved(ctx context.Context, in RevokeInput) error {
 
 // signedByTwo believes nothing that the rotation says about its approval, but the signatures: a rotation's state could be
 // made up.
-func (j *job) signedByTwo(ctx context.Context, in RevokeInput) error {
+func (j *job) signedByTwo(ctx context.Context, in RevokeInput, keys []trace) error {
 	operators, err := j.signers(j.Key)
 	if err != nil {
 		return err
@@ -88,10 +88,13 @@ func (j *job) signedByTwo(ctx context.Context, in RevokeInput) error {
 			return refuse("what was signed is for the rotation " + q.Workflow + " in the namespace " + q.Namespace + ".")
 		}
 	}
-	for _, r := range in.Keys {
-		if !slices.Contains(q.Revokes, r.Name()) {
-			return refuse("what was signed does not name the key " + r.Name() + ".")
+	for _, t := range keys {
+		if !slices.Contains(q.Revokes, t.Name()) {
+			return refuse("what was signed does not name the key " + t.Name() + ".")
 		}
+	}
+	if why := j.expired(q, keys); why != "" {
+		return refuse(why)
 	}
 	counted := signed.Count(q, in.Approval.Decisions, operators)
 	if len(counted) < rotation.Eyes {

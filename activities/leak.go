@@ -148,15 +148,6 @@ func (j *job) refAt(ctx context.Context, i int, number string, s store.Snapshot)
 	return j.refOf(store.Version{Number: number, KeyID: p.KeyID, Fingerprint: value.Fingerprint()}, i), nil
 }
 
-// belongs tells whether a key is one of this key's values: a record names it, or a store still gives it.
-func (j *job) belongs(ctx context.Context, r Ref, records []store.Snapshot) (bool, error) {
-	if named(r, records) {
-		return true, nil
-	}
-	_, found, err := j.value(ctx, r)
-	return found, err
-}
-
 // emergency is Prepared for an emergency.
 func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepared) error {
 	for _, s := range l.records {
@@ -173,6 +164,8 @@ func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepa
 	out.Verdict, out.Unknown, out.NothingKnown = rotation.Due(l.facts, in.Key.Policy), j.unknownNames(l), l.nothingKnown
 	switch out.Verdict.Work {
 	case rotation.Rotate:
+		// What a closed rotation left pending goes before the mint.
+		gone = slices.DeleteFunc(gone, func(r Ref) bool { return j.caps.Mint && j.clearedByCreate(r, l.records) })
 		out.Old = gone
 		// A current value that was not named goes with the others: a new one takes its place all the same (stores
 		// disagree, or it is refused), and it must not be left live and forgotten.
@@ -208,4 +201,10 @@ func rank(r Ref, currents []Ref) int {
 		return i
 	}
 	return len(currents)
+}
+
+// clearedByCreate reports whether Create deletes a key before it mints: another rotation minted it and left it pending, and
+// nothing else names it.
+func (j *job) clearedByCreate(r Ref, records []store.Snapshot) bool {
+	return r.Stamp != "" && j.ours(r.Stamp) && r.rotation != j.Rotation && !j.standsAnywhere(r, records)
 }

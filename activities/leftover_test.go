@@ -40,7 +40,7 @@ func TestWhatATerminatedRotationLeftPendingIsClearedByTheNextCreate(t *testing.T
 			if _, err := r.acts.Stores[scene.Latest].Read(context.Background(), "ci-latest", left.Numbers[1]); !fault.Is(err, fault.NotFound) {
 				t.Errorf("the value of the deleted key can still be read in the second store: %v", err)
 			}
-			r.discard(r2, &n, true)
+			r.discard(r2)
 			r.keys(r.oldID)
 		})
 	}
@@ -128,14 +128,14 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 	a.rules.Foreign = []string{stray.ID}
 	b.Advance(24 * time.Hour)
 	bNew := b.create(r1)
-	b.discard(r1, &bNew, true)
+	b.discard(r1)
 	bNew = b.create(r2)
 	a.keys(a.oldID, stray.ID, bNew.KeyID)
 	a.rules.Foreign = nil
 	a.claimed(r3)
-	aNew := a.create(r1)
+	a.create(r1)
 	a.Advance(24 * time.Hour)
-	a.discard(r1, &aNew, true)
+	a.discard(r1)
 	a.keys(a.oldID, bNew.KeyID)
 }
 
@@ -325,7 +325,7 @@ func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) 
 	if r.note(again, err); err != nil || again.New == nil {
 		t.Fatalf("approved: %+v, %v", again, err)
 	}
-	r.discard(r1, again.New, true)
+	r.discard(r1)
 	r.keys(r.oldID, elsewhere.ID)
 }
 

@@ -34,13 +34,16 @@ type Promoted struct {
 	// or with Found among Duties.
 	Question *rotation.Ask `json:"question,omitempty"`
 	Found    []Ref         `json:"found,omitempty"`
+	// Unknown names the keys among Duties that no store knows any more, so that nobody can prove what they are. They are not
+	// written down.
+	Unknown []string `json:"unknown,omitempty"`
 }
 
 // Promote writes the duties into every store, then makes the value current in one store after the other, then
 // looks through the applications' own eyes. Repeated, it goes on where it stopped. A current value that is neither the
 // one to promote nor a duty is a question: overwritten without a word, it would stay live, and nobody would know.
 func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, error) {
-	j, err := a.job(in.Target)
+	j, err := a.changing(ctx, in.Target)
 	if err != nil {
 		return Promoted{}, err
 	}
@@ -48,6 +51,21 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 	if err != nil {
 		return Promoted{To: in.To}, err
 	}
+	to, found, err := j.trace(ctx, in.To, records)
+	if err != nil {
+		return Promoted{To: in.To}, err
+	}
+	if !found || !to.pendingHere && !to.wasRead && !to.owed {
+		return Promoted{To: in.To}, j.unknownValue(ctx, in.To)
+	}
+	duties, unknown, err := j.traceDuties(ctx, in.Duties, records)
+	if err != nil {
+		return Promoted{To: in.To}, err
+	}
+	if err := j.proven(ctx, to.Ref); err != nil {
+		return Promoted{To: in.To}, err
+	}
+	in.To, in.Duties = to.Ref, duties
 	if found, q := j.setByHand(in, records); len(found) > 0 {
 		if !q.In(in.Granted) {
 			for i := range found {
@@ -79,6 +97,9 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 		return Promoted{To: in.To}, err
 	}
 	out := Promoted{To: in.To}
+	for _, r := range unknown {
+		out.Unknown = append(out.Unknown, r.Name())
+	}
 	for i, s := range j.stores {
 		v, err := s.Published(ctx, j.path(i))
 		if err != nil && !fault.Is(err, fault.NotFound) {

@@ -18,10 +18,22 @@ type StoreInput struct {
 
 // Store makes the value of the first store pending in every other one, and returns it with all version numbers.
 func (a *Activities) Store(ctx context.Context, in StoreInput) (Ref, error) {
-	j, err := a.job(in.Target)
+	j, err := a.changing(ctx, in.Target)
 	if err != nil {
 		return in.New, err
 	}
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return in.New, err
+	}
+	t, known, err := j.trace(ctx, in.New, records)
+	if err != nil {
+		return in.New, err
+	}
+	if !known || !t.pendingHere && !t.wasRead && !t.owed {
+		return in.New, j.unknownValue(ctx, in.New)
+	}
+	in.New = t.Ref
 	value, found, err := j.value(ctx, in.New)
 	if err != nil {
 		return in.New, err

@@ -54,15 +54,24 @@ type Revoked struct {
 // rekey.yaml asks for four eyes it refuses (Rejected, code "four_eyes") what no two operators have signed. A key that
 // the provider does not have any more is no failure, whatever was asked for: it is named in Gone.
 func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error) {
-	j, err := a.job(in.Target)
+	j, err := a.changing(ctx, in.Target)
 	if err != nil {
 		return Revoked{}, err
 	}
-	if err := j.approved(ctx, in); err != nil {
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return Revoked{}, err
+	}
+	keys, err := j.traceAll(ctx, in.Keys, records)
+	if err != nil {
+		return Revoked{}, err
+	}
+	if err := j.approved(ctx, in, keys); err != nil {
 		return Revoked{}, err
 	}
 	out := Revoked{Retried: retried(ctx)}
-	for _, r := range in.Keys {
+	for _, t := range keys {
+		r := t.Ref
 		if r.KeyID == "" {
 			return out, fault.New(fault.Rejected, "no_id", "revoke the value "+r.Fingerprint+" of "+j.Key.Name).
 				WithAdvice("Its id at %s is not known. Revoke it by hand: %s", j.Key.Provider, j.provider.Console(j.Key.Account))
@@ -91,7 +100,11 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 			j.audit(ctx, "key was gone already", "mode", string(in.Mode), "key_id", r.KeyID, "fingerprint", r.Fingerprint)
 			continue
 		}
-		j.audit(ctx, "key revoked", "mode", string(in.Mode), "key_id", r.KeyID, "fingerprint", r.Fingerprint)
+		what := "key revoked"
+		if in.Mode == EnableKey {
+			what = "key enabled"
+		}
+		j.audit(ctx, what, "mode", string(in.Mode), "key_id", r.KeyID, "fingerprint", r.Fingerprint)
 	}
 	return out, nil
 }
@@ -109,11 +122,7 @@ func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) error {
 		return err
 	}
 	if in.Contain {
-		belongs, err := j.belongs(ctx, r, records)
-		if err == nil && !belongs {
-			err = j.refuse(r, "No store names it or has its value, so it is no value of this key.")
-		}
-		return err
+		return nil // applications read it, and it goes all the same
 	}
 	published, err := j.notRead(ctx, r, records)
 	if err != nil {
@@ -133,7 +142,8 @@ func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) error {
 	if in.Emergency != "" {
 		return nil // what leaked does not stay for want of another
 	}
-	refused, err := j.refused(ctx, keep)
+	// Its versions are those of the records: the input could name none.
+	refused, err := j.refused(ctx, j.refOf(*records[0].Current, 0))
 	if err == nil && refused {
 		err = j.refuse(r, "The provider refuses %s, which applications read: without this one they would have none.", keep.Name())
 	}
@@ -263,14 +273,40 @@ type Retired struct {
 	Left []string `json:"left,omitempty"`
 }
 
+// StillLive is the code of the fault that refuses to forget a key that the provider accepts.
+const StillLive = "still_live"
+
 // Retire takes the revoked keys out of every record, destroys their versions, gives the claim back, and sweeps
 // orphans. Run within the horizon of the last mint it says when to sweep again, and keeps the claim until then.
 func (a *Activities) Retire(ctx context.Context, in RetireInput) (Retired, error) {
-	j, err := a.job(in.Target)
+	j, err := a.changing(ctx, in.Target)
 	if err != nil {
 		return Retired{}, err
 	}
-	return j.retireAll(ctx, in.Gone, in.Keep, in.Predecessors)
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return Retired{}, err
+	}
+	var gone []Ref
+	for _, r := range in.Gone {
+		t, found, err := j.trace(ctx, r, records)
+		if err != nil {
+			return Retired{}, err
+		}
+		if !found {
+			continue // an earlier try of this activity cleared it
+		}
+		live, err := j.stillLive(ctx, t.Ref)
+		if err != nil {
+			return Retired{}, err
+		}
+		if live {
+			return Retired{}, fault.New(fault.Rejected, StillLive, "clear "+t.Name()+" of "+j.Key.Name).
+				WithAdvice("Nothing was cleared. %s still accepts it: a promise to revoke it is forgotten only when that is done.", j.Key.Provider)
+		}
+		gone = append(gone, t.Ref)
+	}
+	return j.retireAll(ctx, gone, in.Keep, in.Predecessors)
 }
 
 // retireAll takes gone keys out of every record, and sweeps.
@@ -293,23 +329,46 @@ func (j *job) retireAll(ctx context.Context, gone []Ref, keep *Ref, predecessors
 	return j.sweep(ctx, keys, records, keep, predecessors)
 }
 
-// retire takes gone keys out of the record of the i-th store and destroys their versions.
+// retire destroys the versions of gone keys in the i-th store and takes them out of its record. In this order: cut off in
+// between, the record still says what is to be destroyed.
 func (j *job) retire(ctx context.Context, i int, gone []Ref) (store.Snapshot, error) {
 	isGone := func(id, fingerprint string) bool {
 		return slices.ContainsFunc(gone, Ref{KeyID: id, Fingerprint: fingerprint}.is)
 	}
+	snap, err := j.load(ctx, i)
+	if err != nil {
+		return snap, err
+	}
 	var numbers []string
-	snap, err := j.edit(ctx, i, func(s *store.Snapshot) (bool, error) {
-		numbers = nil
-		for _, r := range gone {
-			if r.Numbers[i] != "" {
-				numbers = append(numbers, r.Numbers[i])
+	for _, r := range gone {
+		if r.Numbers[i] != "" {
+			numbers = append(numbers, r.Numbers[i])
+		}
+	}
+	for _, v := range []*store.Version{snap.Previous, snap.Pending} {
+		if v != nil && isGone(v.KeyID, v.Fingerprint) {
+			numbers = append(numbers, v.Number)
+		}
+	}
+	slices.Sort(numbers)
+	for _, n := range slices.Compact(numbers) {
+		err := j.stores[i].Destroy(ctx, j.path(i), n)
+		if fault.Is(err, fault.Rejected) && snap.Current != nil && snap.Current.Number != n {
+			// A promote that was cut off has left a record that still names it as current; what was loaded knows better.
+			if snap, err = j.stores[i].Save(ctx, j.path(i), snap); err == nil {
+				err = j.stores[i].Destroy(ctx, j.path(i), n)
 			}
 		}
+		if err != nil {
+			return snap, err
+		}
+		j.audit(ctx, "version destroyed", "store", j.Key.Stores[i].String(), "version", n)
+	}
+	return j.editFrom(ctx, i, snap, func(s *store.Snapshot) (bool, error) {
 		changed := false
 		for _, stage := range []**store.Version{&s.Previous, &s.Pending} {
 			if v := *stage; v != nil && isGone(v.KeyID, v.Fingerprint) {
-				numbers, *stage, changed = append(numbers, v.Number), nil, true
+				*stage, changed = nil, true
 			}
 		}
 		duties := slices.DeleteFunc(slices.Clone(s.Duties), func(d store.Duty) bool { return isGone(d.KeyID, d.Fingerprint) })
@@ -317,17 +376,6 @@ func (j *job) retire(ctx context.Context, i int, gone []Ref) (store.Snapshot, er
 		s.Duties = duties
 		return changed, nil
 	})
-	if err != nil {
-		return snap, err
-	}
-	slices.Sort(numbers)
-	for _, n := range slices.Compact(numbers) {
-		if err := j.stores[i].Destroy(ctx, j.path(i), n); err != nil {
-			return snap, err
-		}
-		j.audit(ctx, "version destroyed", "store", j.Key.Stores[i].String(), "version", n)
-	}
-	return snap, nil
 }
 
 // sweep deletes the orphans of this key and gives the claim back. Before the horizon has passed since the last
@@ -389,10 +437,6 @@ func (j *job) orphans(keys []providerKey, records []store.Snapshot, isMine func(
 // DiscardInput asks to undo what was done before promote.
 type DiscardInput struct {
 	Target
-	// New is the new key, if its create was answered.
-	New *Ref `json:"new,omitempty"`
-	// Minted: rekey made it, so rekey deletes it; a supplied key is a person's.
-	Minted bool `json:"minted,omitempty"`
 }
 
 // Discarded tells what was undone.
@@ -403,10 +447,11 @@ type Discarded struct {
 	Published *Ref `json:"published,omitempty"`
 }
 
-// Discard deletes the new key at the provider, destroys its pending versions and gives the claim back. It does
-// nothing for a rotation that has done nothing.
+// Discard deletes what this rotation has minted and staged, by the records and by its exact stamps, destroys its pending
+// versions and gives the claim back. A key that a person supplied is only named. It does nothing for a rotation that has
+// done nothing.
 func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, error) {
-	j, err := a.job(in.Target)
+	j, err := a.changing(ctx, in.Target)
 	if err != nil {
 		return Discarded{}, err
 	}
@@ -415,11 +460,8 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 		return Discarded{}, err
 	}
 	var news []Ref
-	if in.New != nil {
-		news = append(news, *in.New)
-	}
 	for i, s := range records {
-		if s.Current != nil && (s.Current.Rotation == j.Rotation && j.Rotation != "" || in.New != nil && staged(*in.New, s.Current)) {
+		if s.Current != nil && s.Current.Rotation == j.Rotation && j.Rotation != "" {
 			out := j.refOf(*s.Current, i)
 			j.recognisable(ctx, &out)
 			return Discarded{Published: &out}, nil
@@ -432,7 +474,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 	var out Discarded
 	for _, r := range news {
 		switch {
-		case !in.Minted && r.Stamp == "":
+		case r.Stamp == "":
 			out.Left = append(out.Left, fmt.Sprintf("The supplied key %s is not used, and rekey deletes no key that it did not make. Delete it at %s, if it is live: %s", r.Name(), j.Key.Provider, j.provider.Console(j.Key.Account)))
 		case r.KeyID != "":
 			if _, err := j.notRead(ctx, r, records); err != nil {

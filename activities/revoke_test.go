@@ -24,13 +24,6 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			which:  func(n, _ activities.Ref) activities.Ref { return n },
 			advice: "as current",
 		},
-		"the current key, named by its fingerprint and another id": {
-			which: func(n, _ activities.Ref) activities.Ref {
-				n.KeyID = strings.Repeat("0", 40)
-				return n
-			},
-			advice: "as current",
-		},
 		"a key that is pending in the second store": {
 			prepare: func(r *rig, _, old activities.Ref) {
 				r.write(1, func(s *store.Snapshot) {
@@ -132,11 +125,11 @@ func TestRevokeDisablesEnablesAndDeletesAndIsHarmlessTwice(t *testing.T) {
 }
 
 func TestRevokeWithoutAnIDAsksForAPerson(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
-	_, old := r.published(r1)
-	old[0].KeyID = ""
-	f := r.fails(r.revoke(r1, activities.DeleteKey, old...), fault.Rejected, "no_id")
-	if !strings.Contains(f.Advice, "https://console.cloud.google.com/") {
+	r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
+	current := r.record(0).Current
+	old := activities.Ref{Fingerprint: r.First("gpt").Fingerprint(), Numbers: []string{current.Number}}
+	f := r.fails(r.revoke(r1, activities.DeleteKey, old), fault.Rejected, "no_id")
+	if !strings.Contains(f.Advice, "https://platform.openai.com/") {
 		t.Errorf("the advice has no link: %q", f.Advice)
 	}
 }

@@ -256,17 +256,17 @@ func (r *rig) retire(id string, gone ...activities.Ref) (swept []string) {
 	return nil
 }
 
-func (r *rig) tryDiscard(id string, n *activities.Ref, minted bool) (activities.Discarded, error) {
-	out, err := r.acts.Discard(context.Background(), activities.DiscardInput{Target: r.target(id), New: n, Minted: minted})
+func (r *rig) tryDiscard(id string) (activities.Discarded, error) {
+	out, err := r.acts.Discard(context.Background(), activities.DiscardInput{Target: r.target(id)})
 	r.note(out, err)
 	return out, err
 }
 
 // discard discards to the end, as a workflow does.
-func (r *rig) discard(id string, n *activities.Ref, minted bool) activities.Discarded {
+func (r *rig) discard(id string) activities.Discarded {
 	r.Helper()
 	for range 3 {
-		out, err := r.tryDiscard(id, n, minted)
+		out, err := r.tryDiscard(id)
 		if err != nil {
 			r.Fatalf("Discard: %v", err)
 		}

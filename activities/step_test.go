@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
@@ -37,6 +38,7 @@ func (s *step) run() error {
 		s.end = workflow.Now(ctx)
 		return err
 	}, workflow.RegisterOptions{Name: s.workflow})
+	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: activities.WorkflowID("ci")})
 	env.ExecuteWorkflow(s.workflow)
 	return env.GetWorkflowError()
 }

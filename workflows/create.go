@@ -103,9 +103,7 @@ func (r *runner) adopt() decision {
 
 // discard undoes what was done before promote.
 func (r *runner) discard() decision {
-	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{
-		Target: r.target(), New: r.Keys.New, Minted: r.Keys.Minted,
-	})
+	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{Target: r.target()})
 	return func() rotation.State {
 		switch {
 		case f != nil:

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -41,6 +42,7 @@ func (r *rig) dispatch(beat time.Time) (workflows.Dispatched, error) {
 	if err := r.env.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes(attribute.ValueSet(beat))); err != nil {
 		r.Fatal(err)
 	}
+	r.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: workflows.DispatchID(r.name)})
 	r.env.ExecuteWorkflow(workflows.Dispatch, workflows.DispatchInput{Key: r.key, Install: r.acts.Install})
 	var out workflows.Dispatched
 	if err := r.env.GetWorkflowError(); err != nil {
@@ -128,6 +130,7 @@ func TestAWorkerOfAnotherInstallRefusesTheBeat(t *testing.T) {
 	r, rotations := dispatchRig(t, bothStores())
 	r.old()
 	r.acts.Install = "other1"
+	r.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: workflows.DispatchID(r.name)})
 	r.env.ExecuteWorkflow(workflows.Dispatch, workflows.DispatchInput{Key: r.key, Install: "scene1"})
 	err := r.env.GetWorkflowError()
 	if err == nil || !strings.Contains(err.Error(), "belongs to rekey installation scene1, this worker to other1") || len(*rotations) > 0 {
@@ -150,6 +153,7 @@ func TestSevenBeatsAtOnceAreOneRotation(t *testing.T) {
 		return all, nil
 	}
 	r.env.RegisterWorkflow(week)
+	r.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: "week"})
 	r.env.ExecuteWorkflow(week)
 	var all []workflows.Dispatched
 	if err := r.env.GetWorkflowResult(&all); err != nil {

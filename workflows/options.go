@@ -3,9 +3,12 @@
 package workflows
 
 import (
+	"strings"
+
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -17,17 +20,13 @@ const TaskQueue = "rekey"
 // worker that asked for it, without a turn through the queue.
 func ProviderTaskQueue(provider string) string { return TaskQueue + "-" + provider }
 
-const idPrefix = "rotate/"
-
 // ID is the workflow id of the rotations of a key: Temporal lets one of an id run at a time (I6).
-func ID(key string) string { return idPrefix + key }
+func ID(key string) string { return activities.WorkflowID(key) }
 
 // KeyOfID reads a workflow id back.
 func KeyOfID(id string) (key string, ok bool) {
-	if len(id) <= len(idPrefix) || id[:len(idPrefix)] != idPrefix {
-		return "", false
-	}
-	return id[len(idPrefix):], true
+	key, ok = strings.CutPrefix(id, ID(""))
+	return key, ok && key != ""
 }
 
 // StatusQuery is the query that answers with rotation.Status.

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,7 @@ func (r *runner) promote() decision {
 	})
 	if ok {
 		*r.incoming() = out.To
+		r.dropUnknown(out.Unknown)
 	}
 	return func() rotation.State {
 		switch {
@@ -128,4 +130,15 @@ func (r *runner) promote() decision {
 		r.startGrace(time.Duration(r.Keys.Prepared.ReadLag))
 		return r.to(rotation.StepGrace)
 	}
+}
+
+// dropUnknown takes keys that no store knows any more out of what is to be revoked: what an earlier attempt had staged and
+// this rotation has cleared. Whatever else they are, nobody can prove it, so a person is told.
+func (r *runner) dropUnknown(names []string) {
+	if len(names) == 0 || r.backwards() {
+		return
+	}
+	isUnknown := func(o activities.Ref) bool { return slices.Contains(names, o.Name()) }
+	r.Keys.Old, r.Keys.Extra = slices.DeleteFunc(r.Keys.Old, isUnknown), slices.DeleteFunc(r.Keys.Extra, isUnknown)
+	r.followUp("No store has these values any more, so this rotation did not revoke them: " + strings.Join(names, ", ") + ". Look whether one is live, and delete it if nobody uses it: " + r.Keys.Prepared.ProviderConsole)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
@@ -30,6 +31,7 @@ import (
 type rig struct {
 	*testing.T
 	*scene.Scene
+	name  string
 	env   *testsuite.TestWorkflowEnvironment
 	acts  *activities.Activities
 	key   rotation.Key
@@ -68,7 +70,10 @@ const quick = "soak: 0s"
 
 func newRig(t *testing.T, s setup) *rig {
 	t.Helper()
-	r := &rig{T: t, on: map[string][]func(){}}
+	r := &rig{T: t, name: "ci", on: map[string][]func(){}}
+	if s.openai {
+		r.name = "gpt"
+	}
 	// Certificates are dated by the real clock; Google refuses those from the future.
 	if s.begin.IsZero() {
 		s.begin = time.Now().UTC().Truncate(time.Second)
@@ -80,17 +85,15 @@ func newRig(t *testing.T, s setup) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Stop)
-	name := "ci"
 	if s.openai {
-		name = "gpt"
-		r.oldID, err = r.OpenAIKey(name, s.stores...)
+		r.oldID, err = r.OpenAIKey(r.name, s.stores...)
 	} else {
-		r.oldID, err = r.Google(name, s.stores...)
+		r.oldID, err = r.Google(r.name, s.stores...)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.rules = scene.Rules(name, s.stores...)
+	r.rules = scene.Rules(r.name, s.stores...)
 	cfg, err := config.Parse("rekey.yaml", []byte(r.YAML()))
 	if err != nil {
 		t.Fatal(err)
@@ -115,6 +118,7 @@ func (r *rig) newEnv(begin time.Time) {
 	r.env = suite.NewTestWorkflowEnvironment()
 	r.env.SetTestTimeout(time.Minute)
 	r.env.SetStartTime(begin)
+	r.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: workflows.ID(r.name)})
 }
 
 // register makes workflow and activities known to the environment.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
@@ -33,6 +34,8 @@ type skipping struct {
 	env   atomic.Pointer[testsuite.TestWorkflowEnvironment]
 	suite testsuite.WorkflowTestSuite
 	begin time.Time
+	// id is the workflow's.
+	id string
 	// ahead is how far the worker's clock is ahead of the server's.
 	ahead   time.Duration
 	moments []*moment
@@ -55,7 +58,7 @@ type moment struct {
 func newSkipping(t *testing.T, s setup) *skipping {
 	t.Helper()
 	// Certificates are dated by the real clock; Google refuses those from the future.
-	r := &skipping{begin: time.Now().UTC().Truncate(time.Second)}
+	r := &skipping{id: workflows.ID(s.name), begin: time.Now().UTC().Truncate(time.Second)}
 	r.suite.SetLogger(quiet)
 	r.newEnv(r.begin)
 	r.world = newWorld(t, s, r.now, func() time.Time { return r.now().Add(r.ahead) })
@@ -74,6 +77,7 @@ func (r *skipping) newEnv(now time.Time) *testsuite.TestWorkflowEnvironment {
 	env := r.suite.NewTestWorkflowEnvironment()
 	env.SetTestTimeout(20 * time.Second)
 	env.SetStartTime(now)
+	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: r.id})
 	r.env.Store(env)
 	return env
 }

@@ -53,7 +53,7 @@ func (a *app) decisions() []*cobra.Command {
 						return badInput("--for %q is no duration; expected one like 12h or 2d", length)
 					}
 				}
-				c, _, err := a.dial(cmd.Context())
+				c, namespace, err := a.dial(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -68,7 +68,7 @@ func (a *app) decisions() []*cobra.Command {
 					if cmd.Flags().Changed("by") {
 						said = by
 					}
-					if before, m, err = a.signIfAsked(cmd.Context(), c, args[0], kind, signs, m, said); err != nil {
+					if before, m, err = a.signIfAsked(cmd.Context(), c, namespace, args[0], kind, signs, m, said); err != nil {
 						return err
 					}
 				}

@@ -37,11 +37,18 @@ it with the operator's SSH key. The key comes from the SSH agent (also one in ha
 lists whose keys count, under operators.`
 
 // signIfAsked signs a message where the rotation asks for that.
-func (a *app) signIfAsked(ctx context.Context, c client.Client, key string, kind rotation.Kind, f signing, m rotation.Message, by string) (rotation.Status, rotation.Message, error) {
+func (a *app) signIfAsked(ctx context.Context, c client.Client, namespace, key string, kind rotation.Kind, f signing, m rotation.Message, by string) (rotation.Status, rotation.Message, error) {
 	s, err := rotations.Status(ctx, c, key)
 	asked := err == nil && s.Signing != nil && s.Signing.Kind == kind
 	switch {
 	case asked:
+		e, err := expect(ctx, c, key, namespace)
+		if err == nil {
+			err = e.check(s.Signing.Question)
+		}
+		if err != nil {
+			return s, m, err
+		}
 		m, err = a.sign(ctx, f, s, m, by)
 		return s, m, err
 	case !f.must:
@@ -96,16 +103,18 @@ func (a *app) sign(ctx context.Context, f signing, s rotation.Status, m rotation
 func asks(s rotation.Status, me rotation.Operator, fingerprint string) string {
 	q := s.Signing
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s, rotation %s, %s.\n\n", s.Key, s.Provider, s.Rotation, s.Phase)
+	fmt.Fprintf(&b, "You are asked to sign for the key %s.\n\n", q.Key)
 	for _, line := range []struct{ name, text string }{
-		{"question", q.Text},
-		{"yes means", q.Effect},
+		{"key", q.Key},
+		{"rotation", q.Rotation},
 		{"revokes", strings.Join(q.Revokes, ", ")},
+		{"yes means", explain(q.Question)},
+		{"it says", q.Text},
 		{"asked", q.Asked.UTC().Format(rotation.MinuteLayout)},
 		{"signed", fmt.Sprintf("%d of %d %s", len(q.Signed), q.Needed, strings.Join(q.Names(), ", "))},
 		{"you", me.Name + " " + fingerprint},
 	} {
-		fmt.Fprintf(&b, "  %-10s %s\n", line.name, strings.TrimSpace(line.text))
+		fmt.Fprintf(&b, "  %-10s %s\n", line.name, strings.TrimSpace(plain(line.text)))
 	}
 	return b.String()
 }

@@ -200,7 +200,7 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 		t.Errorf("an approval without a signature: %v", err)
 	}
 	out := s.starter(0, "yes\n", "approve", "ci", "--ssh-key", alice.file, "--sign")
-	for _, want := range []string{"question   " + st.Signing.Text, "yes means  revoke the old key", "revokes    " + oldID, "signed     0 of 2", "you        alice SHA256:", "Sign? Only yes counts: ", "approve signed, 1 of 2"} {
+	for _, want := range []string{"key        ci", "it says    " + st.Signing.Text, "yes means  these are revoked, for good: " + oldID, "revokes    " + oldID, "signed     0 of 2", "you        alice SHA256:", "Sign? Only yes counts: ", "approve signed, 1 of 2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it does not show %q:\n%s", want, out)
 		}

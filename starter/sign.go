@@ -108,7 +108,7 @@ func asks(s rotation.Status, me rotation.Operator, fingerprint string) string {
 		{"key", q.Key},
 		{"rotation", q.Rotation},
 		{"revokes", strings.Join(q.Revokes, ", ")},
-		{"yes means", explain(q.Question)},
+		{"yes means", meaning(q.Question)},
 		{"it says", q.Text},
 		{"asked", q.Asked.UTC().Format(rotation.MinuteLayout)},
 		{"signed", fmt.Sprintf("%d of %d %s", len(q.Signed), q.Needed, strings.Join(q.Names(), ", "))},

@@ -62,7 +62,7 @@ func (e expected) check(q rotation.Question) error {
 			return refused("nothing was signed: the question that %s answers with is for another %s (%s). Somebody may want to have something else signed: look at the workflow in the Temporal UI", workflows.ID(e.key), f.name, plain(f.got))
 		}
 	}
-	if explain(q) == "" {
+	if meaning(q) == "" {
 		return refused("nothing was signed: this command does not know a question about %q. Is it older than the worker?", plain(q.About))
 	}
 	for _, text := range append([]string{q.Text, q.Effect, q.About, string(q.Kind)}, q.Revokes...) {
@@ -73,9 +73,9 @@ func (e expected) check(q rotation.Question) error {
 	return nil
 }
 
-// explain says what a yes to a question does, from what it is about and what it revokes, and not from its text; empty if
+// meaning says what a yes to a question does, from what it is about and what it revokes, and not from its text; empty if
 // it is about nothing known.
-func explain(q rotation.Question) string {
+func meaning(q rotation.Question) string {
 	gone := strings.Join(q.Revokes, ", ")
 	switch {
 	case q.Kind == rotation.FinishGrace && q.About == "grace":

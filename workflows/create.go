@@ -57,8 +57,8 @@ func (r *runner) awaitKey() decision {
 			r.Inbox.Adopting = r.Inbox.Claim
 			r.Inbox.Claim = nil
 			return r.to(rotation.StepAdopt)
-		case r.expired() && r.rollsBackAtDeadline():
-			r.requestRollback(fmt.Sprintf("Nobody supplied a new key until %s.", r.Wait.Deadline.Format(time.RFC3339)))
+		case r.deadlineEnds():
+			r.nobodyActed()
 		}
 		return r.stay()
 	}

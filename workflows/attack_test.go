@@ -183,3 +183,36 @@ func (c *chaos) rolledBackInTime() {
 		c.Errorf("it ended as %s at %s: %s", res.Phase, c.run.Now(), res.Outcome)
 	}
 }
+
+// leaves makes the rotation go on in a new run with the next workflow task, and returns that run before its first task.
+func (c *chaos) leaves() {
+	c.Helper()
+	c.run.SuggestContinueAsNewAfter(1)
+	if _, err := c.run.Task(); err != nil {
+		c.Fatal(err)
+	}
+	if c.run.Continued() == nil {
+		c.Fatalf("it did not leave; it waits for %s", c.run.Pending())
+	}
+	c.run = c.run.Continued()
+	c.run.SuggestContinueAsNewAfter(0)
+}
+
+func TestARollBackIsHeardBetweenTwoRuns(t *testing.T) {
+	for _, step := range []string{"Prepare", "Create", "Verify", "Promote", "CheckHealth", "Guard", "Revoke", "Confirm"} {
+		t.Run("behind "+step, func(t *testing.T) {
+			c := steady(t)
+			a := c.toActivity(step)
+			c.run.CompleteActivity(a.ID, c.result(a, true))
+			c.leaves()
+			c.signal(rotation.RollBack, rotation.Message{})
+			want := rotation.RolledBack
+			if step == "Confirm" {
+				want = rotation.Completed // there is no way back
+			}
+			if res := c.end(); res.Phase != want {
+				t.Errorf("it ended as %s: %s", res.Phase, res.Outcome)
+			}
+		})
+	}
+}

@@ -22,6 +22,10 @@ func (r *runner) revoking() rotation.State {
 	case byHand:
 		return r.to(rotation.StepAwaitRevocation)
 	case r.Keys.Prepared.CanDisable && r.in.Key.Policy.Soak > 0 && !r.emergency():
+		if !r.backwards() {
+			// Before it is asked for: its answer can be lost, and a roll-back must undo it all the same.
+			r.Keys.DisableAsked = true
+		}
 		return r.to(rotation.StepDisable)
 	}
 	return r.deleting()
@@ -52,10 +56,6 @@ func (r *runner) takeAway(mode activities.RevokeMode, keys ...activities.Ref) ac
 
 // disable makes the provider refuse the outgoing keys, which can be undone.
 func (r *runner) disable() decision {
-	if !r.backwards() {
-		// Before it is asked for: its answer can be lost, and a roll-back must undo it all the same.
-		r.Keys.DisableAsked = true
-	}
 	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "disable the old key at the provider", acts.Revoke, r.takeAway(activities.DisableKey, r.outgoing()...))
 	if !r.backwards() && (!ok || out.Retried) {
 		// One that was not answered may still take effect.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 
@@ -215,4 +216,87 @@ func TestARollBackIsHeardBetweenTwoRuns(t *testing.T) {
 			}
 		})
 	}
+}
+
+// C4, where a question comes in between.
+func TestASecondKeyThatIsSuppliedWhileTheFirstIsAskedAboutCounts(t *testing.T) {
+	c := steady(t, byHand)
+	c.on()
+	c.signal(rotation.KeySupplied, rotation.Message{By: "ana", Version: "7"})
+	first := c.toActivity("Adopt")
+	c.run.CompleteActivity(first.ID, activities.Adopted{Question: &rotation.Ask{Kind: activities.ForeignClaim, About: []string{"local:demo", "other"}, Text: "Whose is it?"}})
+	c.signal(rotation.KeySupplied, rotation.Message{By: "ana", Version: "8"})
+	if s, _ := c.status(); s.Phase == rotation.AwaitingApproval {
+		c.signal(rotation.Approve, rotation.Message{})
+	}
+	var in activities.AdoptInput
+	if err := c.toActivity("Adopt").Decode(&in); err != nil || in.Version != "8" {
+		t.Errorf("version %q is adopted, and not the one that was supplied last: %v", in.Version, err)
+	}
+}
+
+// everything is an emergency in which all that was made before has leaked.
+var everything = rotation.Message{By: "responder", Why: "leaked"}
+
+func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
+	t.Run("a key that was supplied", func(t *testing.T) {
+		for sentence, overtaken := range map[string]func(*chaos){
+			"while it is checked": func(c *chaos) { c.toActivity("Adopt") },
+			"while it is discarded": func(c *chaos) {
+				c.toActivity("Verify")
+				c.signal(rotation.RollBack, rotation.Message{})
+				c.toActivity("Discard")
+			},
+			"while it is published": func(c *chaos) { c.toActivity("Promote") },
+		} {
+			t.Run(sentence, func(t *testing.T) {
+				c := steady(t, byHand)
+				c.on()
+				c.signal(rotation.KeySupplied, rotation.Message{})
+				overtaken(c)
+				c.run.Signal(string(rotation.RaiseEmergency), rotation.Message{By: "responder", Why: "leaked", Leaked: []string{"something else"}})
+				a := c.run.Pending().Activities[0]
+				c.run.CompleteActivity(a.ID, c.result(a, true))
+				c.must(c.task())
+				c.toActivity("Prepare")
+				if s := c.leftTo(); !strings.Contains(s, "The supplied key 000000000003 ") {
+					t.Errorf("nobody is told of the supplied key: %s", s)
+				}
+			})
+		}
+	})
+	t.Run("a key that is revoked", func(t *testing.T) {
+		c := steady(t)
+		a := c.toActivity("Confirm")
+		c.run.Signal(string(rotation.RaiseEmergency), everything)
+		c.run.CompleteActivity(a.ID, activities.Confirmed{})
+		c.must(c.task())
+		var in activities.PrepareInput
+		if err := c.toActivity("Prepare").Decode(&in); err != nil || len(in.Revoked) != 2 {
+			t.Errorf("the rotation that follows takes %v for revoked: %v", in.Revoked, err)
+		}
+	})
+	t.Run("what was left to a person", func(t *testing.T) {
+		c := steady(t)
+		a := c.toActivity("Retire")
+		c.run.Signal(string(rotation.RaiseEmergency), everything)
+		c.run.CompleteActivity(a.ID, activities.Retired{Left: []string{"Look at key9."}})
+		c.must(c.task())
+		if s := c.leftTo(); !strings.Contains(s, "Look at key9.") {
+			t.Errorf("nobody is told: %s", s)
+		}
+	})
+}
+
+// leftTo is what a rotation that follows in the same workflow was told to leave to a person.
+func (c *chaos) leftTo() string {
+	c.Helper()
+	var in workflows.Input
+	if err := converter.GetDefaultDataConverter().FromPayloads(c.run.History().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput(), &in); err != nil {
+		c.Fatal(err)
+	}
+	if in.Carry == nil {
+		c.Fatal("no rotation follows")
+	}
+	return strings.Join(in.Carry.FollowUps, "\n")
 }

@@ -123,6 +123,20 @@ func (r *runner) containsFirst() bool {
 	return len(r.Keys.Old) > 0 && slices.ContainsFunc(r.Emergency.Leaks, func(d rotation.Decision) bool { return d.RevokeFirst })
 }
 
+// suppliedInVain says what becomes of a key that a person supplied and an emergency overtook before it was published. The
+// rotation that follows takes it away only if it is among what leaked.
+func (r *runner) suppliedInVain() string {
+	n := r.Keys.New
+	if n == nil || r.Keys.Minted || r.Keys.Prepared.New != nil || r.backwards() || !r.Progress.PublishedAt.IsZero() ||
+		slices.ContainsFunc(r.Carry.FollowUps, func(f string) bool { return strings.Contains(f, n.Name()) }) {
+		return ""
+	}
+	if r.At.Commitment == rotation.Staged {
+		return "The supplied key " + n.Name() + " is not used: it was made before the emergency. Delete it: " + r.Keys.Prepared.ProviderConsole
+	}
+	return "The supplied key " + n.Name() + " was overtaken by an emergency. Look whether applications read it; if none does, delete it: " + r.Keys.Prepared.ProviderConsole
+}
+
 // emergencyNotDone says what an emergency that rolled back leaves.
 func (r *runner) emergencyNotDone() {
 	if !r.emergency() || r.At.Step != rotation.StepRolledBack || len(r.Keys.Old) == 0 {

@@ -1,6 +1,7 @@
 package workflows_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/lockstep"
@@ -299,4 +301,38 @@ func (c *chaos) leftTo() string {
 		c.Fatal("no rotation follows")
 	}
 	return strings.Join(in.Carry.FollowUps, "\n")
+}
+
+// Temporal ends a workflow whose input, memo or result is longer than 2 MB.
+func TestWhatPeopleSendDoesNotMakeARotationTooLongForTemporal(t *testing.T) {
+	const most = 1 << 20
+	c := steady(t)
+	c.toActivity("CheckHealth")
+	for i := range 2500 {
+		c.run.Signal(string(rotation.HandOver), rotation.Message{By: "ana", Why: strings.Repeat("a note. ", 60) + fmt.Sprint(i)})
+		if i%50 == 0 {
+			c.run.Signal(string(rotation.ExtendGrace), rotation.Message{ID: fmt.Sprint(i), By: "ana", Why: strings.Repeat("all that I know. ", 3_000), For: rotation.Duration(time.Minute)})
+			c.run.Signal(string(rotation.Approve), []byte("sk-"+strings.Repeat("x", 20)+fmt.Sprint(i)))
+			c.run.Wait(time.Minute)
+			c.must(c.task())
+		}
+	}
+	for i := range 20 {
+		c.signal(rotation.RaiseEmergency, rotation.Message{ID: fmt.Sprint("e", i), By: "ana", Why: strings.Repeat("it leaked. ", 10_000), Leaked: []string{"key1"}})
+	}
+	a := c.run.Pending().Activities[0]
+	c.run.CompleteActivity(a.ID, c.result(a, true))
+	c.leaves()
+	if size := proto.Size(c.run.History().GetEvents()[0]); size > most {
+		t.Errorf("the next run begins with %d bytes", size)
+	}
+	c.must(c.task())
+	if res := c.end(); len(res.Decisions) == 0 || res.Decisions[len(res.Decisions)-1].Kind != rotation.RaiseEmergency {
+		t.Errorf("the latest decisions are forgotten: %d", len(res.Decisions))
+	}
+	for _, e := range c.run.History().GetEvents() {
+		if size := proto.Size(e); size > most {
+			t.Errorf("%s has %d bytes", e.GetEventType(), size)
+		}
+	}
 }

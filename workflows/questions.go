@@ -95,7 +95,9 @@ func (r *runner) approved() {
 		return
 	}
 	r.Direction.Approved = q.Kind
-	r.Approvals.Granted = append(r.Approvals.Granted, rotation.Ask{Kind: string(q.Kind), About: q.About})
+	if granted := (rotation.Ask{Kind: string(q.Kind), About: q.About}); !granted.In(r.Approvals.Granted) {
+		r.Approvals.Granted = append(r.Approvals.Granted, granted)
+	}
 	q.Answered = true
 }
 

@@ -294,7 +294,13 @@ func (r *runner) target() activities.Target {
 
 func (r *runner) now() time.Time { return workflow.Now(r.ctx) }
 
+// maxFollowUps bounds what a rotation leaves to a person: nobody reads more, and the result must not grow without end.
+const maxFollowUps = 200
+
 func (r *runner) followUp(text string) {
+	if len(r.Carry.FollowUps) >= maxFollowUps {
+		text = "More was left to see to than stands here: look into the history."
+	}
 	if !slices.Contains(r.Carry.FollowUps, text) {
 		r.Carry.FollowUps = append(r.Carry.FollowUps, text)
 	}

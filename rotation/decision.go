@@ -39,6 +39,10 @@ const (
 // MaxNote is how many bytes a note for whoever comes next may have: it is shown wherever the rotation is.
 const MaxNote = 500
 
+// MaxWhy is how many bytes of a reason are kept, MaxField how many any other text of a message may have, and MaxLeaked how
+// many values an emergency may name.
+const MaxWhy, MaxField, MaxLeaked = 2000, 500, 200
+
 // WaitCap is how many times the policy's patience a wait can last, however often it is extended.
 const WaitCap = 4
 
@@ -184,6 +188,9 @@ func (s Situation) Check(k Kind, m Message) error {
 	if why := s.fits(k); why != "" {
 		return &Refusal{why}
 	}
+	if why := m.tooLong(); why != "" {
+		return &Refusal{why}
+	}
 	if m.By == "" {
 		return &Refusal{`say who decides: {"by": "you@example.com", "why": "…"}`}
 	}
@@ -210,6 +217,32 @@ func (s Situation) Check(k Kind, m Message) error {
 	return nil
 }
 
+// tooLong says what is too long to be kept, in the state, the memo and the result, which Temporal bounds.
+func (m Message) tooLong() string {
+	for _, f := range m.fields() {
+		if f.name != "why" && f.name != "leaked" && len(f.text) > MaxField {
+			return fmt.Sprintf("the field %q has %d bytes, at most %d are taken", f.name, len(f.text), MaxField)
+		}
+	}
+	switch {
+	case m.Signature != "" && len(m.Why) > MaxWhy:
+		return fmt.Sprintf("a reason that is signed has at most %d bytes; this one has %d", MaxWhy, len(m.Why))
+	case len(m.Signature) > 10*MaxField:
+		return "that is too long for a signature"
+	case len(m.Leaked) > MaxLeaked || len(strings.Join(m.Leaked, "")) > MaxLeaked*MaxField/10:
+		return fmt.Sprintf("an emergency names at most %d values; to mean all that were made before, name none", MaxLeaked)
+	}
+	return ""
+}
+
+// Bounded is the message with no more of its reason than is kept. A signature counts for the whole of it.
+func (m Message) Bounded() Message {
+	if m.Signature == "" && len(m.Why) > MaxWhy {
+		m.Why = strings.ToValidUTF8(m.Why[:MaxWhy-len("…")], "") + "…"
+	}
+	return m
+}
+
 // Extended is the end of the grace period after an extension by d, within the cap.
 func (s Situation) Extended(d Duration) time.Time { return s.extended(s.GraceUntil, s.GraceCap, d) }
 
@@ -233,10 +266,14 @@ func LooksLikeKey(text string) bool { return keyLike.MatchString(text) }
 
 // keyLike names the first field that looks like a key.
 func (m Message) keyLike() string {
-	for _, f := range []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}, {"leaked", strings.Join(m.Leaked, " ")}} {
+	for _, f := range m.fields() {
 		if keyLike.MatchString(f.text) {
 			return f.name
 		}
 	}
 	return ""
+}
+
+func (m Message) fields() []struct{ name, text string } {
+	return []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}, {"leaked", strings.Join(m.Leaked, " ")}}
 }

@@ -105,9 +105,6 @@ func (r *runner) runBlocked(summary string, activity, in, out any) (f *failure, 
 	options.WaitForCancellation = true
 	answer := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in)
 	w := waiting{summary: "blocked: " + summary + " (why is under User Metadata)", personFrom: r.Blocked.Since.Add(r.blockedAfter()), done: answer.IsReady}
-	if r.rollsBackAtDeadline() && !r.expired() {
-		w.until = r.Wait.Deadline
-	}
 	r.wait(w)
 	cancel()
 	err := answer.Get(r.ctx, out)

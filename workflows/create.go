@@ -57,8 +57,8 @@ func (r *runner) awaitKey() decision {
 			r.Inbox.Adopting = r.Inbox.Claim
 			r.Inbox.Claim = nil
 			return r.to(rotation.StepAdopt)
-		case r.expired() && r.rollsBackAtDeadline():
-			r.requestRollback(fmt.Sprintf("Nobody supplied a new key until %s.", r.Wait.Deadline.Format(time.RFC3339)))
+		case r.deadlineEnds():
+			r.nobodyActed()
 		}
 		return r.stay()
 	}
@@ -71,9 +71,18 @@ func (r *runner) adopt() decision {
 		Target: r.target(), Version: version, Old: r.Keys.Old, StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted,
 		Predecessors: r.Carry.Predecessors, Exposed: r.Carry.LeakedFingerprints,
 	})
+	console := r.Keys.Prepared.ProviderConsole
+	switch {
+	case ok && out.New != nil:
+		r.Keys.New, r.Keys.Minted = out.New, false
+	case ok && out.Stays != "":
+		r.followUp(fmt.Sprintf("Version %s was supplied and not used: %s Destroy it, and delete its key, if it is live: %s", out.Stays, out.Unusable, console))
+	}
 	return func() rotation.State {
-		console := r.Keys.Prepared.ProviderConsole
 		later := r.Inbox.Claim != nil && r.Inbox.Claim.Version != version
+		supplanted := func(version string) {
+			r.followUp(fmt.Sprintf("Version %s was supplied, and another one before it was used. Destroy it, and delete its key, if nobody uses it: %s", version, console))
+		}
 		switch {
 		case f != nil:
 			r.Progress.Note = "The supplied key could not be checked: " + f.text
@@ -82,21 +91,23 @@ func (r *runner) adopt() decision {
 			return r.to(rotation.StepAwaitKey)
 		case !ok:
 			return r.stay()
+		case out.Question != nil && later:
+			if version != "" {
+				supplanted(version)
+			}
+			return r.to(rotation.StepAwaitKey) // what is asked about is asked again
 		case out.Question != nil:
 			return r.askAbout(*out.Question, rotation.StepAdopt)
 		case out.Unusable != "":
-			if out.Stays != "" {
-				r.followUp(fmt.Sprintf("Version %s was supplied and not used: %s Destroy it, and delete its key, if it is live: %s", out.Stays, out.Unusable, console))
-			}
 			r.Progress.Note = "The supplied key cannot be used: " + out.Unusable
 			return r.to(rotation.StepAwaitKey)
 		case later:
 			// Somebody supplied another key while this one was checked: the latest word counts.
-			r.followUp(fmt.Sprintf("Version %s was supplied, and another one before it was used. Destroy it, and delete its key, if nobody uses it: %s", out.New.Numbers[0], console))
+			supplanted(out.New.Numbers[0])
+			r.Keys.New = nil
 			return r.to(rotation.StepAwaitKey)
 		}
 		r.Inbox.Claim = nil // the same once more
-		r.Keys.New, r.Keys.Minted = out.New, false
 		return r.to(r.afterStaging())
 	}
 }
@@ -104,6 +115,7 @@ func (r *runner) adopt() decision {
 // discard undoes what was done before promote.
 func (r *runner) discard() decision {
 	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{Target: r.target()})
+	r.noteSwept(out.Retired)
 	return func() rotation.State {
 		switch {
 		case f != nil:
@@ -122,7 +134,6 @@ func (r *runner) discard() decision {
 			r.Keys.DisableOpenUntil = r.now().Add(time.Duration(r.Keys.Prepared.Horizon))
 			return r.reverse()
 		}
-		r.noteSwept(out.Retired)
 		if out.SweepIn > 0 {
 			return r.waitOut(time.Duration(out.SweepIn), "An attempt to make a key was not answered; what it may leave is swept when it can no longer take effect.")
 		}

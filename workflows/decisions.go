@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/converter"
@@ -121,9 +122,9 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 	if err != nil {
 		return // check has refused it
 	}
-	d := rotation.Decision{Kind: kind, Message: m, At: r.now(), Signer: signer}
+	d := rotation.Decision{Kind: kind, Message: m.Bounded(), At: r.now(), Signer: signer}
 	c := r.situation()
-	r.Carry.Decisions = append(r.Carry.Decisions, d)
+	r.keepDecision(d)
 	r.Progress.Note = ""
 	if kind != rotation.HandOver {
 		// Whatever rests on less is decided anew, at once: what must be waited out, activities know themselves.
@@ -159,6 +160,28 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 	case rotation.FinishGrace:
 		r.finishGrace()
 	}
+}
+
+// maxDecisions is how many bytes the decisions may have that a rotation remembers. The state, the memo and the result must
+// stay far below what Temporal takes (2 MB), or it ends the workflow where it stands.
+const maxDecisions = 200_000
+
+// keepDecision remembers a decision, and forgets the oldest ones where there are too many; the history keeps them all.
+// Emergencies go last: whoever raised one asks for it by its id.
+func (r *runner) keepDecision(d rotation.Decision) {
+	size := func(d rotation.Decision) int {
+		return 200 + len(d.ID) + len(d.By) + len(d.Why) + len(d.Signature) + len(strings.Join(d.Leaked, "___"))
+	}
+	all, total := append(slices.Clone(r.Carry.Decisions), d), 0
+	for _, one := range all {
+		total += size(one)
+	}
+	for total > maxDecisions {
+		i := max(0, slices.IndexFunc(all[:len(all)-1], func(d rotation.Decision) bool { return d.Kind != rotation.RaiseEmergency }))
+		total -= size(all[i])
+		all = slices.Delete(all, i, i+1)
+	}
+	r.Carry.Decisions = all
 }
 
 // finishGrace ends the grace period, but not before the last reader can see the new value.

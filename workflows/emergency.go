@@ -34,6 +34,7 @@ func (r *runner) beginEmergency() {
 	}
 	for i := range leaks {
 		leaks[i].Kind, leaks[i].Signer = rotation.RaiseEmergency, nil // nobody signs an emergency
+		leaks[i].Message = leaks[i].Bounded()
 		if leaks[i].At.IsZero() {
 			leaks[i].At = r.Progress.StartedAt
 		}
@@ -48,13 +49,23 @@ func (r *runner) beginEmergency() {
 // soon as the step that is under way has ended.
 func (r *runner) raise(d rotation.Decision) {
 	if r.needsSuccessor(d) {
-		r.Inbox.Successors = append(r.Inbox.Successors, d)
+		r.Inbox.Successors = withLeak(r.Inbox.Successors, d)
 		r.Progress.Note = "An emergency was raised by " + d.By + ": this rotation stops here, and one that replaces everything that leaked follows at once."
 	} else {
-		r.Emergency.Leaks = append(r.Emergency.Leaks, d)
+		r.Emergency.Leaks = withLeak(r.Emergency.Leaks, d)
 		r.becomeEmergency()
 	}
 	r.upsert(ReasonAttribute.ValueSet(string(rotation.Emergency)))
+}
+
+// withLeak adds an emergency to others, unless one of them says the same.
+func withLeak(all []rotation.Decision, d rotation.Decision) []rotation.Decision {
+	if slices.ContainsFunc(all, func(o rotation.Decision) bool {
+		return o.RevokeFirst == d.RevokeFirst && o.For == d.For && slices.Equal(o.Leaked, d.Leaked)
+	}) {
+		return all
+	}
+	return append(all, d)
 }
 
 // needsSuccessor reports whether an emergency needs a rotation of its own: this one goes back or has ended, or its own new
@@ -119,6 +130,20 @@ func (r *runner) leakedNames() []string {
 // containsFirst reports whether what leaked goes before there is a new key.
 func (r *runner) containsFirst() bool {
 	return len(r.Keys.Old) > 0 && slices.ContainsFunc(r.Emergency.Leaks, func(d rotation.Decision) bool { return d.RevokeFirst })
+}
+
+// suppliedInVain says what becomes of a key that a person supplied and an emergency overtook before it was published. The
+// rotation that follows takes it away only if it is among what leaked.
+func (r *runner) suppliedInVain() string {
+	n := r.Keys.New
+	if n == nil || r.Keys.Minted || r.Keys.Prepared.New != nil || r.backwards() || !r.Progress.PublishedAt.IsZero() ||
+		slices.ContainsFunc(r.Carry.FollowUps, func(f string) bool { return strings.Contains(f, n.Name()) }) {
+		return ""
+	}
+	if r.At.Commitment == rotation.Staged {
+		return "The supplied key " + n.Name() + " is not used: it was made before the emergency. Delete it: " + r.Keys.Prepared.ProviderConsole
+	}
+	return "The supplied key " + n.Name() + " was overtaken by an emergency. Look whether applications read it; if none does, delete it: " + r.Keys.Prepared.ProviderConsole
 }
 
 // emergencyNotDone says what an emergency that rolled back leaves.

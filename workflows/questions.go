@@ -3,8 +3,6 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/rekeyhq/rekey/rotation"
 )
@@ -97,7 +95,9 @@ func (r *runner) approved() {
 		return
 	}
 	r.Direction.Approved = q.Kind
-	r.Approvals.Granted = append(r.Approvals.Granted, rotation.Ask{Kind: string(q.Kind), About: q.About})
+	if granted := (rotation.Ask{Kind: string(q.Kind), About: q.About}); !granted.In(r.Approvals.Granted) {
+		r.Approvals.Granted = append(r.Approvals.Granted, granted)
+	}
 	q.Answered = true
 }
 
@@ -127,12 +127,8 @@ func (r *runner) awaitApproval() decision {
 			return rotation.State{Step: rotation.StepVerify, Commitment: rotation.ForwardOnly}
 		case q.Answered:
 			return r.to(q.Next)
-		case r.expired() && r.rollsBackAtDeadline():
-			who := "Nobody"
-			if signed := r.Approvals.Signed; len(signed) > 0 {
-				who = fmt.Sprintf("Only %d of %d operators (%s)", len(signed), rotation.Eyes, strings.Join(rotation.Signing{Signed: signed}.Names(), ", "))
-			}
-			r.requestRollback(who + " approved until " + r.Wait.Deadline.Format(time.RFC3339) + ": " + q.Text)
+		case r.deadlineEnds():
+			r.nobodyActed()
 		default:
 			// Whoever was made an operator meanwhile can sign from the next reminder on.
 			r.Approvals.Recount = r.fourEyes() && r.Approvals.Signing != nil

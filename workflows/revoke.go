@@ -22,6 +22,10 @@ func (r *runner) revoking() rotation.State {
 	case byHand:
 		return r.to(rotation.StepAwaitRevocation)
 	case r.Keys.Prepared.CanDisable && r.in.Key.Policy.Soak > 0 && !r.emergency():
+		if !r.backwards() {
+			// Before it is asked for: its answer can be lost, and a roll-back must undo it all the same.
+			r.Keys.DisableAsked = true
+		}
 		return r.to(rotation.StepDisable)
 	}
 	return r.deleting()
@@ -52,10 +56,6 @@ func (r *runner) takeAway(mode activities.RevokeMode, keys ...activities.Ref) ac
 
 // disable makes the provider refuse the outgoing keys, which can be undone.
 func (r *runner) disable() decision {
-	if !r.backwards() {
-		// Before it is asked for: its answer can be lost, and a roll-back must undo it all the same.
-		r.Keys.DisableAsked = true
-	}
 	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "disable the old key at the provider", acts.Revoke, r.takeAway(activities.DisableKey, r.outgoing()...))
 	if !r.backwards() && (!ok || out.Retried) {
 		// One that was not answered may still take effect.
@@ -153,6 +153,9 @@ func (r *runner) awaitRevoked(then decision) decision {
 // confirm proves that the outgoing keys are refused.
 func (r *runner) confirm() decision {
 	out, f, ok := runStep[activities.Confirmed](r, readRetry(), "is the old key refused?", acts.Confirm, activities.ConfirmInput{Target: r.target(), Keys: r.outgoing(), New: r.incoming()})
+	if ok && len(out.Accepted) == 0 {
+		r.noteRevoked(out.Unproven)
+	}
 	return func() rotation.State {
 		if r.Poll.Since.IsZero() {
 			// A provider's caches live a moment longer than they say.
@@ -170,7 +173,6 @@ func (r *runner) confirm() decision {
 			}
 			return r.ask(newRefused, "Applications fail now: the provider refuses the key that they read, "+asListed(*r.incoming())+". "+hint, rotation.StepConfirm)
 		case len(out.Accepted) == 0:
-			r.noteRevoked(out.Unproven)
 			return r.retiring()
 		case r.now().Before(r.Poll.ExpectedUntil):
 			return r.pollAgain(pollInterval(r.Poll.Count), poll{
@@ -213,6 +215,7 @@ func (r *runner) retire() decision {
 	out, f, ok := runStep[activities.Retired](r, writeRetry(), "destroy old versions, sweep orphans", acts.Retire, activities.RetireInput{
 		Target: r.target(), Gone: r.outgoing(), Keep: r.incoming(), Predecessors: r.Carry.Predecessors,
 	})
+	r.noteSwept(out)
 	return func() rotation.State {
 		switch {
 		case f != nil:
@@ -220,7 +223,6 @@ func (r *runner) retire() decision {
 		case !ok:
 			return r.stay()
 		}
-		r.noteSwept(out)
 		if out.SweepIn > 0 {
 			return r.waitOut(time.Duration(out.SweepIn), "An attempt to make a key was not answered; what it may leave is swept when it can no longer take effect.")
 		}

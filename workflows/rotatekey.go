@@ -43,7 +43,8 @@ func RotateKey(ctx workflow.Context, in Input) (rotation.Result, error) {
 var acts *activities.Activities
 
 // decision says where to go. It is asked when a step has done what takes time and every message that has come was heard,
-// so what it rests on cannot be out of date. It never waits.
+// so what it rests on cannot be out of date. It never waits. An emergency may leave it unasked: what the step has found out,
+// and another rotation or a person has to know, is noted before.
 type decision func() rotation.State
 
 // runner is one run of RotateKey.
@@ -293,7 +294,13 @@ func (r *runner) target() activities.Target {
 
 func (r *runner) now() time.Time { return workflow.Now(r.ctx) }
 
+// maxFollowUps bounds what a rotation leaves to a person: nobody reads more, and the result must not grow without end.
+const maxFollowUps = 200
+
 func (r *runner) followUp(text string) {
+	if len(r.Carry.FollowUps) >= maxFollowUps {
+		text = "More was left to see to than stands here: look into the history."
+	}
 	if !slices.Contains(r.Carry.FollowUps, text) {
 		r.Carry.FollowUps = append(r.Carry.FollowUps, text)
 	}
@@ -336,8 +343,8 @@ func (r *runner) follow() (rotation.Result, error) {
 		in.Reason, in.By, in.Why = rotation.Emergency, s[0].By, s[0].Why
 		carry.Emergencies = append(carry.Emergencies, s...)
 	}
-	if n := r.Keys.New; n != nil && !r.Keys.Minted && r.At.Commitment == rotation.Staged {
-		carry.FollowUps = append(slices.Clone(carry.FollowUps), "The supplied key "+n.Name()+" is not used: it was made before the emergency. Delete it: "+r.Keys.Prepared.ProviderConsole)
+	if text := r.suppliedInVain(); text != "" {
+		carry.FollowUps = append(slices.Clone(carry.FollowUps), text)
 	}
 	in.Carry = &carry
 	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)

@@ -49,7 +49,7 @@ func (r *runner) notificationWait() rotation.Wait {
 // notifyDue notifies the channels that are to be notified now. It does not wait for them: a channel that is down holds up
 // no rotation.
 func (r *runner) notifyDue() {
-	if r.expired() && r.rollsBackAtDeadline() {
+	if r.deadlineEnds() {
 		return // it rolls back, and that is told
 	}
 	var due []int

@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -37,8 +39,9 @@ type Blocked struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
-// waiting is one wait. It ends when the moment comes, when done reports true, when a message changes the plan, or when the
-// rotation should go on in a new run. Without a moment it ends only by the others.
+// waiting is one wait. It ends when the moment comes, when done reports true, when a message changes the plan, when the
+// rotation should go on in a new run, or with a deadline at which the rotation rolls back. Without a moment it ends only by
+// the others.
 type waiting struct {
 	summary string
 	until   time.Time
@@ -54,7 +57,7 @@ func (r *runner) wait(w waiting) {
 	for !over() {
 		r.checkIdle()
 		now := r.now()
-		if !w.until.IsZero() && !w.until.After(now) {
+		if !w.until.IsZero() && !w.until.After(now) || r.deadlineEnds() {
 			return
 		}
 		moment := w.until
@@ -65,6 +68,9 @@ func (r *runner) wait(w waiting) {
 		default:
 			r.needPerson()
 			moment = earliest(moment, r.personMoment())
+		}
+		if r.rollsBackAtDeadline() {
+			moment = earliest(moment, r.Wait.Deadline)
 		}
 		r.publishPhase()
 		if moment.IsZero() {
@@ -87,11 +93,11 @@ func (r *runner) personMoment() time.Time {
 	return moment
 }
 
-// waitForPerson waits until the deadline at most; behind it, until somebody acts.
+// waitForPerson waits until the deadline at most; behind one at which the rotation does not roll back, until somebody acts.
 func (r *runner) waitForPerson() {
 	r.needPerson()
 	w := waiting{summary: "waits for a person: what to do is under User Metadata", personFrom: r.now()}
-	if r.now().Before(r.Wait.Deadline) {
+	if !r.expired() {
 		w.until = r.Wait.Deadline
 	}
 	r.wait(w)
@@ -127,11 +133,37 @@ func (r *runner) rollsBackAtDeadline() bool {
 		return true
 	case rotation.StepApproval:
 		q := r.question()
+		if q.Answered {
+			return false
+		}
 		// UnknownNever keeps the old key for ever rather than decide by itself. A revoke that does not succeed is no reason to
 		// take the new key away.
 		return q.Kind != notRevoked && (q.Next != rotation.StepGuard || r.in.Key.Policy.UnknownUse != rotation.UnknownNever)
 	}
 	return false
+}
+
+// deadlineEnds reports whether the deadline has come and ends the present wait in a roll-back.
+func (r *runner) deadlineEnds() bool { return r.expired() && r.rollsBackAtDeadline() }
+
+// nobodyActed asks for the roll-back at a deadline.
+func (r *runner) nobodyActed() {
+	deadline := r.Wait.Deadline.Format(time.RFC3339)
+	switch r.At.Step {
+	case rotation.StepAwaitKey:
+		r.requestRollback("Nobody supplied a new key until " + deadline + ".")
+	case rotation.StepAdopt:
+		r.requestRollback("The supplied key could not be checked until " + deadline + ": " + r.Poll.Why)
+	case rotation.StepApproval:
+		who := "Nobody"
+		if signed := r.Approvals.Signed; len(signed) >= rotation.Eyes {
+			r.requestRollback("What was signed could not be counted until " + deadline + ". " + r.Poll.Why)
+			return
+		} else if len(signed) > 0 {
+			who = fmt.Sprintf("Only %d of %d operators (%s)", len(signed), rotation.Eyes, strings.Join(rotation.Signing{Signed: signed}.Names(), ", "))
+		}
+		r.requestRollback(who + " approved until " + deadline + ": " + r.question().Text)
+	}
 }
 
 // extendDeadline moves the deadline, and with it what is still to be notified.
@@ -213,6 +245,9 @@ func (r *runner) pollAgain(d time.Duration, p poll) rotation.State {
 // waitForPoll waits until the present step is to be done again.
 func (r *runner) waitForPoll() {
 	r.wait(waiting{summary: r.Poll.Summary, until: r.Poll.At, personFrom: latest(r.Poll.Since.Add(r.blockedAfter()), r.Poll.ExpectedUntil)})
+	if !r.changed() && r.deadlineEnds() {
+		r.nobodyActed()
+	}
 }
 
 // pollInterval is how long to wait before asking the n-th time for something that takes a moment.

@@ -9,8 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
+	"slices"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
@@ -42,6 +41,21 @@ func Check(ctx context.Context, c client.Client, id, run string) (*historypb.His
 	return h, nil
 }
 
+// CheckAll is Check for the latest run of a workflow and those that it continues, the first one first.
+func CheckAll(ctx context.Context, c client.Client, id string) ([]*historypb.History, error) {
+	var all []*historypb.History
+	for run := ""; ; {
+		h, err := Check(ctx, c, id, run)
+		if err != nil {
+			return nil, err
+		}
+		all = slices.Insert(all, 0, h)
+		if run = h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetContinuedExecutionRunId(); run == "" {
+			return all, nil
+		}
+	}
+}
+
 // Replay fails if the code of today comes to other decisions on the history, from its beginning.
 func Replay(h *historypb.History) error {
 	r := worker.NewWorkflowReplayer()
@@ -51,8 +65,8 @@ func Replay(h *historypb.History) error {
 	return r.ReplayWorkflowHistory(silent, h)
 }
 
-// Keep writes the history into the corpus, if one is wanted, under the name of the test that it is from.
-func Keep(h *historypb.History, test string) error {
+// Keep writes the history into the corpus, if one is wanted, under the name of the scenario that it shows.
+func Keep(h *historypb.History, scenario string) error {
 	dir := os.Getenv(EnvCorpus)
 	if dir == "" {
 		return nil
@@ -67,8 +81,7 @@ func Keep(h *historypb.History, test string) error {
 	}
 	// Workers name themselves after their machine.
 	text = bytes.ReplaceAll(text, []byte("@"+host+"@"), []byte("@host@"))
-	file := strings.ToLower(regexp.MustCompile(`[^A-Za-z]+`).ReplaceAllString(test, "-")) + ".json"
-	return os.WriteFile(filepath.Join(dir, file), append(text, '\n'), 0o644) //nolint:gosec // it goes into the repository
+	return os.WriteFile(filepath.Join(dir, scenario+".json"), append(text, '\n'), 0o644) //nolint:gosec // it goes into the repository
 }
 
 var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

@@ -26,7 +26,9 @@ func Interceptors(env *testsuite.TestWorkflowEnvironment) []interceptor.WorkerIn
 	return []interceptor.WorkerInterceptor{&unlimited{}, c}
 }
 
-type unlimited struct{ interceptor.WorkerInterceptorBase }
+type unlimited struct {
+	interceptor.WorkerInterceptorBase
+}
 
 func (*unlimited) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
 	return &unlimitedInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}

@@ -15,8 +15,10 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -57,12 +59,49 @@ func CheckAll(ctx context.Context, c client.Client, id string) ([]*historypb.His
 }
 
 // Replay fails if the code of today comes to other decisions on the history, from its beginning.
+//
+// Where operators have signed, the history must be of Temporal's default namespace: what they sign names it, and a history
+// does not.
 func Replay(h *historypb.History) error {
-	r := worker.NewWorkflowReplayer()
+	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Interceptors: []interceptor.WorkerInterceptor{&atHome{}}})
+	if err != nil {
+		return err
+	}
 	for _, w := range []any{workflows.RotateKey, workflows.Tell, workflows.Dispatch, workflows.Emergency, workflows.Trigger} {
 		r.RegisterWorkflow(w)
 	}
-	return r.ReplayWorkflowHistory(silent, h)
+	var began *historypb.WorkflowExecutionStartedEventAttributes
+	if events := h.GetEvents(); len(events) > 0 {
+		began = events[0].GetWorkflowExecutionStartedEventAttributes()
+	}
+	return r.ReplayWorkflowHistoryWithOptions(silent, h, worker.ReplayWorkflowHistoryOptions{OriginalExecution: workflow.Execution{ID: began.GetWorkflowId()}})
+}
+
+// atHome lets a workflow that is replayed see the namespace in which it ran.
+type atHome struct {
+	interceptor.WorkerInterceptorBase
+}
+
+func (*atHome) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	return &inbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
+}
+
+type inbound struct {
+	interceptor.WorkflowInboundInterceptorBase
+}
+
+func (i *inbound) Init(out interceptor.WorkflowOutboundInterceptor) error {
+	return i.Next.Init(&outbound{interceptor.WorkflowOutboundInterceptorBase{Next: out}})
+}
+
+type outbound struct {
+	interceptor.WorkflowOutboundInterceptorBase
+}
+
+func (o *outbound) GetInfo(ctx workflow.Context) *workflow.Info {
+	info := *o.Next.GetInfo(ctx)
+	info.Namespace = client.DefaultNamespace
+	return &info
 }
 
 // Keep writes the history into the corpus, if one is wanted, under the name of the scenario that it shows.

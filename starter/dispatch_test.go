@@ -94,7 +94,7 @@ func (w *workingFleet) beats(key string, n int) (all []workflows.Dispatched) {
 		for _, a := range info.RecentActions {
 			var one workflows.Dispatched
 			run := w.client.GetWorkflow(w.Context(), a.StartWorkflowResult.WorkflowID, a.StartWorkflowResult.FirstExecutionRunID)
-			if err := run.Get(w.Context(), &one); err != nil {
+			if err := rotations.Wait(w.Context(), w.client, run.GetID(), run.GetRunID(), &one); err != nil {
 				w.Fatal(err)
 			}
 			w.replays(run)
@@ -110,7 +110,7 @@ func (w *workingFleet) replays(run client.WorkflowRun) {
 	w.Helper()
 	h, err := histories.Check(w.Context(), w.client, run.GetID(), run.GetRunID())
 	if err == nil {
-		err = histories.Keep(h, w.Name())
+		err = histories.Keep(h, "dispatch")
 	}
 	if err != nil {
 		w.Error(err)
@@ -249,7 +249,7 @@ func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 		switch {
-		case res.NotDue && strings.HasPrefix(res.Outcome, "Not due: apart from apart-"):
+		case res.NotDue && strings.HasPrefix(res.Outcome, "Not due: "+names[i]+" conflicts with apart-"):
 		case res.Phase == rotation.Completed && !res.NotDue:
 			rotated++
 		default:

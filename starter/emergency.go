@@ -66,7 +66,7 @@ confirm.`,
 	f.StringVar(&o.store, "store", "", "all keys that stand in this store; with --provider and --tier only those of all")
 	f.BoolVar(&o.all, "all", false, "every key of the file")
 	f.StringVar(&o.why, "reason", "", "why; kept with every rotation (needed)")
-	f.StringVar(&o.leaked, "leaked", "all", "what leaked: fingerprints, provider's ids or version numbers, with commas between them; or all, which is every value made before now. Names go with one key only")
+	f.StringVar(&o.leaked, "leaked", "all", "what leaked: fingerprints, provider's ids or version numbers, with commas between them; or all, which is every value made before now. A number means that version in every store; <store>:<number> means one store's. Names go with one key only")
 	f.BoolVar(&o.revokeFirst, "revoke-first", false, "take the leaked key away before there is a new one: applications fail until there is")
 	f.StringVar(&o.grace, "grace", "", "how long the leaked key may still work beside the new one, like 10m (default not at all)")
 	f.IntVar(&o.concurrency, "concurrency", workflows.FleetConcurrency, "how many rotations are under way at once")
@@ -144,8 +144,9 @@ func (a *app) resumeEmergency(cmd *cobra.Command, args []string, id string) erro
 	return a.watchEmergency(cmd.Context(), c, id)
 }
 
-// valueName is what can name a value that leaked: a fingerprint, a provider's id, a version number.
-var valueName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+// valueName is what can name a value that leaked: a fingerprint, a provider's id, a version number, also one of a single
+// store.
+var valueName = regexp.MustCompile(`^([A-Za-z0-9._-]{1,64}:([A-Za-z0-9._/-]{1,256}:)?)?[A-Za-z0-9._-]{1,64}$`)
 
 // message is what each rotation is told.
 func (o emergencyFlags) message() (rotation.Message, error) {

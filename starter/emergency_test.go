@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -375,5 +376,25 @@ func TestTheScreenShowsFirstWhatNeedsSomebody(t *testing.T) {
 			t.Errorf("%q does not stand where it belongs:\n%s", want, text)
 		}
 		last = at
+	}
+}
+
+func TestWhatLeakedIsNamedByWordsThatCannotBeAKey(t *testing.T) {
+	for name, want := range map[string][]string{
+		"all":                           nil,
+		"0123456789ab":                  {"0123456789ab"},
+		"7, v8":                         {"7", "v8"},
+		"gsm:7,vault:secret/data/ci:12": {"gsm:7", "vault:secret/data/ci:12"},
+	} {
+		m, err := emergencyFlags{by: "ana", why: "seen in a log", leaked: name}.message()
+		if err != nil || !slices.Equal(m.Leaked, want) {
+			t.Errorf("%q: %q, %v", name, m.Leaked, err)
+		}
+	}
+	for _, name := range []string{"", "gsm:", ":7", "a:b:c:7", "7;8", "two words", "sk-proj-0123456789abcdefghij", "gsm:sk-proj-0123456789abcdefghij"} {
+		m, err := emergencyFlags{by: "ana", why: "seen in a log", leaked: name}.message()
+		if err == nil || len(m.Leaked) > 0 || name != "" && strings.Contains(err.Error(), name) {
+			t.Errorf("%q is taken, or repeated: %q, %v", name, m.Leaked, err)
+		}
 	}
 }

@@ -18,9 +18,11 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/signed"
+	"github.com/rekeyhq/rekey/workflows"
 )
 
 const passphrase = "correct horse"
@@ -222,6 +224,13 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	}
 	if _, live := s.Cloud.LiveKeys()[oldID]; live {
 		t.Error("the old key is live")
+	}
+	h, err := histories.Check(t.Context(), s.client, workflows.ID("ci"), "")
+	if err == nil {
+		err = histories.Keep(h, "four-eyes")
+	}
+	if err != nil {
+		t.Error(err)
 	}
 	searched(t, s.said.Bytes(), s.values()...)
 }

@@ -29,7 +29,7 @@ const (
 	slotPatience = 3 * time.Minute
 	// slotsTogether is how much longer others wait, so that rotations which began together make room together.
 	slotsTogether = 5 * time.Second
-	// maxInterval is how late, at most, the fleet sees what has become of a rotation.
+	// maxInterval is the longest time between two looks, or two tries.
 	maxInterval = 15 * time.Second
 )
 
@@ -84,10 +84,6 @@ type fleet struct {
 	tryAgain time.Time
 	// pace keeps news that come one after another from being asked for one by one: the last look is not long ago.
 	pace bool
-	// polls: this run began with code that looked at intervals of its own, and goes on so.
-	polls bool
-	// idle is, for one that polls, how often in a row nothing had changed.
-	idle int
 }
 
 func newFleet(root workflow.Context, in EmergencyInput) *fleet {
@@ -121,17 +117,14 @@ func (f *fleet) run() (Fleet, error) {
 			return Fleet{}, err
 		}
 	}
-	if f.polls = workflow.GetVersion(f.ctx, newsChange, workflow.DefaultVersion, 1) == workflow.DefaultVersion; f.polls {
-		return f.poll()
-	}
 	for {
-		if _, err := f.raise(); err != nil {
+		if err := f.raise(); err != nil {
 			return f.Fleet, err
 		}
 		f.show()
 		if f.over() {
 			// Once more, so that the result of one that was cancelled is of today.
-			if _, err := f.follow(); err != nil {
+			if err := f.follow(); err != nil {
 				return f.Fleet, err
 			}
 			return f.finish()
@@ -167,11 +160,11 @@ func (f *fleet) check() error {
 	return nil
 }
 
-// raise starts, or joins, the rotations of the next keys, as many as there is room for. It reports whether any began.
-func (f *fleet) raise() (began bool, err error) {
+// raise starts, or joins, the rotations of the next keys, as many as there is room for.
+func (f *fleet) raise() error {
 	next := f.next()
 	if len(next) == 0 {
-		return false, nil
+		return nil
 	}
 	in := activities.RaiseAllInput{Message: f.in.Message}
 	for _, i := range next {
@@ -180,18 +173,16 @@ func (f *fleet) raise() (began bool, err error) {
 	var out []activities.Raised
 	ctx := f.summary(f.ctx, fmt.Sprintf("raise the emergency for %d key(s)", len(next)))
 	if err := workflow.ExecuteActivity(ctx, acts.RaiseAll, in).Get(ctx, &out); err != nil {
-		return false, err
+		return err
 	}
 	if len(out) != len(next) {
-		return false, rejected("the worker answered for %d of %d keys", len(out), len(next))
+		return rejected("the worker answered for %d of %d keys", len(out), len(next))
 	}
 	for n, i := range next {
-		if f.Rows[i].raised(out[n]) {
-			began = true
-		}
+		f.Rows[i].raised(out[n])
 	}
 	f.setTryAgain()
-	return began, nil
+	return nil
 }
 
 // setTryAgain lets the rows that were refused wait, the longer the oftener that was, once those that had waited have had
@@ -220,7 +211,7 @@ func (f *fleet) next() []int {
 	}
 	room := min(f.in.Concurrency, raiseBatch)
 	room = min(room, f.in.Concurrency-f.busy())
-	wait := !f.polls && workflow.Now(f.ctx).Before(f.tryAgain)
+	wait := workflow.Now(f.ctx).Before(f.tryAgain)
 	var fresh, again []int
 	for i := range f.Rows {
 		switch r := &f.Rows[i]; {

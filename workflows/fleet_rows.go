@@ -80,24 +80,23 @@ func (r *Row) busyUntil() (until time.Time) {
 	return r.ChangedAt.Add(slotPatience)
 }
 
-// raised takes what came of raising the emergency, and reports whether it was raised.
-func (r *Row) raised(out activities.Raised) bool {
+// raised takes what came of raising the emergency.
+func (r *Row) raised(out activities.Raised) {
 	if out.Problem != "" {
 		r.Why = out.Problem
 		if r.Tries++; out.Hopeless || r.Tries >= maxTries {
 			r.State = Failed
 		}
-		return false
+		return
 	}
 	r.State, r.Phase, r.Why, r.Tries, r.ChangedAt = UnderWay, "", "", 0, out.At.Truncate(time.Millisecond)
 	if r.Raises++; r.RaisedAt.IsZero() {
 		r.RaisedAt = r.ChangedAt
 	}
-	return true
 }
 
-// stands takes how the rotation stands, and reports whether that is news.
-func (r *Row) stands(s activities.FleetStanding, now time.Time) bool {
+// stands takes how the rotation stands.
+func (r *Row) stands(s activities.FleetStanding, now time.Time) {
 	before := *r
 	if r.Unreadable = s.Unreadable != ""; !r.Unreadable && before.Unreadable {
 		r.Why = ""
@@ -130,12 +129,11 @@ func (r *Row) stands(s activities.FleetStanding, now time.Time) bool {
 		r.Why = fmt.Sprintf("Its rotation was ended from outside %d times. See who terminates it, then: starter emergency %s", r.Raises, r.Key)
 	}
 	if r.State == before.State && r.Phase == before.Phase && r.Unreadable == before.Unreadable {
-		return false
+		return
 	}
 	if r.ChangedAt = now.Truncate(time.Millisecond); !r.open() {
 		r.ChangedAt = time.Time{} // thousands of rows travel in one message
 	}
-	return true
 }
 
 // Fleet is how an emergency stands: the answer to its query, and its result.

@@ -9,9 +9,6 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 )
 
-// newsChange marks the runs of Emergency that leave it to the Temporal server to look again and again.
-const newsChange = "emergency-waits-for-news"
-
 // wait returns when something may have become possible: there is news of a rotation, or time has made room for the next
 // rows, or somebody has cancelled. The look is tried again by the Temporal server until it brings news, so that however
 // long a wait costs no event.
@@ -104,54 +101,26 @@ func (f *fleet) row(key string) *Row {
 	return nil
 }
 
-// take takes how rotations stand, and reports whether any of it is news.
-func (f *fleet) take(standings []activities.FleetStanding) (changed bool) {
+// take takes how rotations stand.
+func (f *fleet) take(standings []activities.FleetStanding) {
 	for _, s := range standings {
-		if r := f.row(s.Key); r != nil && r.stands(s, workflow.Now(f.ctx)) {
-			changed = true
+		if r := f.row(s.Key); r != nil {
+			r.stands(s, workflow.Now(f.ctx))
 		}
 	}
-	return changed
 }
 
-// follow looks once at the rotations that have begun. It reports whether any has got on.
-func (f *fleet) follow() (changed bool, err error) {
+// follow looks once at the rotations that have begun.
+func (f *fleet) follow() error {
 	in := f.asked()
 	if len(in.Names) == 0 {
-		return false, nil
+		return nil
 	}
 	var out []activities.FleetStanding
 	ctx := f.summary(f.ctx, fmt.Sprintf("look how %d rotation(s) stand", len(in.Names)))
 	if err := workflow.ExecuteActivity(ctx, acts.Standings, in).Get(ctx, &out); err != nil {
-		return false, err
+		return err
 	}
-	return f.take(out), nil
-}
-
-// poll is run as it was before there was newsChange, for the runs that began with it. It goes when none of them can run
-// any more.
-func (f *fleet) poll() (Fleet, error) {
-	for {
-		raised, err := f.raise()
-		if err != nil {
-			return f.Fleet, err
-		}
-		followed, err := f.follow()
-		if err != nil {
-			return f.Fleet, err
-		}
-		f.show()
-		if f.over() {
-			return f.finish()
-		}
-		if workflow.GetInfo(f.ctx).GetContinueAsNewSuggested() && f.root.Err() == nil {
-			return Fleet{}, f.continueAsNew()
-		}
-		if f.idle++; raised || followed {
-			f.idle = 0
-		}
-		d := min(time.Second<<min(f.idle, 4), maxInterval)
-		timer := workflow.NewTimerWithOptions(f.root, d, workflow.TimerOptions{Summary: "until the next look; who is waited for stands under User Metadata"})
-		_ = timer.Get(f.root, nil)
-	}
+	f.take(out)
+	return nil
 }

@@ -16,9 +16,26 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
+// maxMessage is how long a message is at most. Whatever is longer is none of ours, and is not read: to search it for keys
+// takes so long that Temporal takes a workflow that does it a few times for one that hangs, and what it says would have
+// to travel along until the rotation ends.
+const maxMessage = 16 << 10
+
+// tooLong says what is wrong with a message that is not read.
+func tooLong(payload *commonpb.Payload) string {
+	if n := len(payload.GetData()); n > maxMessage {
+		return fmt.Sprintf("it has %d bytes, and a message has at most %d; if a key stands in it, treat that key as leaked", n, maxMessage)
+	}
+	return ""
+}
+
 // handleSignal takes a signal. Nobody waits for its answer, so what is wrong with it goes into the details.
 func (r *runner) handleSignal(kind rotation.Kind, payload *commonpb.Payload) {
 	defer r.refresh()
+	if problem := tooLong(payload); problem != "" {
+		r.Progress.Note = fmt.Sprintf("A signal %q was not read: %s.", kind, problem)
+		return
+	}
 	if holdsKey(payload) {
 		r.noteLeak(kind, payload.GetData())
 		return
@@ -60,6 +77,9 @@ func (r *runner) validateUpdate(kind rotation.Kind, raw converter.RawValue) erro
 
 // readUpdate reads the input of an Update, as a signal's is read.
 func readUpdate(kind rotation.Kind, raw converter.RawValue) (rotation.Message, error) {
+	if problem := tooLong(raw.Payload()); problem != "" {
+		return rotation.Message{}, &rotation.Refusal{Message: fmt.Sprintf("%s was not read: %s", kind, problem)}
+	}
 	if holdsKey(raw.Payload()) {
 		return rotation.Message{}, &rotation.Refusal{Message: "this message holds what looks like a key. It was refused and stands in no history, but it has travelled: treat that key as leaked, revoke it, and supply another with `starter supply KEY`"}
 	}

@@ -177,6 +177,27 @@ func TestASignalIsTakenWhereItIsClearAndAnsweredWhereItIsNot(t *testing.T) {
 	}
 }
 
+func TestAMessageThatIsTooLongIsNotReadAndAnsweredSo(t *testing.T) {
+	long := rotation.Message{By: "night shift", Why: strings.Repeat("a word ", 100_000), For: rotation.Duration(2 * time.Hour)}
+	for _, kind := range rotation.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			l := listening(t, kind)
+			l.after(l.at, func() {
+				l.env.UpdateWorkflow(string(kind), "long", &answer{T: t, refused: true}, long)
+				l.send(kind, long)
+			})
+			kept, all := l.end()
+			if count(kept, kind) != 0 || len(all) > 100_000 {
+				t.Errorf("%d are kept, and %d bytes", count(kept, kind), len(all))
+			}
+			if !strings.Contains(l.details, "was not read") || !strings.Contains(l.details, "treat that key as leaked") {
+				t.Errorf("the details do not say so:\n%s", l.details)
+			}
+		})
+	}
+}
+
 func TestTheSameSignalTwiceIsHarmless(t *testing.T) {
 	for how, input := range map[string]string{
 		"with an id":    `{"id": "one", "by": "night shift", "why": "because", "for": "2h"}`,

@@ -76,12 +76,21 @@ func (r *runner) wait(w waiting) {
 		if moment.IsZero() {
 			_ = workflow.Await(r.ctx, over)
 		} else {
-			_, _ = workflow.AwaitWithOptions(r.ctx, workflow.AwaitOptions{Timeout: moment.Sub(now), TimerOptions: workflow.TimerOptions{Summary: w.summary}}, over)
+			r.awaitUntil(moment, w.summary, over)
 		}
 		// A message that was sent before the moment counts, also when no worker was there to hear it in time.
 		r.hear()
 		r.refresh()
 	}
+}
+
+// awaitUntil is workflow.AwaitWithOptions, which leaves its timer behind when the condition comes first: after a year of
+// messages a rotation would have as many timers, and each one wakes it up when it fires.
+func (r *runner) awaitUntil(moment time.Time, summary string, over func() bool) {
+	ctx, cancel := workflow.WithCancel(r.ctx)
+	defer cancel()
+	timer := workflow.NewTimerWithOptions(ctx, moment.Sub(r.now()), workflow.TimerOptions{Summary: summary})
+	_ = workflow.Await(r.ctx, func() bool { return timer.IsReady() || over() })
 }
 
 // personMoment is when something is to be done about the person who is waited for: the deadline, a reminder.

@@ -194,7 +194,7 @@ func (w *town) ended(key string) rotation.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var r rotation.Result
-	w.must(w.client.GetWorkflow(ctx, workflows.ID(key), "").Get(ctx, &r))
+	w.must(rotations.Wait(ctx, w.client, workflows.ID(key), "", &r))
 	return r
 }
 

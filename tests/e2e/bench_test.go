@@ -19,6 +19,7 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
@@ -173,7 +174,7 @@ func (x *bench) rotate(b *testing.B, k rotation.Key) client.WorkflowRun {
 		return nil
 	}
 	var res rotation.Result
-	if err := run.Get(context.Background(), &res); err != nil || res.Phase != rotation.Completed {
+	if err := rotations.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), &res); err != nil || res.Phase != rotation.Completed {
 		b.Errorf("%v: %+v", err, res)
 	}
 	return run
@@ -182,7 +183,7 @@ func (x *bench) rotate(b *testing.B, k rotation.Key) client.WorkflowRun {
 func (x *bench) floor(b *testing.B, activities int) client.WorkflowRun {
 	run, err := x.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities)
 	if err == nil {
-		err = run.Get(context.Background(), nil)
+		err = rotations.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), nil)
 	}
 	if err != nil {
 		b.Error(err)

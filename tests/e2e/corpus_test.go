@@ -2,29 +2,55 @@ package e2e
 
 import (
 	"context"
-	"slices"
+	"fmt"
 
-	"go.temporal.io/sdk/client"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rekeyhq/rekey/internal/histories"
 )
 
-// inCorpus are the tests whose histories go into the corpus of tests/replay.
-var inCorpus = []string{
-	"TestOneKeyRotatesOnceAtATime", "TestATerminatedRotationsDutyIsInherited", "TestARollBackAfterPromoteGoesThroughReverse",
-	"TestAWorkerKilledWhileARollBackDiscardsLosesNothing/killed_just_before_Discard", "TestAMintThatTakesEffectAfterItsRetryIsSwept",
-	"TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce", "TestASecondSupplyReplacesAFirstThatIsStillBeingChecked",
-	"TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation",
+// inCorpus are the scenarios whose histories go into the corpus of tests/replay, by the test that plays them.
+var inCorpus = map[string]string{
+	"TestOneKeyRotatesOnceAtATime":                                                   "automatic",
+	"TestATerminatedRotationsDutyIsInherited":                                        "inherited-duty",
+	"TestARollBackAfterPromoteGoesThroughReverse":                                    "reverse",
+	"TestAWorkerKilledWhileARollBackDiscardsLosesNothing/killed_just_before_Discard": "discard",
+	"TestAMintThatTakesEffectAfterItsRetryIsSwept":                                   "late-mint",
+	"TestAWorkflowResetToBeforePromoteMintsNothingNew":                               "reset",
+	"TestAStepThatIsBlockedIsTriedAgainAndGoesOn":                                    "blocked",
+	"TestAnEmergencyHurriesARotationThatIsAboutToRevokeWhatLeaked":                   "emergency-joined",
+	"TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce":                    "emergency-followed",
+	"TestASecondSupplyReplacesAFirstThatIsStillBeingChecked":                         "second-supply",
+	"TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation":                  "by-hand",
+	"TestARotationWhoseHistoryHasGrownTooLongGoesOnInANewRun":                        "continued",
 }
 
-// replayed checks that the history of a rotation replays, and writes it into the corpus if that is wanted.
-func (w *town) replayed(run client.WorkflowRun) {
+// largest is how large a history of the corpus is at most, in bytes.
+const largest = 200_000
+
+// replayed checks that the histories of a rotation, and of those that it follows in the same workflow, replay, and
+// writes them into the corpus if that is wanted.
+func (w *town) replayed() {
 	w.Helper()
-	h, err := histories.Check(context.Background(), w.client, run.GetID(), run.GetRunID())
-	if err == nil && slices.Contains(inCorpus, w.Name()) {
-		err = histories.Keep(h, w.Name())
-	}
+	all, err := histories.CheckAll(context.Background(), w.client, w.id())
 	if err != nil {
 		w.Error(err)
+		return
+	}
+	scenario, kept := inCorpus[w.Name()]
+	if !kept {
+		return
+	}
+	for i, h := range all {
+		name := scenario
+		if i > 0 {
+			name = fmt.Sprintf("%s-%d", scenario, i+1)
+		}
+		if proto.Size(h) > largest {
+			continue
+		}
+		if err := histories.Keep(h, name); err != nil {
+			w.Error(err)
+		}
 	}
 }

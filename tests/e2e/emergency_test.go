@@ -84,6 +84,20 @@ func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 	}
 }
 
+func TestAnEmergencyHurriesARotationThatIsAboutToRevokeWhatLeaked(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	run := w.start(rotation.Manual)
+	w.waitFor(rotation.Grace)
+	minted := w.Cloud.Calls("google-iam", "UploadServiceAccountKey")
+	w.leak(rotation.Message{Leaked: []string{w.First(w.name).Fingerprint()}})
+	res := w.end(run)
+	w.contained(res, []string{w.oldID})
+	if res.Rotation != rotation.ID(run.GetRunID()) || res.Reason != rotation.Emergency || w.Cloud.Calls("google-iam", "UploadServiceAccountKey") != minted {
+		t.Errorf("it was served by another rotation: %+v", res)
+	}
+}
+
 func TestAnEmergencyIsKeptWhileNoWorkerIsThere(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, scene.Options{})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
@@ -205,11 +206,11 @@ func (w *town) end(run client.WorkflowRun) rotation.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := run.Get(ctx, &res); err != nil {
+	if err := rotations.Wait(ctx, w.client, run.GetID(), run.GetRunID(), &res); err != nil {
 		w.Fatalf("the rotation did not end well: %v\n%s", err, w.details())
 	}
 	w.invariants()
-	w.replayed(run)
+	w.replayed()
 	return res
 }
 

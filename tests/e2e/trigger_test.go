@@ -143,12 +143,12 @@ func (d *doorbell) came(id string) workflows.Triggered {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out workflows.Triggered
-	if err := d.client.GetWorkflow(ctx, id, "").Get(ctx, &out); err != nil {
+	if err := rotations.Wait(ctx, d.client, id, "", &out); err != nil {
 		d.Fatalf("%s: %v", id, err)
 	}
 	h, err := histories.Check(ctx, d.client, id, "")
 	if err == nil && id == workflows.TriggerID("scanner", "d1") {
-		err = histories.Keep(h, d.Name())
+		err = histories.Keep(h, "trigger")
 	}
 	if err != nil {
 		d.Error(err)

@@ -205,9 +205,6 @@ func TestAWaitThatLastsIsShownAndTold(t *testing.T) {
 // longHistory is about the most events of a run: Temporal suggests another run at 4096, and ends it at 51,200.
 const longHistory = 5000
 
-// weekOfWaiting is how many events a week of waiting may cost, reminders included.
-const weekOfWaiting = 50
-
 // B7.
 func TestWeeksWithoutAPermissionFillNoHistory(t *testing.T) {
 	t.Parallel()

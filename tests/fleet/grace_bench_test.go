@@ -17,6 +17,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -74,7 +75,7 @@ func BenchmarkGrace(b *testing.B) {
 		b.StopTimer()
 		for _, k := range w.keys {
 			var res rotation.Result
-			if err := w.client.GetWorkflow(context.Background(), workflows.ID(k.Name), "").Get(context.Background(), &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
+			if err := rotations.Wait(context.Background(), w.client, workflows.ID(k.Name), "", &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
 				b.Fatalf("%s: %+v, %v", k.Name, res, err)
 			}
 		}

@@ -144,7 +144,7 @@ func (w *town) servedBoth(k rotation.Key) {
 	}
 	for _, e := range list.GetExecutions() {
 		var res rotation.Result
-		if err := w.client.GetWorkflow(ctx, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId()).Get(ctx, &res); err != nil {
+		if err := rotations.Wait(ctx, w.client, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), &res); err != nil {
 			w.Fatal(err)
 		}
 		for _, d := range res.Decisions {

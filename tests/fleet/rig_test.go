@@ -112,8 +112,8 @@ func (w *town) emergency(id string, concurrency int, keys ...rotation.Key) workf
 		w.Errorf("emergency %s: %v", id, err)
 	}
 	h, err := histories.Check(ctx, w.client, workflows.EmergencyID(id), "")
-	if err == nil {
-		err = histories.Keep(h, w.Name())
+	if err == nil && id == "fleet-0" {
+		err = histories.Keep(h, "emergency")
 	}
 	if err != nil {
 		w.Error(err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
@@ -40,13 +41,21 @@ func (h *hall) settled(key string) {
 // ended waits for the result, and checks that the history replays.
 func (h *hall) ended() (f workflows.Fleet) {
 	h.Helper()
+	f, _ = h.endedWith()
+	return f
+}
+
+// endedWith is ended, and gives the history, too.
+func (h *hall) endedWith() (f workflows.Fleet, history *historypb.History) {
+	h.Helper()
 	if err := rotations.Wait(h.ctx, h.client, workflows.EmergencyID("em1"), "", &f); err != nil {
 		h.Fatal(err)
 	}
-	if _, err := histories.Check(h.ctx, h.client, workflows.EmergencyID("em1"), ""); err != nil {
+	history, err := histories.Check(h.ctx, h.client, workflows.EmergencyID("em1"), "")
+	if err != nil {
 		h.Error(err)
 	}
-	return f
+	return f, history
 }
 
 func patient(ctx workflow.Context, in workflows.Input) error {
@@ -73,11 +82,14 @@ func TestLookingAgainLeavesNoEvent(t *testing.T) {
 		t.Errorf("three looks made %d events", after-before)
 	}
 	h.decide("slow")
-	f := h.ended()
-	if _, events := h.looks(); !f.Complete() || events > 50 {
+	f, history := h.endedWith()
+	if events := len(history.GetEvents()); !f.Complete() || events > 50 {
 		t.Errorf("%d events: %+v", events, f)
 	} else {
 		t.Logf("%d events in all", events)
+	}
+	if err := histories.Keep(history, "emergency-waits"); err != nil {
+		t.Error(err)
 	}
 }
 

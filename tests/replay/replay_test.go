@@ -3,8 +3,9 @@
 //
 // The corpus in testdata is made by the tests that call histories.Keep:
 // REKEY_CORPUS=$PWD/tests/replay/testdata go test ./tests/e2e ./tests/fleet ./starter
-// writes one history for each scenario that they name. Make it from released code, never from the branch under test,
-// and add to it rather than replace: old histories stay in production for as long as a grace period lasts.
+// writes a history for each run of the scenarios that they name. Once there is a release, make it from released code, never
+// from the branch under test, and add to it rather than replace: old histories stay in production for as long as a grace
+// period lasts. Until then it is made anew whenever the engine decides otherwise.
 package replay
 
 import (

@@ -90,6 +90,9 @@ func (r *runner) personMoment() time.Time {
 // waitForPerson waits until the deadline at most; behind it, until somebody acts.
 func (r *runner) waitForPerson() {
 	r.needPerson()
+	if r.expired() && r.rollsBackAtDeadline() {
+		return // a key that came at the last moment could not be used
+	}
 	w := waiting{summary: "waits for a person: what to do is under User Metadata", personFrom: r.now()}
 	if r.now().Before(r.Wait.Deadline) {
 		w.until = r.Wait.Deadline

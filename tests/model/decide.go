@@ -72,8 +72,7 @@ func (m Model) to(s State, next step, into commitment) State {
 	if stays {
 		return s
 	}
-	s.Overdue = false
-	s.Retried = false
+	s.Overdue, s.Retried = false, false
 	if next != approval {
 		s.Question, s.After, s.Signatures = NoQuestion, 0, 0
 	}
@@ -253,10 +252,9 @@ func (m Model) afterCreate(s State) State {
 			return m.back(s)
 		}
 		s.Overdue = true
-	case s.Step == adopt && s.Fact == Over:
-		s.Resupplied = false
+	case s.Step == adopt && s.Fact == Over && !s.Resupplied && s.Commitment.name().CanRollBack():
 		return m.back(s)
-	case s.Step == adopt && (s.Fact == Refused || s.Fact == Unusable || s.Resupplied && (s.Fact == OK || s.Fact == Unavailable)):
+	case s.Step == adopt && (s.Fact == Refused || s.Fact == Unusable || s.Fact == Over || s.Resupplied && (s.Fact == OK || s.Fact == Unavailable)):
 		s.EarlySupply = s.EarlySupply || s.Resupplied
 		s.Resupplied = false
 		return m.to(s, awaitKey, s.Commitment)

@@ -47,19 +47,11 @@ func (m Model) hear(s State, message Message) (State, bool) {
 		if s.Step == approval {
 			s = s.withdraw(grace)
 		}
-	case EmergencyOld:
-		return m.raise(s, set(Old), false, false, false)
-	case EmergencyFirst:
-		return m.raise(s, set(Old), true, false, false)
-	case EmergencyNew:
-		if !(s.Live | s.Off | s.Killed).has(s.own()) {
+	case EmergencyOld, EmergencyNew, EmergencyAll, EmergencyFirst, EmergencyOther:
+		if message.Input == EmergencyNew && !(s.Live | s.Off | s.Killed).has(s.own()) {
 			return s, false
 		}
-		return m.raise(s, set(s.own()), false, false, false)
-	case EmergencyAll:
-		return m.raise(s, s.Live|s.Off, false, true, false)
-	case EmergencyOther:
-		return m.raise(s, 0, false, false, true)
+		return m.raise(s, message.Input)
 	}
 	return s, true
 }
@@ -105,9 +97,11 @@ func (m Model) Beyond(s State, in Input) bool {
 	case SaySupplied:
 		return s.shape().SupplyByHand && s.Step != awaitKey && (s.Olds | s.Leaked | s.Killed).has(s.own())
 	case EmergencyOld, EmergencyFirst, EmergencyNew, EmergencyAll, EmergencyOther:
-		s.Round = 1
-		heard, ok := m.hear(s, Message{Input: in})
-		return ok && heard.Follow
+		if in == EmergencyNew && !(s.Live | s.Off | s.Killed).has(s.own()) {
+			return true
+		}
+		names, vague, unknown, first := s.emergency(in)
+		return s.Round == 2 && m.follows(s, names, first, vague || unknown)
 	}
 	return false
 }
@@ -135,9 +129,23 @@ func supplied(s State, keep bool) (State, bool) {
 	return s, true
 }
 
-// raise takes an emergency: into this rotation if it can serve it, otherwise another one follows. vague: it names every
-// value that was made before; unknown: something that nobody knows.
-func (m Model) raise(s State, names Keys, first, vague, unknown bool) (State, bool) {
+// emergency is what an emergency says: it names keys, or vaguely every value that was made before, or something that nobody
+// knows; first: what leaked goes first.
+func (s State) emergency(in Input) (names Keys, vague, unknown, first bool) {
+	switch in {
+	case EmergencyNew:
+		return set(s.own()), false, false, false
+	case EmergencyAll:
+		return s.Live | s.Off, true, false, false
+	case EmergencyOther:
+		return 0, false, true, false
+	}
+	return set(Old), false, false, in == EmergencyFirst
+}
+
+// raise takes an emergency: into this rotation if it can serve it, otherwise another one follows.
+func (m Model) raise(s State, in Input) (State, bool) {
+	names, vague, unknown, first := s.emergency(in)
 	s.Leaked |= names
 	if !m.follows(s, names, first, vague || unknown) {
 		s.Vague = s.Vague || vague

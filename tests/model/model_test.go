@@ -14,7 +14,7 @@ import (
 func depth(t *testing.T) int {
 	text := os.Getenv("REKEY_MODEL_DEPTH")
 	if text == "" {
-		return 12
+		return 10
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {

@@ -1,5 +1,11 @@
 package model
 
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+)
+
 // Use is what the policy does where nobody can tell whether the old key is in use.
 type Use uint8
 
@@ -59,9 +65,35 @@ var Shapes = []Shape{
 	{Name: "reset and terminated", Stores: 2, Due: true, Operated: true, Questions: true},
 }
 
+// stories are the shapes that are explored, and many more for the walk beside the real workflow.
+var stories = append(slices.Clone(Shapes), mixed(150)...)
+
+// mixed makes shapes of all properties, always the same ones.
+func mixed(n int) []Shape {
+	rng := rand.New(rand.NewPCG(1, 2))
+	some := func(one int) bool { return rng.IntN(one) == 0 }
+	var all []Shape
+	for len(all) < n {
+		s := Shape{
+			Stores: 1 + rng.IntN(2), SupplyByHand: some(3), RevokeByHand: some(4), Disable: !some(3), FourEyes: some(5), Use: Use(rng.IntN(3)),
+			Due: !some(5), Duty: some(3), NoOld: some(8), OneLacks: some(4), Emergency: some(4), First: some(2),
+			Outside: true, Operated: true, Apart: some(5), Questions: some(2), Approve: some(3), Asked: some(2),
+		}
+		s.Disable = s.Disable && !s.RevokeByHand
+		s.Due = s.Due || s.Asked
+		s.First = s.First && s.Emergency
+		if s.OneLacks && s.Stores == 1 || s.NoOld && (s.OneLacks || s.Emergency || s.Duty) {
+			continue
+		}
+		s.Name = fmt.Sprintf("mixed %d: %+v", len(all), s)
+		all = append(all, s)
+	}
+	return all
+}
+
 // Initial is where the story of a shape begins.
 func Initial(shape int) State {
-	sh := Shapes[shape]
+	sh := stories[shape]
 	s := State{Shape: uint8(shape), Round: 1, Step: sh.first(), Emergency: sh.Emergency, First: sh.First}
 	if !sh.NoOld {
 		s.Live |= set(Old)

@@ -267,7 +267,7 @@ func (s State) At() rotation.State {
 // Closed reports whether the rotation has ended.
 func (s State) Closed() bool { return s.Step == completed || s.Step == rolledBack }
 
-func (s State) shape() *Shape { return &Shapes[s.Shape] }
+func (s State) shape() *Shape { return &stories[s.Shape] }
 
 // stores are the places of the stores that the story has.
 func (s State) stores() []int { return bothStores[:s.shape().Stores] }

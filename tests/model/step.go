@@ -59,12 +59,18 @@ func (m Model) Task(s State, happened Input, messages ...Message) (State, error)
 			next = heard
 		}
 	}
-	return m.settle(next), nil
+	return m.settle(next, func(State) Fact { return Nothing }), nil
 }
 
-// settle decides until something has to happen.
-func (m Model) settle(s State) State {
-	for entered := false; !s.Closed() && (s.awake() || entered && s.passes()); {
+// settle decides until something has to happen. due says what the clock brings in a step without an activity.
+func (m Model) settle(s State, due func(State) Fact) State {
+	for entered := false; !s.Closed(); {
+		if came := due(s); s.Fact == Nothing && !s.Step.works() {
+			s.Fact = came
+		}
+		if !s.awake() && !(entered && s.passes()) {
+			break
+		}
 		from := s
 		s = m.decide(s)
 		entered = s.Step != from.Step || s.Round != from.Round

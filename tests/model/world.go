@@ -471,19 +471,19 @@ func (s State) stagedByMe() Keys {
 	return all & set(s.own(), s.stray())
 }
 
-// olds are the keys to replace, in order: what applications read, in the order of the stores, and then what an earlier
-// rotation left, the oldest as the last.
+// olds are the keys to replace, in order: what applications read, in the first store that has one of them, and then the
+// others, the oldest as the last.
 func (s State) olds() []Key {
 	var all []Key
-	var have Keys
+	rest := s.Olds
 	for _, i := range s.stores() {
-		if k := s.Stores[i].Current; s.Olds.has(k) && !have.has(k) {
-			all, have = append(all, k), have|set(k)
+		if k := s.Stores[i].Current; s.Olds.has(k) {
+			all, rest = append(all, k), rest&^set(k)
+			break
 		}
 	}
-	rest := (s.Olds &^ have).each()
-	for i := range rest {
-		all = append(all, rest[len(rest)-1-i])
+	for i := range rest.each() {
+		all = append(all, rest.each()[len(rest.each())-1-i])
 	}
 	return append(all, NoKey)
 }

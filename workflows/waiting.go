@@ -105,6 +105,9 @@ func (r *runner) personMoment() time.Time {
 // waitForPerson waits until the deadline at most; behind one at which the rotation does not roll back, until somebody acts.
 func (r *runner) waitForPerson() {
 	r.needPerson()
+	if r.expired() && r.rollsBackAtDeadline() {
+		return // a key that came at the last moment could not be used
+	}
 	w := waiting{summary: "waits for a person: what to do is under User Metadata", personFrom: r.now()}
 	if !r.expired() {
 		w.until = r.Wait.Deadline

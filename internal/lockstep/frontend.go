@@ -36,6 +36,9 @@ type Options struct {
 	Workers int
 	// Patience is how long, in real time, a workflow task may take before the test fails; 0 is a minute.
 	Patience time.Duration
+	// Logger gets what workflows log, which replays leave out; nil keeps silent. It is used by one goroutine at a time, while
+	// Task runs.
+	Logger log.Logger
 	// Worker is what the workers are made with; what lockstep needs is set on top of it.
 	Worker worker.Options
 }
@@ -52,7 +55,7 @@ type Frontend struct {
 	answers  chan answer
 	// done is closed when the test is over.
 	done chan struct{}
-	// logger keeps silent: what goes wrong is what Task returns.
+	// logger: what goes wrong is what Task returns.
 	logger log.Logger
 	// held is the answer to the last workflow task, not yet replied to: the next task can travel with the reply.
 	held *held
@@ -101,8 +104,10 @@ func New(t testing.TB, register func(worker.WorkflowRegistry), options Options) 
 	if options.Workers == 0 {
 		options.Workers = 2
 	}
-	f := &Frontend{t: t, options: options, register: register, answers: make(chan answer), done: make(chan struct{}),
-		logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))}
+	if options.Logger == nil {
+		options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	}
+	f := &Frontend{t: t, options: options, register: register, answers: make(chan answer), done: make(chan struct{}), logger: options.Logger}
 	seeds.Lock()
 	f.seed = fmt.Sprintf("%s#%d", t.Name(), seeds.count[t.Name()])
 	seeds.count[t.Name()]++

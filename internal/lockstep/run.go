@@ -197,6 +197,11 @@ func (r *Run) SuggestContinueAsNewAfter(events int) { r.suggestAfter = events }
 // Continued is the run that this one continued as; nil if it did not.
 func (r *Run) Continued() *Run { return r.continued }
 
+// Input decodes the workflow's arguments.
+func (r *Run) Input(to ...any) error {
+	return dataConverter.FromPayloads(r.events[0].GetWorkflowExecutionStartedEventAttributes().GetInput(), to...)
+}
+
 // Result decodes the workflow's result into to, or returns the error that it ended with.
 func (r *Run) Result(to any) error {
 	last := r.events[len(r.events)-1]

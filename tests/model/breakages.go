@@ -31,8 +31,6 @@ const (
 	// refused.
 	EnableOnce
 	EnableForEver
-	// NoNote: nothing is noted in the stores before a key is taken away, so verify proves one that is about to go.
-	NoNote
 	// NoHorizon: neither mint nor sweep wait for requests that were not answered.
 	NoHorizon
 	// NoSweep: what abandoned attempts left stays.

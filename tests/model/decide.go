@@ -72,7 +72,7 @@ func (m Model) to(s State, next step, into commitment) State {
 	if stays {
 		return s
 	}
-	s.Overdue = false
+	s.Overdue, s.Retried = false, false
 	if next != approval {
 		s.Question, s.After, s.Signatures = NoQuestion, 0, 0
 	}
@@ -80,9 +80,9 @@ func (m Model) to(s State, next step, into commitment) State {
 	case prepare:
 		s.Stale = false
 	case disable:
-		s.Disables |= s.outgoing()
-	case enable:
-		s.Enabling = 0
+		if into != reversing {
+			s.Disables |= s.outgoing()
+		}
 	}
 	if s.Closed() {
 		s.Request = false
@@ -109,8 +109,8 @@ func (m Model) back(s State) State {
 
 // reverse begins a rotation in the other direction.
 func (m Model) reverse(s State) State {
-	s.GraceOver, s.Released, s.Allowed, s.Mandate, s.EarlyRevoked, s.Before, s.Again = false, false, false, 0, false, false, false
-	s.Deleted, s.Verified = 0, s.Verified&^set(s.Back)
+	s = s.turn()
+	s.Verified &^= set(s.Back)
 	next := verify
 	switch {
 	case s.Disables.has(s.Back):
@@ -121,20 +121,26 @@ func (m Model) reverse(s State) State {
 	return m.to(s, next, reversing)
 }
 
-// tryAgain reports whether an old key that is refused is to be enabled once more: an abandoned request may have disabled it.
-func (m Model) tryAgain(s State) bool {
-	return s.Disables.has(s.Back) && (!s.Again || m.breaks(EnableForEver))
+// turn forgets what belongs to one direction.
+func (s State) turn() State {
+	s.Began, s.GraceOver, s.Released, s.Approved, s.Mandate, s.Void = false, false, false, NoQuestion, 0, false
+	s.EarlySupply, s.EarlyRevoked, s.Before, s.DeleteOpen, s.Deleted, s.Enabled = false, false, false, false, 0, 0
+	return s
 }
 
-func (m Model) enableAgain(s State) State {
-	s.Again = true
-	return m.to(s, enable, reversing)
+// maxEnables is how often the old key is enabled on one way back.
+const maxEnables = 3
+
+// tryAgain reports whether an old key that is refused is to be enabled once more: an abandoned request may have disabled it.
+func (m Model) tryAgain(s State) bool {
+	return s.Disables.has(s.Back) && (s.Enabled < maxEnables || m.breaks(EnableForEver))
 }
 
 // noWayBack stops a roll-back whose old key cannot be gone back to.
 func (m Model) noWayBack(s State) State {
-	s.GraceOver, s.Released, s.Allowed, s.Mandate, s.Again = false, false, false, 0, false
-	return m.ask(s, NoWayBack, promote, bothKeys)
+	s = s.turn()
+	s.Began = s.Out
+	return m.ask(s, NoWayBack, verify, bothKeys)
 }
 
 // giveUp rolls back because of a failure that waiting does not cure; where it cannot, a person puts that right.
@@ -148,9 +154,9 @@ func (m Model) giveUp(s State) State {
 // follow ends this rotation and begins the one that serves the emergencies that it could not.
 func (m Model) follow(s State) State {
 	next := s.begin()
-	next.Round = s.Round + 1
-	next.Emergency, next.First = s.Emergency || s.Follow, s.First || s.FollowFirst
-	next.Step = prepare
+	next.Round, next.Follows = s.Round+1, true
+	next.Emergency, next.First, next.Vague = s.Emergency || s.Follow, s.First || s.FollowFirst, s.Vague || s.FollowVague
+	next.Step = s.shape().first()
 	return next
 }
 
@@ -158,16 +164,17 @@ func (m Model) follow(s State) State {
 func (s State) begin() State {
 	return State{
 		Shape: s.Shape, Live: s.Live, Off: s.Off, Killed: s.Killed, Sacrificed: s.Sacrificed, Leaked: s.Leaked, LateMint: s.LateMint, LateDisable: s.LateDisable,
-		LateDelete: s.LateDelete, Stores: s.Stores, Owed: s.Owed, Going: s.Going, Claim: s.Claim, Open: s.Open, Round: s.Round, Faults: s.Faults,
+		LateDelete: s.LateDelete, Stores: s.Stores, Owed: s.Owed, Claim: s.Claim, Open: s.Open, Round: s.Round, Faults: s.Faults,
 	}
 }
 
 func (m Model) afterConflicts(s State) State {
+	if s.Emergency {
+		return m.to(s, prepare, looking)
+	}
 	switch s.Fact {
 	case Conflict:
-		if !s.Emergency {
-			return m.to(s, completed, looking)
-		}
+		return m.to(s, completed, looking)
 	case Unavailable:
 		return m.to(s, conflicts, looking)
 	case Refused:
@@ -187,18 +194,29 @@ func (m Model) afterPrepare(s State) State {
 		return m.ask(s, ForeignClaim, prepare, looking)
 	case s.Fact == Refused:
 		return m.to(s, rolledBack, looking)
+	case s.Fact == NotDue && s.Follows && !m.breaks(ForgetPredecessor):
+		return m.to(s, retire, forwardOnly)
 	case s.Fact == NotDue:
 		return m.to(s, completed, looking)
-	case s.Fact == OnlyFinish && s.Emergency || s.Fact == OnlyFinishStaged:
-		return m.to(s, promote, forwardOnly)
 	case s.Fact == OnlyFinish:
-		return m.to(s, grace, forwardOnly)
+		if s.nothingKnown() {
+			s.Emergency, s.First = false, false
+		}
+		if m.breaks(LeavePending) {
+			return m.to(s, grace, forwardOnly)
+		}
+		return m.to(s, promote, forwardOnly)
 	case s.Fact == Due && s.First && s.Olds != 0:
 		return m.to(s, contain, forwardOnly)
 	case s.Fact == Due:
 		return m.to(s, s.creating(), staged)
 	}
 	return m.to(s, prepare, looking)
+}
+
+// nothingKnown reports whether the emergency names nothing that a store or a record knows: a slip of the pen.
+func (s State) nothingKnown() bool {
+	return s.Emergency && !s.Vague && s.Leaked&(s.currents()|s.Owed|s.values()) == 0
 }
 
 // creating is how this provider's keys are made.
@@ -234,18 +252,23 @@ func (m Model) afterCreate(s State) State {
 			return m.back(s)
 		}
 		s.Overdue = true
-	case s.Step == adopt && s.Resupplied && (s.Fact == OK || s.Fact == Unusable):
-		s.Resupplied, s.EarlySupply, s.New, s.Supplied = false, true, NoKey, false
+	case s.Step == adopt && s.Fact == Over && !s.Resupplied && s.Commitment.name().CanRollBack():
+		return m.back(s)
+	case s.Step == adopt && (s.Fact == Refused || s.Fact == Unusable || s.Fact == Over || s.Resupplied && (s.Fact == OK || s.Fact == Unavailable)):
+		s.EarlySupply = s.EarlySupply || s.Resupplied
+		s.Resupplied = false
 		return m.to(s, awaitKey, s.Commitment)
-	case s.Fact == Unusable:
-		return m.to(s, awaitKey, s.Commitment)
-	case s.Fact == OK && (s.shape().Stores == 1 || m.breaks(SkipStore)):
-		return m.to(s, verify, s.Commitment)
+	case s.Step == adopt && s.Fact == OK:
+		if s.New, s.Supplied = s.Stores[0].Pending, true; s.currents().has(s.own()) {
+			s.New = s.own() // published before a reset
+		}
+		return m.to(s, s.afterStaging(m), s.Commitment)
 	case s.Fact == OK:
-		return m.to(s, store, s.Commitment)
+		return m.to(s, s.afterStaging(m), s.Commitment)
 	case s.Fact == Asked && s.Step == create:
 		return m.ask(s, UnprovenKeys, create, s.Commitment)
 	case s.Fact == Asked:
+		s.Resupplied = false
 		return m.ask(s, ForeignClaim, adopt, s.Commitment)
 	case s.Fact == Refused:
 		return m.giveUp(s)
@@ -253,7 +276,16 @@ func (m Model) afterCreate(s State) State {
 	return m.to(s, s.Step, s.Commitment)
 }
 
+// afterStaging leaves out the step that a single store does not need.
+func (s State) afterStaging(m Model) step {
+	if s.shape().Stores == 1 || m.breaks(SkipStore) {
+		return verify
+	}
+	return store
+}
+
 func (m Model) afterStore(s State) State {
+	refused := s.Fact == Refused || s.Step == verify && (s.Fact == NewRefused || s.Fact == Unusable)
 	switch {
 	case s.Step == store && s.Fact == OK:
 		return m.to(s, verify, s.Commitment)
@@ -263,14 +295,15 @@ func (m Model) afterStore(s State) State {
 		}
 		return m.to(s, promote, forwardOnly)
 	case s.Fact == OK:
-		s.Again = false
 		return m.to(s, promote, s.Commitment)
-	case s.Fact == Refused && s.Commitment == reversing:
-		if s.Step == verify && m.tryAgain(s) {
-			return m.enableAgain(s)
-		}
+	case s.Fact == NewRefused && s.Step == verify && s.Commitment == reversing && m.tryAgain(s):
+		return m.to(s, enable, reversing)
+	case refused && s.Commitment == reversing:
 		return m.noWayBack(s)
-	case s.Fact == Refused:
+	case refused && s.Fact != Refused && s.Commitment == forwardOnly && !m.breaks(ProveTheDead):
+		s.Refused = true // the same key again would be refused again
+		return m.ask(s, CannotGoOn, s.creating(), s.Commitment)
+	case refused:
 		return m.giveUp(s)
 	}
 	return m.to(s, s.Step, s.Commitment)
@@ -279,8 +312,13 @@ func (m Model) afterStore(s State) State {
 func (m Model) afterPromote(s State) State {
 	switch {
 	case s.Step == promote && s.Fact == OK:
-		s.GraceOver, s.Released = s.Emergency || s.outgoing() == 0, false
+		s.GraceOver, s.Released = s.Emergency || s.outgoing() == 0 || s.onlyOldIsDead(), false
+		s.Began, s.Out = true, s.Out || s.Commitment != reversing
 		return m.to(s, grace, s.Commitment)
+	case s.Step == promote && s.Fact == Asked:
+		return m.ask(s, ChangedCurrent, promote, s.Commitment)
+	case s.Step == promote && s.Fact == Refused && s.Commitment.name().CanRollBack():
+		return m.back(s)
 	case s.Step == promote && s.Fact == Refused:
 		return m.ask(s, CannotGoOn, promote, s.Commitment)
 	case s.Step == grace && s.Fact == Look && m.breaks(SkipGrace):
@@ -295,36 +333,57 @@ func (m Model) afterPromote(s State) State {
 		return m.back(s)
 	case s.Step == recheck && (s.Fact == OldWorks || s.Fact == Refused):
 		if s.Commitment == reversing && m.tryAgain(s) {
-			return m.enableAgain(s)
+			return m.to(s, enable, reversing)
 		}
 		return m.ask(s, KeysRefused, grace, s.Commitment)
 	case s.Step == recheck:
-		s.Again = s.Again && s.Fact != OK
 		return m.to(s, grace, s.Commitment)
 	}
 	return m.to(s, s.Step, s.Commitment)
 }
 
+// onlyOldIsDead reports whether the provider refused the one old key when the rotation began.
+func (s State) onlyOldIsDead() bool {
+	return s.Back != NoKey && !s.Works && s.Commitment != reversing && len(s.outgoing().each()) == 1
+}
+
 func (m Model) afterGuard(s State) State {
-	released := s.Allowed && (!s.shape().FourEyes || s.Mandate.all(s.outgoing()) || m.breaks(KeepMandate))
 	switch {
 	case s.outgoing() == 0:
 		return m.to(s, retire, s.end())
-	case s.Fact == Unavailable && !s.Emergency:
-		return m.to(s, guard, s.Commitment)
-	case s.Emergency:
+	case s.Emergency && s.Fact == Nothing:
+		return m.revoke(s)
+	case s.Fact == Nothing: // the one old key is dead
+		if s.shape().FourEyes {
+			return m.release(s, ReleasePolicy)
+		}
 		return m.revoke(s)
 	case !s.GraceOver && !m.breaks(SkipGrace):
 		return m.to(s, grace, s.Commitment)
-	case s.Fact == InUse && !released:
+	case s.Emergency:
+		return m.revoke(s)
+	case s.Fact == Unavailable:
+		return m.to(s, guard, s.Commitment)
+	case s.Fact == InUse && s.Approved != ReleaseInUse:
 		s.GraceOver = false
 		return m.to(s, grace, s.Commitment)
-	case s.Fact == Asked && !released: // in use, and grace cannot be extended any more
-		return m.ask(s, ReleaseOld, guard, s.Commitment)
-	case (s.shape().FourEyes || s.Fact == UseUnknown && s.shape().Use != Timer) && !released:
-		return m.ask(s, ReleaseOld, guard, s.Commitment)
+	case s.Fact == InUse || s.Fact == Asked: // in use, and grace cannot be extended any more
+		return m.release(s, ReleaseInUse)
+	case s.Fact == UseUnknown && (s.shape().Use != Timer || s.shape().Approve || s.shape().FourEyes):
+		return m.release(s, ReleaseUnknown)
+	case s.Fact == Unused && (s.shape().Approve || s.shape().FourEyes):
+		return m.release(s, ReleasePolicy)
 	}
 	return m.revoke(s)
+}
+
+// release asks a person before the revoke, unless the same or something graver was approved.
+func (m Model) release(s State, q Question) State {
+	mandated := !s.shape().FourEyes || s.Mandate.all(s.outgoing()) || m.breaks(KeepMandate)
+	if s.Approved.releases() && s.Approved >= q && mandated {
+		return m.revoke(s)
+	}
+	return m.ask(s, q, guard, s.Commitment)
 }
 
 // end is the commitment with which a rotation ends.
@@ -350,16 +409,9 @@ func (m Model) revoke(s State) State {
 }
 
 func (m Model) afterApproval(s State) State {
-	never := s.Question == ReleaseOld && s.shape().Use == Never
+	never := s.Question == NotRevoked || s.After == guard && s.shape().Use == Never
 	switch {
-	case s.Fact == Approved:
-		if s.Question == ReleaseOld {
-			s.Allowed = true
-		}
-		return m.goOn(s)
-	case s.Fact == Extended:
-		return m.to(s, grace, s.Commitment)
-	case s.Fact == Withdrawn:
+	case s.Fact == Answered:
 		return m.goOn(s)
 	case s.Fact == Over && s.Commitment.name().CanRollBack() && !never:
 		return m.back(s)
@@ -372,16 +424,11 @@ func (m Model) afterApproval(s State) State {
 // goOn goes where the question came from. Whoever gives the old key up has the new one proven once more: the roll-back may
 // have begun to take it away.
 func (m Model) goOn(s State) State {
-	if s.Question == NoWayBack && !m.breaks(PublishUnproven) {
+	switch {
+	case s.Question == NoWayBack && m.breaks(PublishUnproven):
+		return m.to(s, promote, forwardOnly)
+	case s.Question == NoWayBack:
 		return m.to(s, verify, forwardOnly)
-	}
-	if s.Question == CannotGoOn && s.After == verify && s.Commitment == forwardOnly && !s.currents().has(s.New) && !m.breaks(ProveTheDead) {
-		// The key that did not pass may be dead for good, and nobody reads it: a look at it, and another one if need be.
-		s.New, s.Supplied = NoKey, false
-		if s.shape().SupplyByHand {
-			return m.to(s, adopt, forwardOnly)
-		}
-		return m.to(s, create, forwardOnly)
 	}
 	return m.to(s, s.After, s.Commitment)
 }
@@ -400,19 +447,19 @@ func (m Model) afterRevoke(s State) State {
 		return m.to(s, confirm, s.Commitment)
 	case s.Fact == Unsigned:
 		if s.Released = false; !m.breaks(KeepMandate) {
-			s.Allowed, s.Mandate = false, 0
+			s.Approved, s.Mandate, s.Void = NoQuestion, 0, false
 		}
-		return m.to(s, guard, s.before())
+		return m.to(s, guard, m.before(s))
 	case s.Fact == Refused:
-		return m.ask(s, NotRevoked, s.Step, s.before())
+		return m.ask(s, NotRevoked, s.Step, m.before(s))
 	}
 	return m.to(s, s.Step, s.Commitment)
 }
 
-// before is the commitment to which a definite refusal of a delete leads. An earlier request for it may still take
-// effect: the note in the stores keeps a roll-back from proving the key too early.
-func (s State) before() commitment {
-	if s.Step == remove && s.Before && !s.Deleted.has(s.Back) {
+// before is the commitment to which a definite refusal of a delete leads, unless an earlier request for one may still take
+// effect.
+func (m Model) before(s State) commitment {
+	if s.Step == remove && s.Commitment != reversing && s.Before && !s.DeleteOpen && (!s.Emergency || m.breaks(ReturnToLeaked)) {
 		return bothKeys
 	}
 	return s.Commitment
@@ -436,7 +483,7 @@ func (m Model) afterConfirm(s State) State {
 		s.Deleted = 0
 		return m.ask(s, NotRevoked, remove, s.Commitment)
 	case s.Step == confirm && s.Fact == NewRefused:
-		return m.ask(s, KeysRefused, confirm, s.Commitment)
+		return m.ask(s, NewRefusedNow, confirm, s.Commitment)
 	case s.Step == confirm && s.Fact == Refused:
 		return m.ask(s, NotRevoked, confirm, s.Commitment)
 	case s.Step == retire && s.Fact == OK && s.Commitment == reversing:
@@ -452,18 +499,20 @@ func (m Model) afterConfirm(s State) State {
 func (m Model) afterBackwards(s State) State {
 	switch {
 	case s.Step == enable && s.Fact == OK:
+		s.Enabled = min(s.Enabled+1, maxEnables)
 		if !s.everywhere(s.Back) {
 			return m.to(s, store, reversing)
 		}
 		return m.to(s, verify, reversing)
 	case s.Step == enable && s.Fact == Gone:
+		s.Disables = 0
 		return m.noWayBack(s)
 	case s.Fact == Refused:
 		return m.ask(s, CannotGoOn, s.Step, s.Commitment)
 	case s.Step == discard && s.Fact == AlreadyPublished:
 		s.New = s.own()
-		if s.shape().Disable {
-			s.Disables |= set(s.Back) // it may have been asked for before the reset
+		if s.Disables = 0; s.shape().Disable {
+			s.Disables, s.DisableOpen = set(s.Back), true // it may have been asked for before the reset
 		}
 		if s.Back != NoKey && s.Works && (!s.Emergency || m.breaks(DiscardIntoLeaked)) {
 			return m.reverse(s)

@@ -1,90 +1,124 @@
 package model
 
+// Message is what somebody sends, as a signal or as an update. An update that does not fit is refused; a signal may be kept
+// until its phase.
+type Message struct {
+	Input  Input
+	Update bool
+}
+
 // hear takes a message at once, whatever the rotation is doing; false if it does not fit.
-func (m Model) hear(s State, in Input) (State, bool) {
+func (m Model) hear(s State, message Message) (State, bool) {
 	if s.Closed() {
 		return s, false
 	}
-	switch in {
+	switch message.Input {
 	case SayApprove:
-		if s.Step != approval || s.Fact != Nothing {
+		if s.Step != approval {
 			return s, false
 		}
 		return m.approve(s), true
 	case SayReject, SayRollBack:
-		if in == SayReject && s.Step != approval || !s.Commitment.name().CanRollBack() || s.Request {
+		if message.Input == SayReject && s.Step != approval || !s.Commitment.name().CanRollBack() {
 			return s, false
 		}
 		s.Request = true
 	case SaySupplied:
-		if s.shape().SupplyByHand && s.New == NoKey {
-			return supplied(s)
-		}
-		return s, false
+		return supplied(s, !message.Update)
 	case SayRevoked:
 		switch {
-		case s.Fact != Nothing:
-			return s, false
 		case s.Step == awaitRevocation || s.Step == awaitContainment:
 			s.Fact = Claimed
-		case s.shape().RevokeByHand && (s.Commitment == bothKeys || s.Commitment == forwardOnly) && s.Step >= grace && s.Step <= approval:
+		case !message.Update && s.shape().RevokeByHand && s.Began && s.Step.beforeRevocation():
 			s.EarlyRevoked = true
 		default:
 			return s, false
 		}
 	case SayFinish:
-		if s.Step != grace && s.Step != recheck || s.GraceOver {
+		if s.Step != grace && s.Step != recheck {
 			return s, false
 		}
 		s.GraceOver = true
 	case SayExtend:
-		asked := s.Step == approval && s.Fact == Nothing && (s.Question == ReleaseOld || s.Question == KeysRefused && s.After == grace)
-		if s.Step != grace && s.Step != recheck && s.Step != guard && !asked || s.Emergency {
+		if s.Step != grace && s.Step != recheck && s.Step != guard && !s.extendable() {
 			return s, false
 		}
-		s.GraceOver, s.Released, s.Allowed, s.Mandate = false, false, false, 0
-		if asked {
-			s.Fact = Extended
+		s.GraceOver, s.Released = false, false
+		if s.Step == approval {
+			s = s.withdraw(grace)
 		}
-	case EmergencyOld:
-		return m.raise(s, set(Old), false, false)
-	case EmergencyFirst:
-		return m.raise(s, set(Old), true, false)
-	case EmergencyNew:
-		if !(s.Live | s.Off | s.Killed).has(s.own()) {
+	case EmergencyOld, EmergencyNew, EmergencyAll, EmergencyFirst, EmergencyOther:
+		if message.Input == EmergencyNew && !(s.Live | s.Off | s.Killed).has(s.own()) {
 			return s, false
 		}
-		return m.raise(s, set(s.own()), false, false)
-	case EmergencyAll:
-		return m.raise(s, s.Live|s.Off, false, true)
-	case EmergencyOther:
-		return m.raise(s, 0, false, true)
+		return m.raise(s, message.Input)
 	}
 	return s, true
 }
 
-// approve answers the question. Under four eyes it takes two to let a key go.
-func (m Model) approve(s State) State {
-	if s.shape().FourEyes && s.Question == ReleaseOld && !s.Emergency {
-		if s.Signatures++; s.Signatures < 2 && !m.breaks(OneSignature) {
-			return s
-		}
-		s.Mandate = s.outgoing()
+// extendable reports whether the question is one that more grace answers.
+func (s State) extendable() bool {
+	return s.Step == approval && s.Began && (s.After == guard || s.After == grace)
+}
+
+// beforeRevocation reports whether a step is one in which people may say too early that the old key is revoked.
+func (s step) beforeRevocation() bool {
+	switch s {
+	case grace, recheck, guard, approval, disable, soak, remove:
+		return true
 	}
-	s.Fact = Approved
+	return false
+}
+
+// withdraw takes the question back: it is moot, and the rotation goes on with a step.
+func (s State) withdraw(next step) State {
+	s.Fact, s.After = Answered, next
 	return s
 }
 
+// approve answers the question. Under four eyes it takes two to let a key go.
+func (m Model) approve(s State) State {
+	if s.shape().FourEyes && s.Question.releases() && !s.Emergency {
+		if s.Signatures++; s.Signatures < 2 && !m.breaks(OneSignature) {
+			return s
+		}
+		s.Mandate, s.Void = s.outgoing(), false
+	}
+	s.Approved, s.Fact = s.Question, Answered
+	return s
+}
+
+// releases reports whether a question is whether the old key may go.
+func (q Question) releases() bool { return q >= ReleasePolicy && q <= ReleaseInUse }
+
+// Beyond reports whether a message leads to what the model has no names for: a third key of a person, a third rotation.
+func (m Model) Beyond(s State, in Input) bool {
+	switch in {
+	case SaySupplied:
+		return s.shape().SupplyByHand && s.Step != awaitKey && (s.Olds | s.Leaked | s.Killed).has(s.own())
+	case EmergencyOld, EmergencyFirst, EmergencyNew, EmergencyAll, EmergencyOther:
+		if in == EmergencyNew && !(s.Live | s.Off | s.Killed).has(s.own()) {
+			return true
+		}
+		names, vague, unknown, first := s.emergency(in)
+		return s.Round == 2 && m.follows(s, names, first, vague || unknown)
+	}
+	return false
+}
+
 // supplied notes that a person made a key. It is taken in its phase, and kept before that.
-func supplied(s State) (State, bool) {
+func supplied(s State, keep bool) (State, bool) {
 	k := s.fresh()
+	before := s.Commitment == looking || (s.Commitment == staged || s.Commitment == forwardOnly) && s.New == NoKey
 	switch {
-	case s.Commitment == looking && !s.EarlySupply:
-		s.EarlySupply = true
-	case s.Step == awaitKey && s.Fact == Nothing:
+	case !s.shape().SupplyByHand || Model{}.Beyond(s, SaySupplied):
+		return s, false
+	case s.Step == awaitKey:
 		s.Fact = Claimed
-	case s.Step == adopt && !s.Resupplied:
+	case s.Step == adopt:
 		s.Resupplied = true
+	case keep && before:
+		s.EarlySupply = true
 	default:
 		return s, false
 	}
@@ -95,29 +129,44 @@ func supplied(s State) (State, bool) {
 	return s, true
 }
 
-// raise takes an emergency: into this rotation if it can serve it, otherwise another one follows. vague: it names every
-// value that was made before, or something that nobody knows.
-func (m Model) raise(s State, names Keys, first, vague bool) (State, bool) {
+// emergency is what an emergency says: it names keys, or vaguely every value that was made before, or something that nobody
+// knows; first: what leaked goes first.
+func (s State) emergency(in Input) (names Keys, vague, unknown, first bool) {
+	switch in {
+	case EmergencyNew:
+		return set(s.own()), false, false, false
+	case EmergencyAll:
+		return s.Live | s.Off, true, false, false
+	case EmergencyOther:
+		return 0, false, true, false
+	}
+	return set(Old), false, false, in == EmergencyFirst
+}
+
+// raise takes an emergency: into this rotation if it can serve it, otherwise another one follows.
+func (m Model) raise(s State, in Input) (State, bool) {
+	names, vague, unknown, first := s.emergency(in)
 	s.Leaked |= names
-	if !m.follows(s, names, first, vague) {
+	if !m.follows(s, names, first, vague || unknown) {
+		s.Vague = s.Vague || vague
 		return m.join(s, first), true
 	}
 	if s.Round == 2 {
 		return s, false // the model knows of two rotations
 	}
-	s.Follow, s.FollowFirst = true, s.FollowFirst || first
+	s.Follow, s.FollowFirst, s.FollowVague = true, s.FollowFirst || first, s.FollowVague || vague
 	return s, true
 }
 
 // follows reports whether an emergency needs a rotation of its own.
-func (m Model) follows(s State, names Keys, first, vague bool) bool {
+func (m Model) follows(s State, names Keys, first, other bool) bool {
 	c := s.Commitment.name()
 	switch {
 	case s.Commitment == looking:
 		return false
 	case c.Backwards() && !m.breaks(JoinBackwards):
 		return true
-	case vague || first && !c.Published():
+	case other || first && !s.Out:
 		return true
 	case m.breaks(IgnoreNewKey):
 		return false
@@ -136,7 +185,7 @@ func (m Model) join(s State, first bool) State {
 		s.Stale = !m.breaks(OldEyes)
 		return s
 	}
-	if s.Commitment.name().Published() {
+	if s.Began {
 		s.GraceOver = true
 	}
 	if s.Commitment == bothKeys && !m.breaks(StayBothKeys) {
@@ -145,8 +194,11 @@ func (m Model) join(s State, first bool) State {
 	if !m.breaks(ReturnToLeaked) {
 		s.Before = false
 	}
-	if s.Step == approval && (s.Question == ReleaseOld || s.Question == NoWayBack) {
-		s.Fact = Withdrawn
+	if s.Step == approval && s.Question.releases() {
+		s = s.withdraw(guard)
+	}
+	if s.Step == approval && s.Question == NoWayBack {
+		s = s.withdraw(verify)
 	}
 	return s
 }

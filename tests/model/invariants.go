@@ -2,7 +2,6 @@ package model
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/rekeyhq/rekey/rotation"
 )
@@ -61,7 +60,7 @@ func I2(from State, in Input, to State) string {
 		return fmt.Sprintf("%v goes, and %v was not verified", gone, keep)
 	case !from.reads(keep):
 		return fmt.Sprintf("%v goes, and applications do not read %v everywhere", gone, keep)
-	case !from.Live.has(keep):
+	case !from.Live.has(keep) && !from.Emergency: // what leaked does not stay for want of another
 		return fmt.Sprintf("%v goes, and %v, which applications read, is refused", gone, keep)
 	case !from.Emergency && !(from.GraceOver && from.Released):
 		return fmt.Sprintf("%v goes, and grace and guard are not over", gone)
@@ -78,7 +77,7 @@ func I3(_ State, in Input, s State) string {
 	switch {
 	case s.Claim == 0 && s.remains() != 0:
 		return fmt.Sprintf("it has ended, and %v is an orphan", s.remains())
-	case s.Step == completed && s.remains()&^set(s.own()) != 0:
+	case s.Step == completed && (s.Commitment != looking || s.Follows) && s.remains()&^set(s.own()) != 0:
 		return fmt.Sprintf("it has completed, and %v is left", s.remains())
 	case s.LateMint != 0 && s.Claim == 0:
 		return "it has ended, and a mint may still take effect"
@@ -184,18 +183,10 @@ func I10(from State, in Input, to State) string {
 	if in == SayApprove && to.Mandate&^from.Mandate != 0 && to.Signatures < 2 {
 		return "one signature is enough"
 	}
-	if gone := taken(from, in, to); (from.Step == disable || from.Step == remove || from.Step == contain) && !from.Mandate.all(gone) {
+	if gone := taken(from, in, to); (from.Step == disable || from.Step == remove || from.Step == contain) && (!from.Mandate.all(gone) || from.Void && gone != 0) {
 		return fmt.Sprintf("%v goes without two signatures", gone)
 	}
 	return ""
-}
-
-// Proposed are arrows that the model takes and the diagram does not have yet.
-var Proposed = []Arrow{
-	// A reset rotation that finds its key published and has no old key to go back to must prove it before anything goes.
-	{rotation.State{Step: rotation.StepDiscard, Commitment: rotation.Discarding}, rotation.State{Step: rotation.StepVerify, Commitment: rotation.ForwardOnly}},
-	// Whoever gives the old key up has the new one proven once more: the roll-back may have begun to take it away.
-	{rotation.State{Step: rotation.StepApproval, Commitment: rotation.BothKeys}, rotation.State{Step: rotation.StepVerify, Commitment: rotation.ForwardOnly}},
 }
 
 var allowed = func() (is [64][8][64][8]bool) {
@@ -204,7 +195,7 @@ var allowed = func() (is [64][8][64][8]bool) {
 			for x, t := range steps {
 				for y, d := range commitments {
 					from, to := rotation.State{Step: s, Commitment: c}, rotation.State{Step: t, Commitment: d}
-					is[a][b][x][y] = rotation.Allowed(from, to) || slices.Contains(Proposed, Arrow{from, to})
+					is[a][b][x][y] = rotation.Allowed(from, to)
 				}
 			}
 		}
@@ -234,7 +225,7 @@ func emergencyServed(_ State, _ Input, s State) string {
 	if s.Step == completed && s.Emergency && bad != 0 {
 		return fmt.Sprintf("it has completed, and %v, which leaked, is live", bad)
 	}
-	if s.Step == completed && !s.Emergency && s.Leaked != 0 {
+	if s.Step == completed && !s.Emergency && bad != 0 {
 		return "it has completed, and knows of no emergency"
 	}
 	return ""

@@ -119,13 +119,18 @@ type Question uint8
 // The questions.
 const (
 	NoQuestion Question = iota
-	// ForeignClaim and UnprovenKeys are about what rekey cannot prove to be its own.
+	// ForeignClaim and UnprovenKeys are about what rekey cannot prove to be its own, ChangedCurrent about what somebody else
+	// made current.
 	ForeignClaim
 	UnprovenKeys
-	// ReleaseOld is any question before the revoke: policy, use unknown, key in use.
-	ReleaseOld
-	// KeysRefused: applications fail, or may fail.
+	ChangedCurrent
+	// ReleasePolicy, ReleaseUnknown and ReleaseInUse ask whether the old key may go, from the least to the gravest.
+	ReleasePolicy
+	ReleaseUnknown
+	ReleaseInUse
+	// KeysRefused: applications fail, or may fail; NewRefusedNow: the same, seen while it is proven that the old key is refused.
 	KeysRefused
+	NewRefusedNow
 	// NoWayBack: the old key cannot be gone back to.
 	NoWayBack
 	// NotRevoked, NotContained, NotCleared, CannotGoOn: a step was refused for good. After an approval it is tried again.
@@ -135,7 +140,7 @@ const (
 	CannotGoOn
 )
 
-var questionNames = []string{"", "foreign claim", "unproven keys", "may the old key go", "keys refused", "no way back", "not revoked", "not contained", "not cleared", "cannot go on"}
+var questionNames = []string{"", "foreign claim", "unproven keys", "somebody changed what applications read", "may the old key go", "use unknown, may it go", "in use, may it go", "keys refused", "keys refused now", "no way back", "not revoked", "not contained", "not cleared", "cannot go on"}
 
 // Fact is what the last thing that happened in a step has brought, and what was not decided on yet.
 type Fact uint8
@@ -148,11 +153,10 @@ const (
 	Unavailable
 	Asked
 	Conflict
-	// NotDue, OnlyFinish and Due are prepare's verdicts; OnlyFinishStaged: and something is still staged. Another: this
-	// rotation was reset and cannot go on with what it had minted.
+	// NotDue, OnlyFinish and Due are prepare's verdicts. Another: this rotation was reset and cannot go on with what it had
+	// minted.
 	NotDue
 	OnlyFinish
-	OnlyFinishStaged
 	Due
 	Another
 	Unusable
@@ -168,11 +172,9 @@ const (
 	// Over: a time that was waited for has come. Look: it is time to look at the key again.
 	Over
 	Look
-	// Claimed, Approved, Extended: somebody said so. Withdrawn: an emergency made the question moot.
+	// Claimed, Answered: somebody said so, or the question is moot.
 	Claimed
-	Approved
-	Extended
-	Withdrawn
+	Answered
 )
 
 // Store is what one store holds.
@@ -194,21 +196,20 @@ type State struct {
 	// Requests that nobody answered and that may still take effect, until the horizon is over.
 	LateMint, LateDisable, LateDelete Keys
 
-	// Stores, the second unused in a story of one; Owed are the duties written down in them, Going those of which it is
-	// noted there that their disable or delete was asked for not long ago; Claim is the round of the
+	// Stores, the second unused in a story of one; Owed are the duties written down in them; Claim is the round of the
 	// rotation that holds the claim, Open whether its last mint may still take effect.
 	Stores [2]Store
 	Owed   Keys
-	Going  Keys
 	Claim  uint8
 	Open   bool
 
 	// The rotation.
 	Step       step
 	Commitment commitment
-	// Round is 1, or 2 for the rotation that follows.
-	Round uint8
-	Fact  Fact
+	// Round is 1, or 2 for the rotation that follows: in the same workflow, if Follows.
+	Round   uint8
+	Follows bool
+	Fact    Fact
 	// Olds are the keys to replace, Back the one that applications read before, which Works. New is the new key, Supplied
 	// whether a person made it.
 	Olds     Keys
@@ -218,26 +219,34 @@ type State struct {
 	Supplied bool
 	// Verified are the keys that were proven from every store; Deleted those whose deletion was answered.
 	Verified, Deleted Keys
-	// Emergency: the reason. First: what leaked goes first. Stale: prepare did not look with the eyes of the emergency.
-	Emergency, First, Stale, Contained bool
+	// Refused: what was made is refused for good, and another key is to take its place.
+	Refused bool
+	// Emergency: the reason. Vague: one that names no values means all. First: what leaked goes first. Stale: prepare did not
+	// look with the eyes of the emergency.
+	Emergency, Vague, First, Stale, Contained bool
 	// Request is a roll-back that was not applied yet, Follow an emergency that another rotation serves.
-	Request, Follow, FollowFirst bool
-	// GraceOver: both keys were kept long enough. Released: guard, or a person, let the old one go.
-	GraceOver, Released bool
-	// Disables are the keys that a disable was ever asked for. Enabling counts how far enable has come, Again whether it was
-	// tried once more because the old key was refused.
-	Disables Keys
-	Enabling uint8
-	Again    bool
-	// Before: the commitment before delete was BothKeys.
-	Before bool
+	Request, Follow, FollowFirst, FollowVague bool
+	// Out: applications could read the new key once. Began: grace began in this direction. GraceOver: both keys were kept
+	// long enough. Released: guard, or a person, let the old one go.
+	Out, Began, GraceOver, Released bool
+	// Disables are the keys that a disable was ever asked for, DisableOpen: one may still take effect. Enabled counts how
+	// often the old key was enabled on one way back.
+	Disables    Keys
+	DisableOpen bool
+	Enabled     uint8
+	// Before: the commitment before delete was BothKeys. DeleteOpen: a delete was not answered.
+	Before, DeleteOpen bool
+	// Retried: an attempt of the activity that runs was not answered.
+	Retried bool
 	// Question is what await-approval asks, After the step to which an approval leads.
 	Question Question
 	After    step
-	// Allowed: the question before the revoke was approved. Signatures and Mandate are for four eyes.
-	Allowed    bool
+	// Approved is what the last approval was about. Signatures and Mandate are for four eyes; Void: a worker does not take the
+	// signatures any more.
+	Approved   Question
 	Signatures uint8
 	Mandate    Keys
+	Void       bool
 	// EarlySupply and EarlyRevoked are signals that came before their phase.
 	EarlySupply, EarlyRevoked bool
 	// Resupplied: another key was supplied while one was checked.
@@ -258,7 +267,7 @@ func (s State) At() rotation.State {
 // Closed reports whether the rotation has ended.
 func (s State) Closed() bool { return s.Step == completed || s.Step == rolledBack }
 
-func (s State) shape() *Shape { return &Shapes[s.Shape] }
+func (s State) shape() *Shape { return &stories[s.Shape] }
 
 // stores are the places of the stores that the story has.
 func (s State) stores() []int { return bothStores[:s.shape().Stores] }

@@ -43,23 +43,50 @@ func (m Model) Step(s State, in Input) (State, bool) {
 	return next, ok && next != s
 }
 
-// Task is one task of the workflow: what happened, the messages that arrived with it, and the decision, if there is
-// something to decide on. It is what the real workflow is held to, state by state. A message that does not fit is refused,
-// as the workflow refuses it; what cannot happen is an error.
-func (m Model) Task(s State, happened Input, messages ...Input) (State, error) {
-	next, ok := m.step(s, happened)
-	if !ok {
-		return s, fmt.Errorf("%q cannot happen in %v", happened, s)
+// Task is one task of the workflow: what happened, the messages that arrived with it, and the decisions, as long as there
+// is something to decide on. It is what the real workflow is held to, state by state. A message that does not fit is
+// refused, as the workflow refuses it; what cannot happen is an error. Decide as what happened: nothing but messages.
+func (m Model) Task(s State, happened Input, messages ...Message) (State, error) {
+	next := s
+	if happened != Decide {
+		var ok bool
+		if next, ok = m.step(s, happened); !ok {
+			return s, fmt.Errorf("%q cannot happen in %v", happened, s)
+		}
 	}
 	for _, message := range messages {
 		if heard, ok := m.hear(next, message); ok {
 			next = heard
 		}
 	}
-	if !next.Closed() && next.awake() {
-		next = m.decide(next)
+	return m.settle(next, func(State) Fact { return Nothing }), nil
+}
+
+// settle decides until something has to happen. due says what the clock brings in a step without an activity.
+func (m Model) settle(s State, due func(State) Fact) State {
+	for entered := false; !s.Closed(); {
+		if came := due(s); s.Fact == Nothing && !s.Step.works() {
+			s.Fact = came
+		}
+		if !s.awake() && !(entered && s.passes()) {
+			break
+		}
+		from := s
+		s = m.decide(s)
+		entered = s.Step != from.Step || s.Round != from.Round
 	}
-	return next, nil
+	return s
+}
+
+// passes reports whether a step that was just entered has nothing to look at.
+func (s State) passes() bool {
+	switch s.Step {
+	case conflicts:
+		return s.Emergency
+	case guard:
+		return s.Emergency || s.outgoing() == 0 || s.onlyOldIsDead()
+	}
+	return false
 }
 
 func (m Model) step(s State, in Input) (State, bool) {
@@ -70,7 +97,7 @@ func (m Model) step(s State, in Input) (State, bool) {
 		}
 		return m.decide(s), true
 	case in.Message():
-		heard, ok := m.hear(s, in)
+		heard, ok := m.hear(s, Message{Input: in})
 		if ok && m.breaks(DecideFirst) && s.Fact != Nothing {
 			decided := m.decide(s)
 			decided.Emergency, decided.Leaked, decided.Request = heard.Emergency, heard.Leaked, heard.Request
@@ -135,12 +162,10 @@ func (m Model) happen(s State, in Input) (State, bool) {
 	case Deadline:
 		s.Fact = Over
 		wait := s.Step == awaitKey || s.Step == approval || s.Step == awaitRevocation || s.Step == awaitContainment
+		wait = wait || s.Step == adopt && s.Commitment == staged // while it does not get on
 		return s, wait && !s.Overdue
 	case Horizon:
-		if s.Step == enable && s.Enabling == 1 {
-			s.Enabling = 2
-		}
-		s.LateMint, s.LateDisable, s.LateDelete, s.Going, s.Open = 0, 0, 0, 0, false
+		s.LateMint, s.LateDisable, s.LateDelete, s.Open, s.DisableOpen = 0, 0, 0, false, false
 	case PersonRevokes:
 		k := s.outgoing() & (s.Live | s.Off)
 		if k == 0 || s.Step != awaitRevocation && s.Step != awaitContainment {
@@ -155,7 +180,8 @@ func (m Model) happen(s State, in Input) (State, bool) {
 	case SomebodyMends:
 		return mend(s)
 	case OperatorLeaves:
-		s.Mandate = 0
+		s.Void = true
+		return s, s.Mandate != 0
 	default:
 		return m.operate(s, in)
 	}
@@ -173,9 +199,8 @@ func (m Model) late(s State) (State, bool) {
 		s.LateMint, s.Claim, s.Open = set(s.stray()), s.Round, true
 	case disable:
 		s.LateDisable |= s.Live &^ next.Live
-		s.Going = next.Going
 	case contain:
-		s.Sacrificed, s.Going = next.Sacrificed, next.Going
+		s.Sacrificed = next.Sacrificed
 		if s.shape().Disable {
 			s.LateDisable |= s.Live &^ next.Live
 			break
@@ -183,8 +208,8 @@ func (m Model) late(s State) (State, bool) {
 		s.LateDelete |= (s.Live | s.Off) &^ (next.Live | next.Off)
 	case remove:
 		s.LateDelete |= (s.Live | s.Off) &^ (next.Live | next.Off)
-		s.Going = next.Going
 	}
+	s.Retried = s.Step == disable || s.Step == remove
 	return s, true
 }
 
@@ -208,7 +233,7 @@ func mend(s State) (State, bool) {
 	if s.Question == NoWayBack {
 		k |= set(s.Back)
 	}
-	if s.Question == CannotGoOn && s.After == verify {
+	if s.Question == CannotGoOn && (s.After == verify || s.After == s.creating()) {
 		k |= set(s.incoming())
 	}
 	if k &= s.Killed | s.Off; s.Step != approval || k == 0 {
@@ -218,9 +243,19 @@ func mend(s State) (State, bool) {
 	return s, true
 }
 
+// beyondReset are the states in which a reset breaks what must hold, as the engine is today: nothing in the stores tells
+// the new life of a request to take a key away that was not answered and may still take effect; and one that was rolling
+// back takes its own key, which is to be revoked, for staged.
+func (s State) beyondReset() bool {
+	return s.LateDelete|s.LateDisable != 0 || s.Owed.has(s.own()) && !s.reads(s.own())
+}
+
 // operate is what an administrator of Temporal does to the workflow.
 func (m Model) operate(s State, in Input) (State, bool) {
 	if !s.shape().Operated || s.Faults == 1 || s.Round == 2 || s.Step == conflicts || s.Follow {
+		return s, false
+	}
+	if in != Terminate && s.beyondReset() {
 		return s, false
 	}
 	next := s.begin()
@@ -228,15 +263,16 @@ func (m Model) operate(s State, in Input) (State, bool) {
 	switch in {
 	case Reset:
 		next.Step = prepare
-		next.Emergency, next.First = s.Emergency, s.First // messages are sent again
+		next.Emergency, next.First, next.Vague, next.Follows = s.Emergency, s.First, s.Vague, s.Follows // messages are sent again
 	case ResetToVerify:
 		if s.New != s.own() || !s.Commitment.name().Published() {
 			return s, false
 		}
 		next.Step, next.Commitment = verify, staged
-		next.New, next.Olds, next.Back, next.Works, next.Emergency = s.New, s.Olds, s.Back, s.Works, s.Emergency
+		next.New, next.Olds, next.Back, next.Works = s.New, s.Olds, s.Back, s.Works
+		next.Emergency, next.Vague, next.Follows = s.Emergency, s.Vague, s.Follows
 	case Terminate:
-		next.Round, next.Step, next.Leaked = 2, conflicts, 0 // nobody tells the next one what this one knew
+		next.Round, next.Step, next.Leaked = 2, s.shape().first(), 0 // nobody tells the next one what this one knew
 	default:
 		return s, false
 	}

@@ -11,11 +11,7 @@ func lookingAtTheKey(t *testing.T, shape string) State {
 	t.Helper()
 	for i, sh := range Shapes {
 		if sh.Name == shape {
-			s, err := Model{}.Task(Initial(i), AnswerOK)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
+			return Initial(i)
 		}
 	}
 	t.Fatalf("there is no story %q", shape)
@@ -24,7 +20,7 @@ func lookingAtTheKey(t *testing.T, shape string) State {
 
 func TestAnEmergencyThatArrivesWithTheResultOfPrepareIsHeardBeforeTheDecision(t *testing.T) {
 	s := lookingAtTheKey(t, "mint and disable")
-	s, err := Model{}.Task(s, AnswerOK, EmergencyOld)
+	s, err := Model{}.Task(s, AnswerOK, Message{Input: EmergencyOld})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +39,7 @@ func TestAMessageThatDoesNotFitIsRefusedAndChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused, err := Model{}.Task(s, AnswerOK, SayApprove, SayFinish, SayRevoked)
+	refused, err := Model{}.Task(s, AnswerOK, Message{Input: SayApprove}, Message{Input: SayFinish, Update: true}, Message{Input: SayRevoked})
 	if err != nil || refused != plain {
 		t.Fatalf("got %v, %v, want %v", refused, err, plain)
 	}

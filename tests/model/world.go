@@ -9,7 +9,7 @@ func (m Model) request(s State) (after State, risky, ok bool) {
 	case create:
 		return m.createNext(s)
 	case adopt:
-		if k := s.fresh(); s.New == NoKey && s.Stores[0].Pending != k && s.Stores[0].Values.has(k) {
+		if k := s.fresh(); !s.currents().has(s.own()) && s.Stores[0].Pending != k && s.Stores[0].Values.has(k) {
 			s.Stores[0].Pending, s.Claim = k, s.Round
 			return s, false, true
 		}
@@ -20,17 +20,17 @@ func (m Model) request(s State) (after State, risky, ok bool) {
 	case disable:
 		for _, k := range s.outgoing().each() {
 			if s.Live.has(k) && m.mayGo(s, k) && m.signed(s) {
-				s.Live, s.Off, s.Going = s.Live&^set(k), s.Off|set(k), s.Going|set(k)
+				s.Live, s.Off = s.Live&^set(k), s.Off|set(k)
 				return s, true, true
 			}
 		}
 	case remove:
 		if k := m.nextToDelete(s); k != NoKey && (s.Live | s.Off).has(k) && m.mayGo(s, k) && m.signed(s) {
-			s.Live, s.Off, s.Going = s.Live&^set(k), s.Off&^set(k), s.Going|set(k)
+			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
 			return s, true, true
 		}
 	case enable:
-		if s.Enabling != 1 && s.Off.has(s.Back) {
+		if s.Off.has(s.Back) {
 			s.Off, s.Live = s.Off&^set(s.Back), s.Live|set(s.Back)
 			return s, false, true
 		}
@@ -50,11 +50,11 @@ func (m Model) containOne(s State) (State, bool, bool) {
 		switch {
 		case s.shape().Disable && s.Live.has(k):
 			s.Live, s.Off = s.Live&^set(k), s.Off|set(k)
-			s.Sacrificed, s.Going = s.Sacrificed|set(k), s.Going|set(k)
+			s.Sacrificed |= set(k)
 			return s, true, true
 		case !s.shape().Disable && (s.Live | s.Off).has(k):
 			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
-			s.Sacrificed, s.Going = s.Sacrificed|set(k), s.Going|set(k)
+			s.Sacrificed |= set(k)
 			return s, true, true
 		}
 	}
@@ -63,8 +63,12 @@ func (m Model) containOne(s State) (State, bool, bool) {
 
 // createNext sweeps what was left before, takes the claim, and mints and stages in one go.
 func (m Model) createNext(s State) (State, bool, bool) {
-	if m.staged(s) && !s.Live.has(s.own()) && !s.currents().has(s.own()) && !m.breaks(ProveTheDead) {
-		return s.erase(s.own()), false, true // what it finds staged is dead
+	if m.staged(s) && s.Refused && !s.currents().has(s.own()) && !m.breaks(ProveTheDead) {
+		if s.Open && !m.breaks(NoHorizon) {
+			return s, false, false
+		}
+		s.Refused, s.Killed = false, s.Killed&^set(s.own())
+		return s.erase(s.own()), false, true // another one takes its place
 	}
 	if m.staged(s) || s.Open && !m.breaks(NoHorizon) {
 		return s, false, false
@@ -148,13 +152,13 @@ func (m Model) mayGo(s State, k Key) bool {
 	if m.breaks(TakeCurrent) {
 		return true
 	}
-	proven := s.Live.has(s.incoming()) || m.breaks(NoProof)
+	proven := s.Live.has(s.incoming()) || s.Emergency || m.breaks(NoProof)
 	return !s.currents().has(k) && !s.pending().has(k) && s.Owed.has(k) && s.reads(s.incoming()) && proven
 }
 
 // signed reports whether the activity may take the outgoing keys away.
 func (m Model) signed(s State) bool {
-	return !s.shape().FourEyes || s.Emergency || s.Mandate.all(s.outgoing()) || m.breaks(NoSignatures)
+	return !s.shape().FourEyes || s.Emergency || s.Mandate.all(s.outgoing()) && !s.Void || m.breaks(NoSignatures)
 }
 
 // nextToDelete is the key that the next deletion is about: duties first, what applications read before last.
@@ -179,7 +183,7 @@ func (m Model) retireNext(s State) (State, bool, bool) {
 		}
 	}
 	if gone := s.outgoing(); s.Owed&gone != 0 || s.values()&gone != 0 {
-		s.Owed, s.Going = s.Owed&^gone, s.Going&^gone
+		s.Owed &^= gone
 		for _, i := range s.stores() {
 			s.Stores[i].Values &^= gone
 		}
@@ -224,8 +228,23 @@ func (m Model) discardNext(s State) (State, bool, bool) {
 // staging reports whether a store has a value of k or names it as pending.
 func (s State) staging(k Key) bool { return (s.pending() | s.values()).has(k) }
 
-// answers reports whether the activity of the present step can answer like this, and writes down what the answer brings.
+// answer reports whether the activity of the present step can answer like this, and writes down what the answer brings.
 func (m Model) answer(s State, in Input) (State, bool) {
+	next, ok := m.reply(s, in)
+	if !ok {
+		return s, false
+	}
+	switch {
+	case s.Step == disable && s.Commitment != reversing && (s.Retried || in != AnswerOK && in != AnswerGone):
+		next.DisableOpen = true
+	case s.Step == remove && (in == AnswerUnavailable || s.Retried && in != AnswerOK):
+		next.DeleteOpen = true
+	}
+	next.Retried = false
+	return next, true
+}
+
+func (m Model) reply(s State, in Input) (State, bool) {
 	if s.Fact != Nothing || s.Closed() {
 		return s, false
 	}
@@ -252,7 +271,7 @@ func (m Model) answer(s State, in Input) (State, bool) {
 			return m.look(s, Asked)
 		case create:
 			return s, sh.Questions && !m.staged(s)
-		case adopt:
+		case adopt, promote:
 			return s, sh.Questions
 		case guard:
 			return s, true
@@ -262,17 +281,19 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		s.Fact = Conflict
 		return s, s.Step == conflicts && sh.Apart
 	case AnswerUnusable:
-		if s.Step != adopt || s.New != NoKey {
-			return s, false
-		}
 		s.Fact = Unusable
-		if !s.Resupplied {
+		switch {
+		case s.Step == verify: // for good: another value in a store, another account
+			return s, true
+		case s.Step != adopt || s.currents().has(s.fresh()):
+			return s, false
+		case !s.Resupplied:
 			s = s.forget(s.fresh())
 		}
 		return s, true
 	case AnswerOldWorks:
 		s.Fact = OldWorks
-		return s, s.Step == recheck && s.Back != NoKey && s.outgoing()&s.Live != 0 && (s.Commitment == reversing || s.Live.has(s.Back))
+		return s, s.Step == recheck && s.Back != NoKey && !s.Live.has(s.incoming()) && s.outgoing()&s.Live != 0 && (s.Commitment == reversing || s.Live.has(s.Back))
 	case AnswerUnused, AnswerInUse, AnswerUseUnknown:
 		s.Fact = Unused + Fact(in-AnswerUnused)
 		return s, s.Step == guard && s.outgoing() != 0
@@ -287,12 +308,18 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		return s, s.Step == confirm && s.outgoing()&s.Live != 0
 	case AnswerNewRefused:
 		s.Fact = NewRefused
-		return s, s.Step == confirm && !s.Live.has(s.incoming())
+		switch s.Step {
+		case verify:
+			return s, !s.Live.has(s.incoming())
+		case confirm:
+			return s, !s.Live.has(s.incoming()) && s.Approved != NewRefusedNow
+		}
+		return s, false
 	case AnswerGone:
 		s.Fact = Gone
 		switch s.Step {
 		case disable:
-			return s, m.signed(s) && s.outgoing()&(s.Live|s.Off) == 0
+			return s, m.signed(s) && s.outgoing()&s.Live == 0 && !(s.Live | s.Off).all(s.outgoing())
 		case enable:
 			return s, !(s.Live | s.Off | s.Killed).has(s.Back)
 		}
@@ -319,11 +346,7 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		return s, true
 	case adopt:
 		k := s.fresh()
-		if !may || s.Stores[0].Pending != k || !s.Live.has(k) {
-			return s, false
-		}
-		s.New, s.Supplied = k, true
-		return s, true
+		return s, s.currents().has(s.own()) || may && s.Stores[0].Pending == k && s.Live.has(k) && !s.Olds.has(k)
 	case store:
 		return s, may && s.everywhere(s.incoming())
 	case verify:
@@ -332,9 +355,6 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		}
 		if !s.Live.has(s.incoming()) || !s.everywhere(s.incoming()) && !m.breaks(VerifyOneStore) {
 			return s, false
-		}
-		if s.Going.has(s.incoming()) && !m.breaks(NoNote) {
-			return s, false // it waits until nothing that was asked for can take effect any more
 		}
 		s.Verified |= set(s.incoming())
 		return s, true
@@ -345,7 +365,7 @@ func (m Model) answer(s State, in Input) (State, bool) {
 	case guard:
 		return s, s.outgoing() == 0
 	case disable:
-		return s, s.outgoing()&s.Live == 0 && s.outgoing()&s.Off != 0 && m.signed(s)
+		return s, s.outgoing()&s.Live == 0 && s.Off.all(s.outgoing()) && m.signed(s)
 	case remove:
 		k := m.nextToDelete(s)
 		if k == NoKey || (s.Live | s.Off).has(k) || !m.signed(s) {
@@ -354,16 +374,15 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		s.Deleted |= set(k)
 		return s, true
 	case confirm:
-		return s, s.outgoing()&s.Live == 0 && s.Live.has(s.incoming())
+		return s, s.outgoing()&s.Live == 0 && (s.Live.has(s.incoming()) || s.Approved == NewRefusedNow)
 	case retire:
 		return s, may && s.Claim == 0 && s.Owed&s.outgoing() == 0
 	case enable:
 		switch {
-		case more || s.Enabling == 1 || s.Off.has(s.Back) || !s.Live.has(s.Back) && !s.Killed.has(s.Back):
+		case more || s.Off.has(s.Back) || !s.Live.has(s.Back) && !s.Killed.has(s.Back):
 			return s, false
-		case s.Enabling == 0 && !m.breaks(EnableOnce):
-			s.Enabling, s.Fact = 1, Nothing // now the horizon of the last disable is waited out
-			return s, true
+		case s.DisableOpen && !m.breaks(EnableOnce):
+			return s, false // the horizon of the last disable is waited out, and it is enabled once more
 		}
 		return s, true
 	case discard:
@@ -399,53 +418,72 @@ func (m Model) look(s State, as Fact) (State, bool) {
 		s.Fact = Asked
 		return s, s.shape().Questions
 	}
-	own, currents := set(s.own()), s.currents()
+	mine, currents := set(s.own(), s.stray()), s.currents()
 	duties := s.Owed &^ currents
-	known := s.Stores[0].Current
-	if known == s.own() && s.stores()[len(s.stores())-1] == 1 {
-		known = s.Stores[1].Current
-	}
-	s.Back, s.Works = NoKey, false
-	if k := s.Stores[0].Current; k != NoKey && k != s.own() {
-		s.Back = k
-	} else if known != NoKey && known != s.own() {
-		s.Back = known
-	}
-	olds := currents&^own | duties
 	disagree := len(currents.each()) > 1 || s.empty() && currents != 0
-	refused := !s.Live.has(s.Stores[0].Current) && s.Stores[0].Current != NoKey
-	s.Fact, s.New, s.Olds = Due, NoKey, olds
-	leaks := s.values() & s.Leaked & s.Live &^ currents &^ (own & s.minted())
-	if own&s.values()&s.minted()&(s.Leaked|s.Owed&^currents) != 0 && !m.breaks(PublishOwnLeaked) {
-		s.Fact = Another // this rotation was reset, and what it minted has leaked, or it was going back already
+	first := s.Stores[0].Current
+	if first == NoKey {
+		first = s.Stores[1].Current
+	}
+	refused := first != NoKey && !s.Live.has(first)
+	s.New, s.Refused, s.Supplied = NoKey, false, false
+	leaks := s.values() & s.Live &^ currents &^ duties &^ (mine & s.stagedByMe())
+	named := leaks & s.Leaked
+	if s.Vague {
+		named = leaks
+	}
+	if s.Follows && !s.shape().SupplyByHand {
+		named |= leaks & s.pending() & set(New1, Stray1) // nobody will ever publish it
+	}
+	if own := mine & s.stagedByMe(); s.Emergency && (own&s.Leaked != 0 || s.Vague && own != 0) && !m.breaks(PublishOwnLeaked) {
+		s.Fact = Another // this rotation was reset, and what it minted has leaked
 		return s, true
 	}
+	s.Fact, s.Olds = Due, currents&^mine|duties
 	switch {
 	case currents == 0:
-	case s.Emergency && currents&s.Leaked == 0 && !disagree && !refused:
-		s.Olds = (duties | leaks) &^ currents
-		s.Fact = OnlyFinish
-		if s.Olds == 0 && m.clean(s) {
+	case s.Emergency && !s.Vague && currents&^mine&s.Leaked == 0 && !disagree && !refused:
+		s.Fact, s.Olds = OnlyFinish, duties|named
+		if s.Olds == 0 {
 			s.Fact = NotDue
 		}
 	case s.Emergency:
-		s.Olds |= leaks
-	case disagree || refused || s.shape().Due && currents&own == 0:
+		s.Olds |= named
+	case s.shape().Asked || disagree || refused || s.shape().Due && currents&mine == 0:
 	case duties != 0:
 		s.Fact, s.Olds = OnlyFinish, duties
 	default:
-		s.Fact = NotDue
+		s.Fact, s.Olds = NotDue, 0
 	}
+	s.Back, s.Works = NoKey, false
 	if s.Fact == OnlyFinish {
-		s.New, s.Back = s.Stores[0].Current, NoKey
-		if s.pending() != 0 && !m.breaks(LeavePending) {
-			s.Fact = OnlyFinishStaged
-		}
+		s.New = first
 		s.Verified |= set(s.New) // an earlier rotation proved it, and prepare just did
+		return s, true
 	}
-	s.Works = s.Back != NoKey && s.Live.has(s.Back)
+	s.Back, s.Works = s.olds()[0], !refused
 	return s, true
 }
 
-// clean reports whether the rotation before this one has left nothing.
-func (m Model) clean(s State) bool { return m.breaks(ForgetPredecessor) || s.Claim == 0 }
+// stagedByMe are the keys that a record names as staged by this rotation.
+func (s State) stagedByMe() Keys {
+	all := s.pending() | s.currents() | s.Owed | s.values()&s.minted()
+	return all & set(s.own(), s.stray())
+}
+
+// olds are the keys to replace, in order: what applications read, in the first store that has one of them, and then the
+// others, the oldest as the last.
+func (s State) olds() []Key {
+	var all []Key
+	rest := s.Olds
+	for _, i := range s.stores() {
+		if k := s.Stores[i].Current; s.Olds.has(k) {
+			all, rest = append(all, k), rest&^set(k)
+			break
+		}
+	}
+	for i := range rest.each() {
+		all = append(all, rest.each()[len(rest.each())-1-i])
+	}
+	return append(all, NoKey)
+}

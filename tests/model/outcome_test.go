@@ -1,0 +1,520 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/lockstep"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+func id(k Key) string          { return "key-" + k.String() }
+func fingerprint(k Key) string { return fmt.Sprintf("%012x", 0xabc000+int(k)) }
+
+// ref names a key as an activity does.
+func (w *walk) ref(k Key) activities.Ref {
+	r := activities.Ref{KeyID: id(k), Fingerprint: fingerprint(k)}
+	if w.s.minted().has(k) {
+		r.Stamp = "stamp"
+	}
+	for _, i := range w.s.stores() {
+		number := ""
+		if w.s.Stores[i].Values.has(k) {
+			number = fmt.Sprintf("%d0%d", i+1, k)
+		}
+		r.Numbers = append(r.Numbers, number)
+	}
+	return r
+}
+
+func (w *walk) refs(keys []Key) (all []activities.Ref) {
+	for _, k := range keys {
+		if k != NoKey {
+			all = append(all, w.ref(k))
+		}
+	}
+	return all
+}
+
+func names(keys Keys) (all []string) {
+	for _, k := range keys.each() {
+		all = append(all, id(k))
+	}
+	return all
+}
+
+// answer ends the activity in one of the ways in which it can end in the model's world.
+func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
+	if a.CancelRequested && w.chance(60) {
+		w.run.CancelActivity(a.ID)
+		next, _ := w.m.answer(s, AnswerUnavailable)
+		return next, "cancelled", nil
+	}
+	if s.Step == enable {
+		s.DisableOpen = a.ScheduledAt.Before(w.time.disableOpen)
+	}
+	var may []Input
+	for in := AnswerOK; in <= AnswerGone; in++ {
+		if _, ok := w.m.Step(s, in); ok {
+			switch in {
+			case AnswerOK:
+				may = append(may, in, in, in, in, in, in, in, in, in, in, in, in)
+			case AnswerRefused, AnswerUnavailable:
+				may = append(may, in)
+			default:
+				may = append(may, in, in, in)
+			}
+		}
+	}
+	if s.Step == enable && len(may) > 0 && !slices.Contains(may, AnswerOK) && s.DisableOpen && !s.Off.has(s.Back) {
+		may = append(may, AnswerOK, AnswerOK, AnswerOK)
+	}
+	in := pick(w, may...)
+	label := in.String()
+	result, as, err := w.outcome(s, in)
+	if as != in {
+		label += ", not for good"
+	}
+	if in == AnswerRefused && s.Step == remove && w.unsettled {
+		label += " (unsettled)"
+	}
+	next, ok := w.m.Step(s, as)
+	if !ok {
+		return s, label, fmt.Errorf("%q cannot happen in %v", as, s)
+	}
+	if as == AnswerOK && s.Step == prepare {
+		result = w.prepared(next)
+	}
+	if s.Step == disable && s.Commitment != reversing && next.DisableOpen && (s.Retried || in != AnswerOK && in != AnswerGone) {
+		w.time.disableOpen = w.now().Add(horizon)
+	}
+	if w.unsettled {
+		next.DeleteOpen = next.DeleteOpen || s.Step == remove
+		w.unsettled = false
+	}
+	if err != nil {
+		w.run.FailActivity(a.ID, err)
+		return next, label + fmt.Sprintf(" [%v]", err), nil
+	}
+	w.run.CompleteActivity(a.ID, result)
+	return next, label, nil
+}
+
+func fail(class fault.Class, f activities.Failure) error {
+	return temporal.NewNonRetryableApplicationError("it did not work", string(class), nil, f)
+}
+
+// outcome is what the activity returns, and what it is in the model: an answer that waiting may cure is none yet.
+func (w *walk) outcome(s State, in Input) (result any, as Input, err error) {
+	now := w.now()
+	w.unsettled = false
+	switch in {
+	case AnswerUnavailable:
+		return w.unavailable(s)
+	case AnswerRefused:
+		class := pick(w, fault.Rejected, fault.Internal, fault.NotFound)
+		if s.Step == contain && class == fault.NotFound {
+			class = fault.Rejected
+		}
+		if s.Step == recheck {
+			return w.unhealthy(s, in)
+		}
+		w.unsettled = s.Step == remove && w.chance(20)
+		return nil, in, fail(class, activities.Failure{Code: "refused", Retried: s.Retried, Unsettled: w.unsettled})
+	case AnswerUnsigned:
+		return nil, in, fail(fault.Rejected, activities.Failure{Code: activities.FourEyes, Retried: s.Retried})
+	}
+	switch s.Step {
+	case conflicts:
+		return map[Input]string{AnswerConflict: "other"}[in], in, nil
+	case prepare:
+		p := w.prepared(s)
+		p.Question = &rotation.Ask{Kind: activities.ForeignClaim, About: []string{"it"}, Text: "May I?"}
+		p.Verdict.Work = rotation.Rotate
+		return p, in, nil
+	case contain:
+		if w.chance(20) {
+			return nil, in, fail(fault.NotFound, activities.Failure{Code: "gone"})
+		}
+		return activities.Revoked{}, in, nil
+	case create:
+		if in == AnswerAsked {
+			return activities.Created{Question: &rotation.Ask{Kind: activities.UnprovenKeys, About: []string{"it"}, Text: "Whose?"}}, in, nil
+		}
+		r := w.ref(s.own())
+		return activities.Created{New: &r}, in, nil
+	case adopt:
+		switch in {
+		case AnswerAsked:
+			return activities.Adopted{Question: &rotation.Ask{Kind: activities.ForeignClaim, About: []string{"it"}, Text: "May I?"}}, in, nil
+		case AnswerUnusable:
+			return activities.Adopted{Unusable: "It is no key.", Stays: pick(w, "", "7")}, in, nil
+		}
+		r := w.ref(adoptable(s))
+		return activities.Adopted{New: &r}, in, nil
+	case store:
+		return w.ref(s.incoming()), in, nil
+	case verify:
+		switch in {
+		case AnswerOK:
+			return activities.Verified{OK: true}, in, nil
+		case AnswerUnusable:
+			return activities.Verified{Final: true, Why: "It is another value."}, in, nil
+		}
+		if !w.patient(w.propagation) {
+			return activities.Verified{Why: "It is refused."}, in, nil
+		}
+		return activities.Verified{Why: "It is refused."}, AnswerUnavailable, nil
+	case promote:
+		if in == AnswerAsked {
+			return activities.Promoted{To: w.ref(s.incoming()), Question: &rotation.Ask{Kind: activities.ChangedCurrent, About: []string{"it"}, Text: "That too?"}}, in, nil
+		}
+		return activities.Promoted{To: w.ref(s.incoming())}, in, nil
+	case recheck:
+		if in == AnswerOK {
+			changed := w.chance(15)
+			if !changed {
+				w.time.refusals, w.time.recheck = 0, min(2*w.time.recheck, 6*time.Hour)
+			}
+			w.time.nextCheck = now.Add(w.time.recheck)
+			return activities.Health{New: true, Current: !changed}, in, nil
+		}
+		return w.unhealthy(s, in)
+	case guard:
+		return w.use(s, in)
+	case disable:
+		out := activities.Revoked{Retried: s.Retried}
+		if in == AnswerGone {
+			out.Gone = names(s.outgoing() &^ (s.Live | s.Off))
+		}
+		return out, in, nil
+	case remove:
+		return activities.Revoked{Retried: s.Retried}, in, nil
+	case confirm:
+		return w.confirmed(s, in)
+	case retire:
+		return activities.Retired{}, in, nil
+	case enable:
+		switch {
+		case in == AnswerGone:
+			return activities.Revoked{Gone: []string{id(s.Back)}}, in, nil
+		case s.DisableOpen:
+			w.time.polled = true
+			return activities.Revoked{}, AnswerUnavailable, nil
+		}
+		return activities.Revoked{}, in, nil
+	case discard:
+		if in == AnswerPublished {
+			r := w.ref(s.own())
+			return activities.Discarded{Published: &r}, in, nil
+		}
+		return activities.Discarded{}, in, nil
+	}
+	return nil, in, errors.New("no activity")
+}
+
+// patient reports whether a refusal is no answer yet, and notes that the step is done again.
+func (w *walk) patient(d time.Duration) bool {
+	if !w.time.polled {
+		w.time.expected = w.now().Add(d)
+	}
+	again := w.now().Before(w.time.expected)
+	w.time.polled = w.time.polled || again
+	return again
+}
+
+// unavailable are the ways in which an activity brings nothing that can be decided on.
+func (w *walk) unavailable(s State) (any, Input, error) {
+	if s.Step == recheck {
+		w.time.nextCheck = w.now().Add(w.time.recheck)
+		return nil, AnswerUnavailable, fail(pick(w, fault.Unavailable, fault.Rejected, fault.AccessDenied), activities.Failure{})
+	}
+	wait := rotation.Duration(2 * time.Minute)
+	if w.chance(30) {
+		switch s.Step {
+		case create:
+			return activities.Created{Wait: wait}, AnswerUnavailable, nil
+		case promote:
+			return activities.Promoted{To: w.ref(s.incoming()), Lagging: []string{"first"}}, AnswerUnavailable, nil
+		case retire:
+			return activities.Retired{SweepIn: wait}, AnswerUnavailable, nil
+		case discard:
+			return activities.Discarded{Retired: activities.Retired{SweepIn: wait}}, AnswerUnavailable, nil
+		}
+	}
+	switch {
+	case w.chance(20):
+		return nil, AnswerUnavailable, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
+	case w.chance(20) && s.Step != verify && s.Step != confirm:
+		return nil, AnswerUnavailable, fail(fault.Throttled, activities.Failure{RetryAfter: wait})
+	}
+	return nil, AnswerUnavailable, fail(pick(w, fault.Unavailable, fault.Throttled, fault.AccessDenied), activities.Failure{Unsettled: w.chance(50)})
+}
+
+// unhealthy is a look at a key that is refused: the third one in a row counts.
+func (w *walk) unhealthy(s State, in Input) (any, Input, error) {
+	c := &w.time
+	c.refusals++
+	c.recheck = min(c.recheck, time.Minute)
+	c.nextCheck = w.now().Add(c.recheck)
+	out := activities.Health{Current: true, Old: in == AnswerOldWorks}
+	if c.refusals < 3 && !(s.Commitment == reversing && w.m.tryAgain(s)) {
+		return out, AnswerUnavailable, nil
+	}
+	if !(s.Commitment == reversing && w.m.tryAgain(s)) {
+		c.refusals = 0
+	}
+	return out, in, nil
+}
+
+// use is what the provider knows of the use of the outgoing keys.
+func (w *walk) use(s State, in Input) (any, Input, error) {
+	if in == AnswerUseUnknown && w.chance(30) {
+		return nil, in, fail(fault.Rejected, activities.Failure{})
+	}
+	var all []rotation.Signal
+	for range s.outgoing().each() {
+		one := rotation.Signal{Known: in != AnswerUseUnknown, AskedAt: w.now()}
+		if in == AnswerInUse || in == AnswerAsked {
+			one.LastUsed, one.Freshness = w.now().Add(time.Millisecond), rotation.Duration(time.Hour)
+		}
+		all = append(all, one)
+	}
+	if in == AnswerInUse || in == AnswerAsked {
+		in = AnswerAsked
+		if w.time.graceUntil.Before(w.time.cap()) {
+			in = AnswerInUse
+		}
+	}
+	return all, in, nil
+}
+
+// confirmed is what a look at the outgoing keys brings.
+func (w *walk) confirmed(s State, in Input) (any, Input, error) {
+	out := activities.Confirmed{NewRefused: !s.Live.has(s.incoming())}
+	switch in {
+	case AnswerOK:
+		if w.chance(20) {
+			out.Unproven = names(s.outgoing())
+		}
+	case AnswerNewRefused:
+		out.Accepted = names(s.outgoing() & s.Live)
+	case AnswerAccepted:
+		out.Accepted = names(s.outgoing() & s.Live)
+		if out.NewRefused && s.Approved != NewRefusedNow {
+			return out, AnswerNewRefused, nil
+		}
+		if w.patient(lag + 10*time.Second) {
+			return out, AnswerUnavailable, nil
+		}
+	}
+	return out, in, nil
+}
+
+// prepared is what prepare has found.
+func (w *walk) prepared(s State) activities.Prepared {
+	sh := s.shape()
+	p := activities.Prepared{
+		Verdict: rotation.Verdict{Work: rotation.Rotate, Rule: "walk", Message: "The walk says so."}, Old: w.refs(s.olds()),
+		OldRefused: s.Back != NoKey && !s.Works, SupplyByHand: sh.SupplyByHand, RevokeByHand: sh.RevokeByHand, CanDisable: sh.Disable,
+		Propagation: rotation.Duration(w.propagation), RevocationLag: rotation.Duration(lag), Horizon: rotation.Duration(horizon),
+	}
+	switch s.Fact {
+	case NotDue:
+		p.Verdict.Work = rotation.Nothing
+	case OnlyFinish:
+		r := w.ref(s.New)
+		p.Verdict.Work, p.New, p.OldRefused = rotation.Finish, &r, false
+	case Another:
+		p.OwnLeaked = true
+	}
+	if s.nothingKnown() {
+		p.NothingKnown, p.Unknown = true, []string{"It is not known."}
+	}
+	return p
+}
+
+// adoptable is the key that adopt stages.
+func adoptable(s State) Key {
+	if s.currents().has(s.own()) {
+		return s.own()
+	}
+	return s.Stores[0].Pending
+}
+
+// same reports whether names are those of keys.
+func same(got []activities.Ref, want Keys) bool {
+	var all []string
+	for _, r := range got {
+		all = append(all, r.KeyID)
+	}
+	slices.Sort(all)
+	expected := names(want)
+	slices.Sort(expected)
+	return slices.Equal(all, expected)
+}
+
+// lookAtInput holds what an activity is asked for to the model.
+func (w *walk) lookAtInput(a lockstep.Activity) error {
+	s := w.s
+	differ := func(what string, got any, want any) error { return fmt.Errorf("%s is %v, want %v", what, got, want) }
+	switch a.Type {
+	case "Prepare":
+		var in activities.PrepareInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if got := in.Reason == rotation.Emergency; got != s.Emergency {
+			return differ("emergency", got, s.Emergency)
+		}
+		if got := len(in.Predecessors) > 0; got != s.Follows {
+			return differ("predecessors", in.Predecessors, s.Follows)
+		}
+		if got := len(in.Leaked) == 0; s.Emergency && got != s.Vague {
+			return differ("everything leaked", got, s.Vague)
+		}
+		if s.Emergency && !s.Vague && s.Faults < 2 {
+			for _, k := range w.told.each() {
+				if !slices.Contains(in.Leaked, fingerprint(k)) {
+					return differ("leaked", in.Leaked, w.told)
+				}
+			}
+		}
+	case "Create":
+		var in activities.CreateInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if got := in.Replace != ""; s.Refused && !got {
+			return differ("replace", in.Replace, s.Refused)
+		}
+	case "Adopt":
+		var in activities.AdoptInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if !same(in.Old, s.Olds) {
+			return differ("old", in.Old, s.Olds)
+		}
+	case "Store":
+		var in activities.StoreInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if in.New.KeyID != id(s.incoming()) {
+			return differ("new", in.New, s.incoming())
+		}
+	case "Verify":
+		var in activities.VerifyInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if in.Value.KeyID != id(s.incoming()) {
+			return differ("value", in.Value, s.incoming())
+		}
+	case "Promote":
+		var in activities.PromoteInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if in.To.KeyID != id(s.incoming()) {
+			return differ("to", in.To, s.incoming())
+		}
+		if !same(in.Duties, s.outgoing()) {
+			return differ("duties", in.Duties, s.outgoing())
+		}
+	case "CheckHealth":
+		var in activities.HealthInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if in.New.KeyID != id(s.incoming()) || !same(in.Old, s.outgoing()) {
+			return differ("new and old", in, s.incoming())
+		}
+	case "Guard":
+		var in activities.GuardInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if !same(in.Old, s.outgoing()) {
+			return differ("old", in.Old, s.outgoing())
+		}
+	case "Revoke":
+		var in activities.RevokeInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		return w.lookAtRevoke(in)
+	case "Confirm":
+		var in activities.ConfirmInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if in.New == nil || in.New.KeyID != id(s.incoming()) || !same(in.Keys, s.outgoing()) {
+			return differ("new and keys", in, s.outgoing())
+		}
+	case "Retire":
+		var in activities.RetireInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if !same(in.Gone, s.outgoing()) || len(in.Predecessors) > 0 != s.Follows {
+			return differ("gone", in.Gone, s.outgoing())
+		}
+		if in.Keep == nil != (s.incoming() == NoKey) || in.Keep != nil && in.Keep.KeyID != id(s.incoming()) {
+			return differ("keep", in.Keep, s.incoming())
+		}
+	case "Discard":
+		var in activities.DiscardInput
+		if err := a.Decode(&in); err != nil {
+			return err
+		}
+		if in.New == nil != (s.New == NoKey) || in.New != nil && (in.New.KeyID != id(s.New) || in.Minted == s.Supplied) {
+			return differ("new", in.New, s.New)
+		}
+	}
+	return nil
+}
+
+func (w *walk) lookAtRevoke(in activities.RevokeInput) error {
+	s := w.s
+	mode, keys := activities.DeleteKey, s.outgoing()
+	switch s.Step {
+	case contain:
+		keys = s.Olds
+		if s.shape().Disable {
+			mode = activities.DisableKey
+		}
+	case disable:
+		mode = activities.DisableKey
+	case enable:
+		mode, keys = activities.EnableKey, s.Olds
+	case remove:
+		keys = set(w.m.nextToDelete(s))
+	}
+	switch {
+	case in.Mode != mode:
+		return fmt.Errorf("mode is %s, want %s", in.Mode, mode)
+	case !same(in.Keys, keys):
+		return fmt.Errorf("keys are %v, want %v", in.Keys, keys)
+	case in.Contain != (s.Step == contain):
+		return fmt.Errorf("contain is %v", in.Contain)
+	case s.Step == enable:
+		if in.Keys[0].KeyID != id(s.Back) {
+			return fmt.Errorf("the first key is %v, want %v", in.Keys[0], s.Back)
+		}
+		return nil
+	case in.Emergency != "" != s.Emergency:
+		return fmt.Errorf("emergency is %q, want %v", in.Emergency, s.Emergency)
+	case s.Step != contain && in.Keep.KeyID != id(s.incoming()):
+		return fmt.Errorf("keep is %v, want %v", in.Keep, s.incoming())
+	}
+	return nil
+}

@@ -142,29 +142,27 @@ func (p *Provider) create(ctx context.Context, account string) (provider.Minted,
 	return provider.Minted{ID: parsed.KeyID, Value: parsed.Value}, nil
 }
 
-// Disable makes Google refuse the key until Enable. A NotFound fault says that there is no such key.
+// Disable makes Google refuse the key until Enable. A NotFound fault says that there is no such key, or that Google does
+// not show it yet.
 func (p *Provider) Disable(ctx context.Context, account, keyID string) error {
 	return p.change(ctx, "disable", account, keyID, func(ctx context.Context, name string) error {
 		return p.iam.DisableServiceAccountKey(ctx, &adminpb.DisableServiceAccountKeyRequest{Name: name})
 	})
 }
 
-// Enable takes Disable back. A NotFound fault says that there is no such key.
+// Enable takes Disable back. NotFound is as with Disable.
 func (p *Provider) Enable(ctx context.Context, account, keyID string) error {
 	return p.change(ctx, "enable", account, keyID, func(ctx context.Context, name string) error {
 		return p.iam.EnableServiceAccountKey(ctx, &adminpb.EnableServiceAccountKeyRequest{Name: name})
 	})
 }
 
-// Delete removes the key for good. Access tokens that were issued before live on for up to an hour (Google's docs).
+// Delete removes the key for good. NotFound is as with Disable. Access tokens that were issued before live on for up to an
+// hour (Google's docs).
 func (p *Provider) Delete(ctx context.Context, account, keyID string) error {
-	err := p.change(ctx, "delete", account, keyID, func(ctx context.Context, name string) error {
+	return p.change(ctx, "delete", account, keyID, func(ctx context.Context, name string) error {
 		return p.iam.DeleteServiceAccountKey(ctx, &adminpb.DeleteServiceAccountKeyRequest{Name: name})
 	})
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	return err
 }
 
 func (p *Provider) change(ctx context.Context, verb, account, keyID string, request func(context.Context, string) error) error {

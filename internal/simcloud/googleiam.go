@@ -69,6 +69,7 @@ type GoogleIAM struct {
 	forbidsCreation bool
 	forbidsUpload   bool
 	managed         bool
+	strict          bool
 	gone            codes.Code
 	ahead           []*rsa.PrivateKey
 }
@@ -184,6 +185,36 @@ func (g *GoogleIAM) AnswerGone(code codes.Code) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.gone = code
+}
+
+// StrictStates makes Google refuse to disable what is disabled and to enable what is enabled. Whether the real one does is
+// not documented.
+func (g *GoogleIAM) StrictStates(strict bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.strict = strict
+}
+
+// DisableExposed disables a key as Google does by itself with one that it finds in public (Google's docs: constraint
+// iam.serviceAccountKeyExposureResponse). It fails for an unknown key.
+func (g *GoogleIAM) DisableExposed(email, keyID string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.accounts[email]
+	if a == nil || a.find(keyID) == nil || a.find(keyID).deleted {
+		return fmt.Errorf("simulated key %s of %s: no such key", keyID, email)
+	}
+	g.disable(a, a.find(keyID))
+	return nil
+}
+
+// disable makes a key refused, RevocationLag late. The caller holds mu.
+func (g *GoogleIAM) disable(a *googleAccount, k *googleKey) {
+	if k.disabled {
+		return
+	}
+	k.disabled, k.refusedFrom = true, g.cloud.Now().Add(g.cloud.Timing().RevocationLag)
+	g.cloud.Record(Event{Kind: KeyDisabled, Service: GoogleIAMService, Target: a.email, KeyID: k.id})
 }
 
 // ManagedPolicies makes the constraints that forbid keys the managed ones (iam.managed.disableServiceAccountKeyCreation

@@ -81,7 +81,7 @@ func (g *GoogleIAM) key(name string) (*googleAccount, *googleKey, error) {
 func (g *GoogleIAM) errGone(id string) error {
 	switch g.gone {
 	case codes.FailedPrecondition:
-		return status.Error(codes.FailedPrecondition, "Precondition check failed.")
+		return errPrecondition()
 	case codes.PermissionDenied:
 		return status.Errorf(codes.PermissionDenied, "Permission iam.serviceAccountKeys.* denied on key %s (or it may not exist).", id)
 	}
@@ -114,9 +114,11 @@ func (g *GoogleIAM) forbidden(a *googleAccount, constraint, words string) error 
 	return s.Err()
 }
 
-// errFull: since about 2022 the limit is told without any detail (google-api-dotnet-client issue 2027); before,
-// it was RESOURCE_EXHAUSTED with a RetryInfo of a day.
-func errFull() error { return status.Error(codes.FailedPrecondition, "Precondition check failed.") }
+// errPrecondition says nothing but that. Since about 2022 the limit of keys is told so (google-api-dotnet-client issue
+// 2027); before, it was RESOURCE_EXHAUSTED with a RetryInfo of a day.
+func errPrecondition() error {
+	return status.Error(codes.FailedPrecondition, "Precondition check failed.")
+}
 
 // CreateServiceAccountKey makes a key pair and gives its private half, once.
 func (g *GoogleIAM) CreateServiceAccountKey(_ context.Context, req *adminpb.CreateServiceAccountKeyRequest) (*adminpb.ServiceAccountKey, error) {
@@ -139,7 +141,7 @@ func (g *GoogleIAM) CreateServiceAccountKey(_ context.Context, req *adminpb.Crea
 		return nil, g.forbidden(a, "disableServiceAccountKeyCreation", "Key creation is not allowed on this service account.")
 	}
 	if a.full() {
-		return nil, errFull()
+		return nil, errPrecondition()
 	}
 	k, file, err := g.addCreated(a, private)
 	if err != nil {
@@ -179,7 +181,7 @@ func (g *GoogleIAM) UploadServiceAccountKey(_ context.Context, req *adminpb.Uplo
 		return nil, status.Error(codes.InvalidArgument, "Invalid public key: the certificate has expired.")
 	}
 	if a.full() {
-		return nil, errFull()
+		return nil, errPrecondition()
 	}
 	k := &googleKey{
 		id: randomHex(20), origin: adminpb.ServiceAccountKeyOrigin_USER_PROVIDED, public: public,
@@ -237,10 +239,10 @@ func (g *GoogleIAM) DisableServiceAccountKey(_ context.Context, req *adminpb.Dis
 	if err != nil {
 		return nil, err
 	}
-	if !k.disabled {
-		k.disabled, k.refusedFrom = true, g.cloud.Now().Add(g.cloud.Timing().RevocationLag)
-		g.cloud.Record(Event{Kind: KeyDisabled, Service: GoogleIAMService, Target: a.email, KeyID: k.id})
+	if k.disabled && g.strict {
+		return nil, errPrecondition()
 	}
+	g.disable(a, k)
 	return &emptypb.Empty{}, nil
 }
 
@@ -251,6 +253,9 @@ func (g *GoogleIAM) EnableServiceAccountKey(_ context.Context, req *adminpb.Enab
 	a, k, err := g.key(req.GetName())
 	if err != nil {
 		return nil, err
+	}
+	if !k.disabled && g.strict {
+		return nil, errPrecondition()
 	}
 	if k.disabled {
 		now := g.cloud.Now()

@@ -139,20 +139,26 @@ func TestWhatIsAskedOfAKeyThatIsGoneIsRefusedAndChangesNothing(t *testing.T) {
 }
 
 func TestAListThatStillShowsADeletedKeyDoesNotFailForIt(t *testing.T) {
-	for code := range goneAnswers {
-		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
-		w.google.AnswerGone(code)
-		ours, _ := w.mint(1)
-		w.foreign()
-		w.cloud.SetTiming(simcloud.Timing{ListLag: time.Minute})
-		w.must(w.p.Delete(t.Context(), ci, ours))
-		keys, err := w.p.List(t.Context(), ci)
-		if err != nil || len(keys) != 2 || keys[0].ID != ours || keys[0].Stamp != "" {
-			t.Errorf("told by %s: %+v, %v", code, keys, err)
-		}
-		w.clock.Advance(time.Minute)
-		if keys, err := w.p.List(t.Context(), ci); err != nil || len(keys) != 1 {
-			t.Errorf("told by %s, a minute later: %+v, %v", code, keys, err)
+	// Whether rekey may read keys at all, another one shows.
+	for witness, another := range map[string]func(*world){
+		"a key that Google made":       func(w *world) { w.foreign() },
+		"another key that we uploaded": func(w *world) { w.mint(2) },
+	} {
+		for code := range goneAnswers {
+			w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+			w.google.AnswerGone(code)
+			ours, _ := w.mint(1)
+			another(w)
+			w.cloud.SetTiming(simcloud.Timing{ListLag: time.Minute})
+			w.must(w.p.Delete(t.Context(), ci, ours))
+			keys, err := w.p.List(t.Context(), ci)
+			if err != nil || len(keys) != 2 || keys[0].ID != ours || keys[0].Stamp != "" {
+				t.Errorf("beside %s, told by %s: %+v, %v", witness, code, keys, err)
+			}
+			w.clock.Advance(time.Minute)
+			if keys, err := w.p.List(t.Context(), ci); err != nil || len(keys) != 1 {
+				t.Errorf("beside %s, told by %s, a minute later: %+v, %v", witness, code, keys, err)
+			}
 		}
 	}
 }

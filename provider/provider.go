@@ -95,8 +95,10 @@ type Usage struct {
 // Provider issues and revokes the keys of accounts. account is what rekey.yaml says under `account`.
 //
 // All methods are safe for concurrent use, bound every request by Capabilities.RequestTimeout and the context,
-// and return *fault.Error. Delete, Disable and Enable of a key that is already in that state succeed; Delete of
-// an unknown id succeeds.
+// and return *fault.Error. Disable and Enable of a key that is already in that state succeed. They, and Delete, of an id
+// that the provider does not find are NotFound: whether that key is gone, or so new that the provider does not show it
+// yet, only the caller knows, who knows how old it is. A provider may also refuse such an id (Rejected, AccessDenied),
+// in the same words as for other reasons; List then tells.
 type Provider interface {
 	Capabilities() Capabilities
 	// Parse reads a value without asking anybody. A value that cannot be a key of this provider is Rejected,

@@ -38,7 +38,7 @@ func (c *check) awsStore(where at, f fileStore, s *Store) {
 		c.problem(where.field("role"), "%q is no role; expected an ARN such as arn:aws:iam::123456789012:role/rekey", f.Role)
 	}
 	if f.Endpoint != "" && !awssm.ValidEndpoint(f.Endpoint) {
-		c.problem(where.field("endpoint"), "%q may not get secrets; expected https:// with a host below amazonaws.com, or http://host:port on loopback", f.Endpoint)
+		c.problem(where.field("endpoint"), "%q may not get secrets; expected https:// with a host below amazonaws.com (amazonaws.com.cn, amazonaws.eu), or http://host:port on loopback", f.Endpoint)
 	}
 }
 

@@ -57,6 +57,8 @@ type AWSSecrets struct {
 	writes   []time.Time
 	lastMade time.Time
 	lambdas  map[string]AWSLambda
+	// overwrites and echoes: see OverwriteLabels and EchoLabels.
+	overwrites, echoes bool
 }
 
 type awsSecret struct {
@@ -151,6 +153,23 @@ func (m *AWSSecrets) setDenied(operation string, denied bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.denied[operation] = denied
+}
+
+// OverwriteLabels makes a put of a version that exists give it the labels of the request instead of its own, AWSCURRENT
+// included: so does a widely used emulator of AWS (moto 5.2.1), which may stand where rekey is tried out. AWS itself does
+// nothing (API reference, PutSecretValue).
+func (m *AWSSecrets) OverwriteLabels(overwrite bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.overwrites = overwrite
+}
+
+// EchoLabels makes the answer to a put that did nothing name the labels of the request, and not those that the version has.
+// Which it is, is not documented.
+func (m *AWSSecrets) EchoLabels(echo bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.echoes = echo
 }
 
 // newSecret makes an empty secret. AWS appends a hyphen and six random characters to the name in its ARN (API

@@ -218,13 +218,32 @@ func (m *AWSSecrets) putSecretValue(body []byte) (any, *awsError) {
 		if !v.value.Equal(value) || v.binary != (in.SecretBinary != nil) {
 			return nil, awsRefuse("ResourceExistsException", "A resource with the ID you requested already exists.")
 		}
-		return map[string]any{"ARN": s.arn, "Name": s.name, "VersionId": v.id, "VersionStages": v.labels}, nil
+		if m.overwrites {
+			m.overwrite(s, v, in.VersionStages)
+		}
+		labels := v.labels
+		if m.echoes && in.VersionStages != nil {
+			labels = in.VersionStages
+		}
+		return map[string]any{"ARN": s.arn, "Name": s.name, "VersionId": v.id, "VersionStages": labels}, nil
 	}
 	if s.prune(m.cloud.Now()); len(s.versions) >= awsMaxVersions {
 		return nil, awsRefuse("LimitExceededException", "You have reached the quota of versions of this secret.")
 	}
 	v := m.add(s, in.ClientRequestToken, value, in.SecretBinary != nil, in.VersionStages)
 	return map[string]any{"ARN": s.arn, "Name": s.name, "VersionId": v.id, "VersionStages": v.labels}, nil
+}
+
+// overwrite gives a version these labels and no others; see OverwriteLabels. The caller holds mu.
+func (m *AWSSecrets) overwrite(s *awsSecret, v *awsVersion, labels []string) {
+	if labels == nil {
+		labels = []string{awsCurrent}
+	}
+	v.labels = slices.DeleteFunc(v.labels, func(l string) bool { return !slices.Contains(labels, l) })
+	for _, l := range labels {
+		s.move(l, v)
+	}
+	m.publish(s)
 }
 
 func badLabel(label string) bool { return len(label) < 1 || len(label) > 256 }

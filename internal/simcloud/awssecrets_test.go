@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
@@ -253,5 +254,114 @@ func TestWhatApplicationsReadFromAWSStandsInTheJournal(t *testing.T) {
 	}
 	if n := len(m.Seen()); n != 3 {
 		t.Fatalf("%d values", n)
+	}
+}
+
+// versionOf gives the version of the secret db that has a label; empty if none has.
+func versionOf(m *simcloud.AWSSecrets, label string) string {
+	for id, labels := range m.Labels("db") {
+		if slices.Contains(labels, label) {
+			return id
+		}
+	}
+	return ""
+}
+
+// moveAWS moves a label of the secret db.
+func moveAWS(t *testing.T, c *secretsmanager.Client, label, to, from string) {
+	t.Helper()
+	ok[*secretsmanager.UpdateSecretVersionStageOutput](t)(c.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{
+		SecretId: aws.String("db"), VersionStage: &label, MoveToVersionId: &to, RemoveFromVersionId: &from,
+	}))
+}
+
+// The tests below hold the simulator against recorded answers of AWS: localstack/localstack,
+// tests/aws/services/secretsmanager/*.snapshot.json.
+
+func TestAWSLeavesOtherLabelsWhereTheyAreWhenAWSCURRENTMoves(t *testing.T) {
+	_, m, c := startAWS(t)
+	old := versionOf(m, "AWSCURRENT")
+	ok[*secretsmanager.UpdateSecretVersionStageOutput](t)(c.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{SecretId: aws.String("db"), VersionStage: aws.String("mine"), MoveToVersionId: &old}))
+	putAWS(t, c, 1, "two")
+	putAWS(t, c, 2, "three", "yours")
+	moveAWS(t, c, "AWSCURRENT", *token(2), *token(1))
+	want := map[string][]string{old: {"mine"}, *token(1): {"AWSPREVIOUS"}, *token(2): {"AWSCURRENT", "yours"}}
+	if diff := cmp.Diff(want, m.Labels("db")); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestAWSMovesALabelThatAPutNamesFromItsFormerVersion(t *testing.T) {
+	_, m, c := startAWS(t)
+	old := versionOf(m, "AWSCURRENT")
+	putAWS(t, c, 1, "two", "mine")
+	putAWS(t, c, 2, "three", "mine", "AWSPENDING")
+	want := map[string][]string{old: {"AWSCURRENT"}, *token(2): {"AWSPENDING", "mine"}}
+	if diff := cmp.Diff(want, m.Labels("db")); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestAWSPREVIOUSFollowsAWSCURRENTByMoveAndByPutAndThereAndBack(t *testing.T) {
+	_, m, c := startAWS(t)
+	old := versionOf(m, "AWSCURRENT")
+	putAWS(t, c, 1, "two")
+	if got := versionOf(m, "AWSPREVIOUS"); got != old {
+		t.Fatalf("after a put AWSPREVIOUS is on %q", got)
+	}
+	moveAWS(t, c, "AWSCURRENT", old, *token(1))
+	want := map[string][]string{old: {"AWSCURRENT"}, *token(1): {"AWSPREVIOUS"}}
+	if diff := cmp.Diff(want, m.Labels("db")); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestAWSPENDINGMayStayOnTheVersionThatIsAWSCURRENT(t *testing.T) {
+	_, m, c := startAWS(t)
+	old := versionOf(m, "AWSCURRENT")
+	putAWS(t, c, 1, "two", "AWSPENDING")
+	moveAWS(t, c, "AWSCURRENT", *token(1), old)
+	want := map[string][]string{old: {"AWSPREVIOUS"}, *token(1): {"AWSCURRENT", "AWSPENDING"}}
+	if diff := cmp.Diff(want, m.Labels("db")); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestAWSSaysNothingOfTheVersionsOfAnEmptySecret(t *testing.T) {
+	_, _, c := startAWS(t)
+	ok[*secretsmanager.CreateSecretOutput](t)(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("empty")}))
+	d := ok[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String("empty")}))
+	if d.VersionIdsToStages != nil {
+		t.Fatalf("versions %v", d.VersionIdsToStages)
+	}
+}
+
+func TestAWSAnswers400ForALabelOrAVersionThatIsMissing(t *testing.T) {
+	_, _, c := startAWS(t)
+	for sentence, in := range map[string]*secretsmanager.GetSecretValueInput{
+		"a label":   {SecretId: aws.String("db"), VersionStage: aws.String("nobody")},
+		"a version": {SecretId: aws.String("db"), VersionId: token(7)},
+		"a secret":  {SecretId: aws.String("nothing")},
+	} {
+		_, err := c.GetSecretValue(t.Context(), in)
+		awsCode(t, err, "ResourceNotFoundException")
+		answer, is := errors.AsType[*awshttp.ResponseError](err)
+		if !is || answer.HTTPStatusCode() != http.StatusBadRequest {
+			t.Errorf("%s: %v", sentence, err)
+		}
+	}
+}
+
+func TestAnEmulatorTakesAWSCURRENTAwayWithAPutThatNamesAnotherLabel(t *testing.T) {
+	_, m, c := startAWS(t)
+	putAWS(t, c, 1, "two")
+	m.OverwriteLabels(true)
+	putAWS(t, c, 1, "two", "check")
+	if got := versionOf(m, "AWSCURRENT"); got != "" {
+		t.Fatalf("AWSCURRENT is on %q", got)
+	}
+	putAWS(t, c, 1, "two", "check", "AWSCURRENT")
+	if diff := cmp.Diff([]string{"AWSCURRENT", "check"}, m.Labels("db")[*token(1)]); diff != "" {
+		t.Fatal(diff)
 	}
 }

@@ -21,6 +21,8 @@ type Timing struct {
 	RevocationLag time.Duration
 	// ListLag is how long a new key is missing from lists and a deleted one still in them.
 	ListLag time.Duration
+	// VisibleLag is how long requests that name a new key by its id do not find it.
+	VisibleLag time.Duration
 	// AliasLag is how long readers by alias or `latest` see the former version.
 	AliasLag time.Duration
 }

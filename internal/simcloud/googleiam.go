@@ -17,6 +17,7 @@ import (
 
 	"cloud.google.com/go/iam/admin/apiv1/adminpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rekeyhq/rekey/secret"
@@ -67,6 +68,9 @@ type GoogleIAM struct {
 	accounts        map[string]*googleAccount
 	forbidsCreation bool
 	forbidsUpload   bool
+	managed         bool
+	strict          bool
+	gone            codes.Code
 	ahead           []*rsa.PrivateKey
 }
 
@@ -90,6 +94,7 @@ type googleKey struct {
 	acceptedFrom time.Time
 	refusedFrom  time.Time // zero while the key is neither disabled nor deleted
 	listedFrom   time.Time
+	visibleFrom  time.Time
 	unlistedFrom time.Time // zero until deleted
 }
 
@@ -98,7 +103,7 @@ func (c *Cloud) StartGoogleIAM(opts GoogleIAMOptions) (*GoogleIAM, error) {
 	if opts.KeyBits == 0 {
 		opts.KeyBits = 2048
 	}
-	g := &GoogleIAM{cloud: c, opts: opts, accounts: map[string]*googleAccount{}}
+	g := &GoogleIAM{cloud: c, opts: opts, accounts: map[string]*googleAccount{}, gone: codes.NotFound}
 	address, stop, err := c.ServeGRPC(GoogleIAMService, targetOfIAM, func(s *grpc.Server) { adminpb.RegisterIAMServer(s, g) })
 	if err != nil {
 		return nil, err
@@ -172,14 +177,63 @@ func (g *GoogleIAM) AddServiceAccount(email string) {
 	}
 }
 
-// ForbidKeyCreation sets constraint iam.disableServiceAccountKeyCreation.
+// AnswerGone says how a request about a key that was deleted is refused. The reference says NOT_FOUND, which it is until
+// this is called. Seen were also FAILED_PRECONDITION without details (uc-cdis/fence pull request 868, spotify/styx pull
+// request 915) and PERMISSION_DENIED, which Google's own Terraform provider therefore takes for "gone"
+// (GoogleCloudPlatform/magic-modules pull request 17733).
+func (g *GoogleIAM) AnswerGone(code codes.Code) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gone = code
+}
+
+// StrictStates makes Google refuse to disable what is disabled and to enable what is enabled. Whether the real one does is
+// not documented.
+func (g *GoogleIAM) StrictStates(strict bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.strict = strict
+}
+
+// DisableExposed disables a key as Google does by itself with one that it finds in public (Google's docs: constraint
+// iam.serviceAccountKeyExposureResponse). It fails for an unknown key.
+func (g *GoogleIAM) DisableExposed(email, keyID string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.accounts[email]
+	if a == nil || a.find(keyID) == nil || a.find(keyID).deleted {
+		return fmt.Errorf("simulated key %s of %s: no such key", keyID, email)
+	}
+	g.disable(a, a.find(keyID))
+	return nil
+}
+
+// disable makes a key refused, RevocationLag late. The caller holds mu.
+func (g *GoogleIAM) disable(a *googleAccount, k *googleKey) {
+	if k.disabled {
+		return
+	}
+	k.disabled, k.refusedFrom = true, g.cloud.Now().Add(g.cloud.Timing().RevocationLag)
+	g.cloud.Record(Event{Kind: KeyDisabled, Service: GoogleIAMService, Target: a.email, KeyID: k.id})
+}
+
+// ManagedPolicies makes the constraints that forbid keys the managed ones (iam.managed.disableServiceAccountKeyCreation
+// and iam.managed.disableServiceAccountKeyUpload), which organizations made since 3 May 2024 have by default. Google tells
+// them in another form than the older ones.
+func (g *GoogleIAM) ManagedPolicies(managed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.managed = managed
+}
+
+// ForbidKeyCreation sets constraint iam.disableServiceAccountKeyCreation, or the managed one.
 func (g *GoogleIAM) ForbidKeyCreation(forbid bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.forbidsCreation = forbid
 }
 
-// ForbidKeyUpload sets constraint iam.disableServiceAccountKeyUpload.
+// ForbidKeyUpload sets constraint iam.disableServiceAccountKeyUpload, or the managed one.
 func (g *GoogleIAM) ForbidKeyUpload(forbid bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -269,7 +323,7 @@ func (g *GoogleIAM) addCreated(a *googleAccount, private *rsa.PrivateKey) (*goog
 // add puts a key into its account, where others see it late. The caller holds mu.
 func (g *GoogleIAM) add(a *googleAccount, k *googleKey, stamp string) {
 	now, timing := g.cloud.Now(), g.cloud.Timing()
-	k.acceptedFrom, k.listedFrom = now.Add(timing.Propagation), now.Add(timing.ListLag)
+	k.acceptedFrom, k.listedFrom, k.visibleFrom = now.Add(timing.Propagation), now.Add(timing.ListLag), now.Add(timing.VisibleLag)
 	a.keys = append(a.keys, k)
 	g.cloud.Record(Event{Kind: KeyCreated, Service: GoogleIAMService, Target: a.email, KeyID: k.id, Stamp: stamp})
 }

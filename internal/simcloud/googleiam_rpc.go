@@ -63,8 +63,13 @@ func (g *GoogleIAM) key(name string) (*googleAccount, *googleKey, error) {
 	}
 	_, _, id := splitName(name)
 	k := a.find(id)
-	if k == nil || k.deleted {
+	switch {
+	// Reads and changes of a key that was just made may miss it (googleapis/google-api-go-client issue 234,
+	// googleapis/google-cloud-cpp issue 6637, GoogleCloudPlatform/magic-modules pull request 11044).
+	case k == nil || g.cloud.Now().Before(k.visibleFrom):
 		return nil, nil, status.Errorf(codes.NotFound, "Service account key %s does not exist.", id)
+	case k.deleted:
+		return nil, nil, g.errGone(id)
 	}
 	if k.system {
 		return nil, nil, status.Errorf(codes.FailedPrecondition, "Service account key %s is managed by Google.", id)
@@ -72,12 +77,35 @@ func (g *GoogleIAM) key(name string) (*googleAccount, *googleKey, error) {
 	return a, k, nil
 }
 
+// errGone refuses a request about a key that was deleted, as AnswerGone says. The caller holds mu.
+func (g *GoogleIAM) errGone(id string) error {
+	switch g.gone {
+	case codes.FailedPrecondition:
+		return errPrecondition()
+	case codes.PermissionDenied:
+		return status.Errorf(codes.PermissionDenied, "Permission iam.serviceAccountKeys.* denied on key %s (or it may not exist).", id)
+	}
+	return status.Errorf(g.gone, "Service account key %s does not exist.", id)
+}
+
 // forbidden is how Google tells that an organization policy stands in the way (its page "Troubleshoot
-// organization policy errors for service accounts" prints the creation error; the upload error is its analogue).
-func forbidden(a *googleAccount, constraint, words string) error {
+// organization policy errors for service accounts" prints the creation error; the upload error is its analogue). A
+// managed constraint comes as an ErrorInfo, without a PreconditionFailure (the same page, on default service accounts). The
+// caller holds mu.
+func (g *GoogleIAM) forbidden(a *googleAccount, constraint, words string) error {
+	if g.managed {
+		s, err := status.New(codes.FailedPrecondition, "Operation denied by org policy: "+words).WithDetails(&errdetails.ErrorInfo{
+			Reason: "CUSTOM_ORG_POLICY_VIOLATION", Domain: "googleapis.com",
+			Metadata: map[string]string{"customConstraints": "constraints/iam.managed." + constraint, "service": "iam.googleapis.com"},
+		})
+		if err != nil {
+			return err
+		}
+		return s.Err()
+	}
 	s, err := status.New(codes.FailedPrecondition, words).WithDetails(&errdetails.PreconditionFailure{
 		Violations: []*errdetails.PreconditionFailure_Violation{{
-			Type: "constraints/" + constraint, Subject: "projects/" + a.project + "/serviceAccounts/" + a.email, Description: words,
+			Type: "constraints/iam." + constraint, Subject: "projects/" + a.project + "/serviceAccounts/" + a.email, Description: words,
 		}},
 	})
 	if err != nil {
@@ -86,9 +114,11 @@ func forbidden(a *googleAccount, constraint, words string) error {
 	return s.Err()
 }
 
-// errFull: since about 2022 the limit is told without any detail (google-api-dotnet-client issue 2027); before,
-// it was RESOURCE_EXHAUSTED with a RetryInfo of a day.
-func errFull() error { return status.Error(codes.FailedPrecondition, "Precondition check failed.") }
+// errPrecondition says nothing but that. Since about 2022 the limit of keys is told so (google-api-dotnet-client issue
+// 2027); before, it was RESOURCE_EXHAUSTED with a RetryInfo of a day.
+func errPrecondition() error {
+	return status.Error(codes.FailedPrecondition, "Precondition check failed.")
+}
 
 // CreateServiceAccountKey makes a key pair and gives its private half, once.
 func (g *GoogleIAM) CreateServiceAccountKey(_ context.Context, req *adminpb.CreateServiceAccountKeyRequest) (*adminpb.ServiceAccountKey, error) {
@@ -108,10 +138,10 @@ func (g *GoogleIAM) CreateServiceAccountKey(_ context.Context, req *adminpb.Crea
 		return nil, err
 	}
 	if g.forbidsCreation {
-		return nil, forbidden(a, "iam.disableServiceAccountKeyCreation", "Key creation is not allowed on this service account.")
+		return nil, g.forbidden(a, "disableServiceAccountKeyCreation", "Key creation is not allowed on this service account.")
 	}
 	if a.full() {
-		return nil, errFull()
+		return nil, errPrecondition()
 	}
 	k, file, err := g.addCreated(a, private)
 	if err != nil {
@@ -133,7 +163,7 @@ func (g *GoogleIAM) UploadServiceAccountKey(_ context.Context, req *adminpb.Uplo
 		return nil, err
 	}
 	if g.forbidsUpload {
-		return nil, forbidden(a, "iam.disableServiceAccountKeyUpload", "Key upload is not allowed on this service account.")
+		return nil, g.forbidden(a, "disableServiceAccountKeyUpload", "Key upload is not allowed on this service account.")
 	}
 	block, rest := pem.Decode(req.GetPublicKeyData())
 	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
@@ -151,7 +181,7 @@ func (g *GoogleIAM) UploadServiceAccountKey(_ context.Context, req *adminpb.Uplo
 		return nil, status.Error(codes.InvalidArgument, "Invalid public key: the certificate has expired.")
 	}
 	if a.full() {
-		return nil, errFull()
+		return nil, errPrecondition()
 	}
 	k := &googleKey{
 		id: randomHex(20), origin: adminpb.ServiceAccountKeyOrigin_USER_PROVIDED, public: public,
@@ -209,10 +239,10 @@ func (g *GoogleIAM) DisableServiceAccountKey(_ context.Context, req *adminpb.Dis
 	if err != nil {
 		return nil, err
 	}
-	if !k.disabled {
-		k.disabled, k.refusedFrom = true, g.cloud.Now().Add(g.cloud.Timing().RevocationLag)
-		g.cloud.Record(Event{Kind: KeyDisabled, Service: GoogleIAMService, Target: a.email, KeyID: k.id})
+	if k.disabled && g.strict {
+		return nil, errPrecondition()
 	}
+	g.disable(a, k)
 	return &emptypb.Empty{}, nil
 }
 
@@ -223,6 +253,9 @@ func (g *GoogleIAM) EnableServiceAccountKey(_ context.Context, req *adminpb.Enab
 	a, k, err := g.key(req.GetName())
 	if err != nil {
 		return nil, err
+	}
+	if !k.disabled && g.strict {
+		return nil, errPrecondition()
 	}
 	if k.disabled {
 		now := g.cloud.Now()

@@ -22,6 +22,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"google.golang.org/api/option"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -293,5 +294,79 @@ func TestTheJournalKnowsGooglesKeysByTheirFiles(t *testing.T) {
 	}
 	if got := c.KeyID(value); got != id {
 		t.Errorf("the file is key %q, want %s, also after its end", got, id)
+	}
+}
+
+func TestGoogleTellsThatAKeyIsGoneAsTheTestSays(t *testing.T) {
+	for _, code := range []codes.Code{codes.NotFound, codes.FailedPrecondition, codes.PermissionDenied} {
+		_, g, client := startGoogle(t)
+		g.AnswerGone(code)
+		id, _, err := g.CreateForeignKey(robot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := robotName + "/keys/" + id
+		if err := client.DeleteServiceAccountKey(t.Context(), &adminpb.DeleteServiceAccountKeyRequest{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		_, read := client.GetServiceAccountKey(t.Context(), &adminpb.GetServiceAccountKeyRequest{Name: name})
+		for what, err := range map[string]error{
+			"get": read, "delete": client.DeleteServiceAccountKey(t.Context(), &adminpb.DeleteServiceAccountKeyRequest{Name: name}),
+			"disable": client.DisableServiceAccountKey(t.Context(), &adminpb.DisableServiceAccountKeyRequest{Name: name}),
+		} {
+			if status.Code(err) != code || len(status.Convert(err).Details()) > 0 {
+				t.Errorf("%s: %v, want %s without details", what, err, code)
+			}
+		}
+		// What never was is not found, whatever is said of what is gone.
+		if err := client.DeleteServiceAccountKey(t.Context(), &adminpb.DeleteServiceAccountKeyRequest{Name: robotName + "/keys/" + strings.Repeat("0", 40)}); status.Code(err) != codes.NotFound {
+			t.Errorf("an unknown key: %v", err)
+		}
+	}
+}
+
+func TestGoogleTellsManagedPoliciesByAnErrorInfoAndOlderOnesByAPrecondition(t *testing.T) {
+	_, g, client := startGoogle(t)
+	g.ForbidKeyCreation(true)
+	g.ForbidKeyUpload(true)
+	for _, managed := range []bool{false, true} {
+		g.ManagedPolicies(managed)
+		_, create := client.CreateServiceAccountKey(t.Context(), &adminpb.CreateServiceAccountKeyRequest{Name: robotName})
+		_, upload := client.UploadServiceAccountKey(t.Context(), &adminpb.UploadServiceAccountKeyRequest{Name: robotName})
+		for constraint, err := range map[string]error{"disableServiceAccountKeyCreation": create, "disableServiceAccountKeyUpload": upload} {
+			details := status.Convert(err).Details()
+			if status.Code(err) != codes.FailedPrecondition || len(details) != 1 {
+				t.Fatalf("%v, %v", err, details)
+			}
+			var got string
+			switch d := details[0].(type) {
+			case *errdetails.ErrorInfo:
+				got = d.GetReason() + " " + d.GetMetadata()["customConstraints"]
+			case *errdetails.PreconditionFailure:
+				got = d.GetViolations()[0].GetType()
+			}
+			want := "constraints/iam." + constraint
+			if managed {
+				want = "CUSTOM_ORG_POLICY_VIOLATION constraints/iam.managed." + constraint
+			}
+			if got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	}
+}
+
+func TestGoogleFindsANewKeyByItsIDAfterTheLag(t *testing.T) {
+	c, g, client := startGoogle(t)
+	c.SetTiming(simcloud.Timing{VisibleLag: time.Hour})
+	id, _, err := g.CreateForeignKey(robot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.DeleteServiceAccountKey(t.Context(), &adminpb.DeleteServiceAccountKeyRequest{Name: robotName + "/keys/" + id}); status.Code(err) != codes.NotFound {
+		t.Errorf("delete at once: %v", err)
+	}
+	if _, alive := c.LiveKeys()[id]; !alive {
+		t.Error("it was deleted all the same")
 	}
 }

@@ -52,6 +52,7 @@ type OpenAI struct {
 	keys      []*openAIKey
 	exhausted map[string]bool
 	allowed   map[string][]netip.Prefix
+	regions   map[string]string
 	limits    map[string]*rate.Limiter
 }
 
@@ -78,7 +79,7 @@ func (c *Cloud) StartOpenAI(options OpenAIOptions) (*OpenAI, error) {
 	}
 	o := &OpenAI{
 		cloud: c, options: options,
-		exhausted: map[string]bool{}, allowed: map[string][]netip.Prefix{}, limits: map[string]*rate.Limiter{},
+		exhausted: map[string]bool{}, allowed: map[string][]netip.Prefix{}, regions: map[string]string{}, limits: map[string]*rate.Limiter{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/models", o.authenticated("api.model.read", o.listModels))
@@ -154,6 +155,9 @@ func (o *OpenAI) admit(token, scope string, r *http.Request) (k *openAIKey, proj
 		return nil, "", wrongKey(token)
 	}
 	project = k.project
+	if region := o.regions[project]; region != "" && r.Host != regionalHost(region) {
+		return k, project, incorrectHostname(region)
+	}
 	if prefixes, limited := o.allowed[project]; limited && !permits(prefixes, r.RemoteAddr) {
 		return k, project, addressNotAuthorized()
 	}

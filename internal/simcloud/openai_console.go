@@ -102,6 +102,14 @@ func (o *OpenAI) AllowAddresses(project string, prefixes ...netip.Prefix) {
 	o.allowed[project] = prefixes
 }
 
+// Reside is a project with data residency in a region ("eu", "us"), which answers at that region's own address and at no
+// other; empty is none.
+func (o *OpenAI) Reside(project, region string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.regions[project] = region
+}
+
 // change applies f to a key that exists.
 func (o *OpenAI) change(id string, f func(*openAIKey)) (*openAIKey, error) {
 	o.mu.Lock()

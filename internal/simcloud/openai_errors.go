@@ -61,6 +61,13 @@ func addressNotAuthorized() *openAIError {
 	return refuse(http.StatusUnauthorized, invalidRequest, "", "ip_not_authorized", "Your IP is not authorized.")
 }
 
+func regionalHost(region string) string { return region + ".api.openai.com" }
+
+// Code and text as users report them (agent-ecosystem/skill-validator issue 70, earendil-works/pi issue 956).
+func incorrectHostname(region string) *openAIError {
+	return refuse(http.StatusUnauthorized, invalidRequest, "", "incorrect_hostname", "Attempted to access resource with incorrect regional hostname. Please make your request to %s", regionalHost(region))
+}
+
 // Code and text as users report them.
 func otherOrganization() *openAIError {
 	return refuse(http.StatusUnauthorized, invalidRequest, "", "mismatched_organization", "OpenAI-Organization header should match organization for API key")

@@ -135,14 +135,15 @@ func TestRequestsThatOpenAIRefusesAreRefused(t *testing.T) {
 		code    string
 		kind    string
 	}{
-		"a key that nobody made":               {key: "sk-proj-0123456789abcdef", status: 401, code: "invalid_api_key", kind: "invalid_request_error"},
-		"a deleted key":                        {prepare: func(o *simcloud.OpenAI, id string) { _ = o.DeleteKey(id) }, status: 401, code: "invalid_api_key", kind: "invalid_request_error"},
-		"another project":                      {with: []option.RequestOption{option.WithProject("proj_beta")}, status: 401, code: "mismatched_project", kind: "invalid_request_error"},
-		"another organization":                 {with: []option.RequestOption{option.WithOrganization("org-other")}, status: 401, code: "mismatched_organization", kind: "invalid_request_error"},
-		"an address outside the allowlist":     {prepare: func(o *simcloud.OpenAI, _ string) { o.AllowAddresses(openAIProject, elsewhere) }, status: 401, code: "ip_not_authorized", kind: "invalid_request_error"},
-		"a key without the scope":              {prepare: func(o *simcloud.OpenAI, id string) { _ = o.Restrict(id) }, status: 403, kind: "invalid_request_error"},
-		"a key without the scope, the 401 way": {prepare: func(o *simcloud.OpenAI, id string) { _ = o.Restrict(id) }, options: simcloud.OpenAIOptions{MissingScope: 401}, status: 401, kind: "invalid_request_error"},
-		"a project without quota":              {prepare: func(o *simcloud.OpenAI, _ string) { o.ExhaustQuota(openAIProject, true) }, status: 429, code: "insufficient_quota", kind: "insufficient_quota"},
+		"a key that nobody made":                  {key: "sk-proj-0123456789abcdef", status: 401, code: "invalid_api_key", kind: "invalid_request_error"},
+		"a deleted key":                           {prepare: func(o *simcloud.OpenAI, id string) { _ = o.DeleteKey(id) }, status: 401, code: "invalid_api_key", kind: "invalid_request_error"},
+		"another project":                         {with: []option.RequestOption{option.WithProject("proj_beta")}, status: 401, code: "mismatched_project", kind: "invalid_request_error"},
+		"another organization":                    {with: []option.RequestOption{option.WithOrganization("org-other")}, status: 401, code: "mismatched_organization", kind: "invalid_request_error"},
+		"an address outside the allowlist":        {prepare: func(o *simcloud.OpenAI, _ string) { o.AllowAddresses(openAIProject, elsewhere) }, status: 401, code: "ip_not_authorized", kind: "invalid_request_error"},
+		"a key without the scope":                 {prepare: func(o *simcloud.OpenAI, id string) { _ = o.Restrict(id) }, status: 403, kind: "invalid_request_error"},
+		"a key without the scope, the 401 way":    {prepare: func(o *simcloud.OpenAI, id string) { _ = o.Restrict(id) }, options: simcloud.OpenAIOptions{MissingScope: 401}, status: 401, kind: "invalid_request_error"},
+		"a project with data residency elsewhere": {prepare: func(o *simcloud.OpenAI, _ string) { o.Reside(openAIProject, "eu") }, status: 401, code: "incorrect_hostname", kind: "invalid_request_error"},
+		"a project without quota":                 {prepare: func(o *simcloud.OpenAI, _ string) { o.ExhaustQuota(openAIProject, true) }, status: 429, code: "insufficient_quota", kind: "insufficient_quota"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, o := startOpenAI(t, nil, c.options)
@@ -320,6 +321,25 @@ func TestWhatIsNotSimulatedIsNotFound(t *testing.T) {
 		_ = answer.Body.Close()
 		if answer.StatusCode != want {
 			t.Errorf("%s: %d", request, answer.StatusCode)
+		}
+	}
+}
+
+func TestAProjectWithDataResidencyAnswersAtItsOwnAddressOnly(t *testing.T) {
+	_, o := startOpenAI(t, nil, simcloud.OpenAIOptions{})
+	_, key := o.CreateKey(openAIProject, "k")
+	o.Reside(openAIProject, "us")
+	for host, want := range map[string]int{"": 401, "api.openai.com": 401, "eu.api.openai.com": 401, "us.api.openai.com": 200} {
+		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, o.URL+"/models", nil)
+		request.Header.Set("Authorization", "Bearer "+key.Reveal())
+		request.Host = host
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("at %q: %d, want %d", host, answer.StatusCode, want)
 		}
 	}
 }

@@ -63,6 +63,8 @@ type SecretManager struct {
 	denied  map[string]bool
 	etags   int
 	damage  bool
+	// noEtags and keepsAliases: see OmitEtags and IgnoreAliases.
+	noEtags, keepsAliases bool
 }
 
 type smSecret struct {
@@ -185,6 +187,20 @@ func (m *SecretManager) DamageNextAccess() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.damage = true
+}
+
+// OmitEtags leaves the etags out of the answers about secrets: an optional field, in the proto.
+func (m *SecretManager) OmitEtags(omit bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.noEtags = omit
+}
+
+// IgnoreAliases makes an update succeed and leave the aliases as they are, as a service does that does not know them.
+func (m *SecretManager) IgnoreAliases(ignore bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keepsAliases = ignore
 }
 
 // newSecret makes an empty secret. The caller holds mu.

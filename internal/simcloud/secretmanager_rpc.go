@@ -102,7 +102,9 @@ func (m secretManagerAPI) UpdateSecret(_ context.Context, req *secretmanagerpb.U
 		case "annotations":
 			s.annotations = maps.Clone(want.GetAnnotations())
 		case "version_aliases":
-			m.setAliases(s, want.GetVersionAliases())
+			if !m.keepsAliases {
+				m.setAliases(s, want.GetVersionAliases())
+			}
 		}
 	}
 	s.etag = m.nextEtag()

@@ -180,8 +180,12 @@ func (m *SecretManager) versionName(s *smSecret, v *smVersion) string {
 }
 
 func (m *SecretManager) secretProto(s *smSecret) *secretmanagerpb.Secret {
+	etag := s.etag
+	if m.noEtags {
+		etag = ""
+	}
 	return &secretmanagerpb.Secret{
-		Name: "projects/" + projectNumber + "/secrets/" + s.id, Etag: s.etag, CreateTime: timestamppb.New(s.created),
+		Name: "projects/" + projectNumber + "/secrets/" + s.id, Etag: etag, CreateTime: timestamppb.New(s.created),
 		Replication: s.replication, Labels: maps.Clone(s.labels), Annotations: maps.Clone(s.annotations), VersionAliases: maps.Clone(s.aliases),
 	}
 }

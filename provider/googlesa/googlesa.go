@@ -25,9 +25,10 @@ import (
 type Mode string
 
 const (
-	// Upload: we make it and upload the certificate. Organization policy iam.disableServiceAccountKeyUpload forbids it.
+	// Upload: we make it and upload the certificate. Organization policy iam.disableServiceAccountKeyUpload, or iam.managed.disableServiceAccountKeyUpload, forbids it.
 	Upload Mode = "upload"
-	// Create: Google makes it. Organization policy iam.disableServiceAccountKeyCreation forbids it.
+	// Create: Google makes it. Organization policy iam.disableServiceAccountKeyCreation, or iam.managed.disableServiceAccountKeyCreation,
+	// forbids it.
 	Create Mode = "create"
 )
 

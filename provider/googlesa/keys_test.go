@@ -13,6 +13,9 @@ import (
 
 	"cloud.google.com/go/iam/admin/apiv1/adminpb"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/provider"
@@ -37,7 +40,7 @@ func TestTheEleventhKeyIsRefusedAsTheLimit(t *testing.T) {
 			t.Errorf("%s: the eleventh key: %v", mode, err)
 		}
 		// So did Google tell the limit until about 2022.
-		remove := w.cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Kind: simcloud.Refuse, Code: 429, RetryAfter: 86401 * time.Second})
+		remove := w.cloud.Inject(atMint(mode, simcloud.Fault{Kind: simcloud.Refuse, Code: 429, RetryAfter: 86401 * time.Second}))
 		if err := try(); fault.Of(err).Code != CodeKeyLimit || fault.Of(err).RetryAfter != 0 {
 			t.Errorf("%s: the eleventh key, told as an exhausted quota: %v", mode, err)
 		}
@@ -47,16 +50,140 @@ func TestTheEleventhKeyIsRefusedAsTheLimit(t *testing.T) {
 	}
 }
 
-func TestOrganizationPoliciesAreToldApartFromTheLimit(t *testing.T) {
-	for mode, advice := range map[Mode]string{Upload: "iam.disableServiceAccountKeyUpload", Create: "iam.disableServiceAccountKeyCreation"} {
-		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: mode})
-		w.google.ForbidKeyCreation(true)
-		w.google.ForbidKeyUpload(true)
-		_, err := w.p.Mint(t.Context(), ci, stamp(1))
-		f := fault.Of(err)
-		if f.Class != fault.Rejected || f.Code != CodeOrgPolicy || f.Unsettled || !strings.Contains(f.Advice, advice) {
-			t.Errorf("%s: %v", mode, err)
+// atMint is a fault of the request that makes a key.
+func atMint(mode Mode, f simcloud.Fault) simcloud.Fault {
+	f.Service, f.Method = simcloud.GoogleIAMService, map[Mode]string{Upload: "UploadServiceAccountKey", Create: "CreateServiceAccountKey"}[mode]
+	return f
+}
+
+func TestOrganizationPoliciesAreToldApartFromTheLimitAndNamed(t *testing.T) {
+	constraints := map[Mode]string{Upload: "disableServiceAccountKeyUpload", Create: "disableServiceAccountKeyCreation"}
+	for mode, constraint := range constraints {
+		for managed, prefix := range map[bool]string{false: "iam.", true: "iam.managed."} {
+			w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: mode})
+			w.google.ManagedPolicies(managed)
+			w.google.ForbidKeyCreation(true)
+			w.google.ForbidKeyUpload(true)
+			_, err := w.p.Mint(t.Context(), ci, stamp(1))
+			f := fault.Of(err)
+			if f.Class != fault.Rejected || f.Code != CodeOrgPolicy || f.Unsettled || !strings.Contains(f.Advice, " "+prefix+constraint+" ") {
+				t.Errorf("%s: %v", mode, err)
+			}
+			// By default both are forbidden: another mode is no way out.
+			for _, other := range []Mode{Upload, Create} {
+				if strings.Contains(f.Advice, `"`+string(other)+`"`) {
+					t.Errorf("%s: it sends people to the mode %q: %s", mode, other, f.Advice)
+				}
+			}
 		}
+	}
+}
+
+func TestARefusalWithoutAReasonIsTheLimitOnlyIfTheListShowsTenKeys(t *testing.T) {
+	for _, mode := range []Mode{Upload, Create} {
+		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: mode})
+		w.foreign()
+		w.cloud.Inject(atMint(mode, simcloud.Fault{Kind: simcloud.Refuse, Code: 412}))
+		try := func() *fault.Error {
+			_, err := w.p.Mint(t.Context(), ci, stamp(1))
+			return fault.Of(err)
+		}
+		if f := try(); f.Code != "FailedPrecondition" || f.Class != fault.Rejected || f.Unsettled || !strings.Contains(f.Advice, "1 keys of the 10") {
+			t.Errorf("%s, with one key: %v", mode, f)
+		}
+		for range 9 {
+			w.foreign()
+		}
+		if f := try(); f.Code != CodeKeyLimit || f.Class != fault.Rejected {
+			t.Errorf("%s, with ten keys: %v", mode, f)
+		}
+		w.cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "ListServiceAccountKeys", Kind: simcloud.Refuse, Code: 403})
+		if f := try(); f.Code != "FailedPrecondition" || !strings.Contains(f.Advice, "does not say why") {
+			t.Errorf("%s, with a list that cannot be had: %v", mode, f)
+		}
+	}
+}
+
+func TestOnlyTheNameOfAConstraintIsTakenFromARefusal(t *testing.T) {
+	for said, want := range map[string]string{
+		"constraints/iam.managed.disableServiceAccountKeyUpload":           "iam.managed.disableServiceAccountKeyUpload",
+		"customConstraints/custom.noKeys,constraints/iam.managed.more":     "custom.noKeys, iam.managed.more",
+		"constraints/-----BEGIN PRIVATE KEY-----MIIEvQIBADANBgkqhkiG9w0BA": "(Google does not name it)",
+		"": "(Google does not name it)",
+	} {
+		s, err := status.New(codes.FailedPrecondition, "server words").WithDetails(&errdetails.ErrorInfo{Reason: "CUSTOM_ORG_POLICY_VIOLATION", Metadata: map[string]string{"customConstraints": said}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, forbidden := forbids(s); !forbidden || got != want {
+			t.Errorf("%q is read as %q, %v", said, got, forbidden)
+		}
+	}
+}
+
+// goneAnswers are the ways in which Google was seen to tell that a key is gone.
+var goneAnswers = map[codes.Code]fault.Class{codes.NotFound: fault.NotFound, codes.FailedPrecondition: fault.Rejected, codes.PermissionDenied: fault.AccessDenied}
+
+func TestWhatIsAskedOfAKeyThatIsGoneIsRefusedAndChangesNothing(t *testing.T) {
+	for code, class := range goneAnswers {
+		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+		w.google.AnswerGone(code)
+		id, _ := w.foreign()
+		w.must(w.p.Delete(t.Context(), ci, id))
+		for name, change := range map[string]func(context.Context, string, string) error{"disable": w.p.Disable, "enable": w.p.Enable, "delete": w.p.Delete} {
+			if err := change(t.Context(), ci, id); !fault.Is(err, class) || fault.Of(err).Unsettled {
+				t.Errorf("%s, told by %s: %v", name, code, err)
+			}
+		}
+	}
+}
+
+func TestAListThatStillShowsADeletedKeyDoesNotFailForIt(t *testing.T) {
+	// Whether rekey may read keys at all, another one shows.
+	for witness, another := range map[string]func(*world){
+		"a key that Google made":       func(w *world) { w.foreign() },
+		"another key that we uploaded": func(w *world) { w.mint(2) },
+	} {
+		for code := range goneAnswers {
+			w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+			w.google.AnswerGone(code)
+			ours, _ := w.mint(1)
+			another(w)
+			w.cloud.SetTiming(simcloud.Timing{ListLag: time.Minute})
+			w.must(w.p.Delete(t.Context(), ci, ours))
+			keys, err := w.p.List(t.Context(), ci)
+			if err != nil || len(keys) != 2 || keys[0].ID != ours || keys[0].Stamp != "" {
+				t.Errorf("beside %s, told by %s: %+v, %v", witness, code, keys, err)
+			}
+			w.clock.Advance(time.Minute)
+			if keys, err := w.p.List(t.Context(), ci); err != nil || len(keys) != 1 {
+				t.Errorf("beside %s, told by %s, a minute later: %+v, %v", witness, code, keys, err)
+			}
+		}
+	}
+}
+
+func TestAListWithoutThePermissionToReadCertificatesFails(t *testing.T) {
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+	w.mint(1)
+	w.foreign()
+	w.cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "GetServiceAccountKey", Kind: simcloud.Refuse, Code: 403})
+	if keys, err := w.p.List(t.Context(), ci); !fault.Is(err, fault.AccessDenied) {
+		t.Errorf("our key looks like somebody else's: %+v, %v", keys, err)
+	}
+}
+
+func TestAKeyThatGoogleDisabledByItselfCanBeDisabledEnabledAndDeleted(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{})
+		w.google.StrictStates(strict)
+		id, _ := w.mint(1)
+		w.must(w.google.DisableExposed(ci, id))
+		w.must(w.p.Disable(t.Context(), ci, id))
+		w.must(w.p.Enable(t.Context(), ci, id))
+		w.must(w.p.Enable(t.Context(), ci, id))
+		w.must(w.p.Disable(t.Context(), ci, id))
+		w.must(w.p.Delete(t.Context(), ci, id))
 	}
 }
 

@@ -48,11 +48,11 @@ func (p *Provider) upload(ctx context.Context, account, stamp string) (provider.
 	if err != nil {
 		return provider.Minted{}, fault.New(fault.Internal, "bad_private_key", p.doing(what))
 	}
-	ctx, done := p.bounded(ctx)
+	limited, done := p.bounded(ctx)
 	defer done()
-	k, err := p.iam.UploadServiceAccountKey(ctx, &adminpb.UploadServiceAccountKeyRequest{Name: name, PublicKeyData: cert})
+	k, err := p.iam.UploadServiceAccountKey(limited, &adminpb.UploadServiceAccountKeyRequest{Name: name, PublicKeyData: cert})
 	if err != nil {
-		return provider.Minted{}, p.fault(err, what, account, creates)
+		return provider.Minted{}, p.mintFault(ctx, err, what, account)
 	}
 	id := k.GetName()[strings.LastIndexByte(k.GetName(), '/')+1:]
 	if !keyIDForm.MatchString(id) {

@@ -44,7 +44,8 @@ type Options struct {
 	Organization string
 	// ConsoleURL is where a person manages the keys, as it is shown; empty means the project's page at OpenAI.
 	ConsoleURL string
-	// Transport carries the requests; nil means straight to BaseURL, with no proxy from the environment.
+	// Transport carries the requests; nil means to BaseURL, through the proxy that HTTPS_PROXY and NO_PROXY name, if they do.
+	// What the proxy carries is encrypted for BaseURL; loopback is never proxied.
 	Transport http.RoundTripper
 }
 
@@ -84,6 +85,7 @@ func New(o Options) (*Provider, error) {
 	}
 	if o.Transport == nil {
 		o.Transport = &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true,
 			// A transport repeats a read by itself when a connection that it had kept turns out to be broken.

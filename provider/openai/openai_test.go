@@ -7,7 +7,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,6 +87,10 @@ func TestWhatAProbeProves(t *testing.T) {
 			prepare: func(o *simcloud.OpenAI, _ string) { o.ExhaustQuota(alpha, true) },
 			want:    provider.Proof{Accepted: true, Code: "insufficient_quota"},
 		},
+		"a project with data residency says nothing at another region's address": {
+			prepare: func(o *simcloud.OpenAI, _ string) { o.Reside(alpha, "eu") },
+			fault:   fault.AccessDenied, code: "incorrect_hostname",
+		},
 		"an address that is not allowed says nothing about the key": {
 			prepare: func(o *simcloud.OpenAI, _ string) { o.AllowAddresses(alpha, elsewhere) },
 			fault:   fault.AccessDenied, code: "ip_not_authorized",
@@ -110,6 +118,22 @@ func TestWhatAProbeProves(t *testing.T) {
 				t.Errorf("part of the key in %+v, %v", got, err)
 			}
 		})
+	}
+}
+
+func TestAProjectWithDataResidencyTellsWhichEndpointToSet(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu": "set endpoint: https://eu.api.openai.com/v1 ", "us": "set endpoint: https://us.api.openai.com/v1 ",
+		// A text that names no region as we know them.
+		"somewhere": "https://eu.api.openai.com/v1 (or us.api.openai.com)",
+	} {
+		_, sim, p := start(t, simcloud.OpenAIOptions{})
+		_, key := sim.CreateKey(alpha, "k")
+		sim.Reside(alpha, region)
+		_, err := p.Probe(t.Context(), alpha, key)
+		if f := fault.Of(err); !strings.Contains(f.Advice, want) || strings.Contains(f.Advice, "somewhere") {
+			t.Errorf("%s: %v", region, err)
+		}
 	}
 }
 
@@ -294,7 +318,7 @@ func TestOptionsThatWouldExposeAKeyAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentChangesNothing(t *testing.T) {
+func TestTheEnvironmentChangesNothingOnLoopback(t *testing.T) {
 	_, sim, _ := start(t, simcloud.OpenAIOptions{})
 	_, key := sim.CreateKey(alpha, "k")
 	for _, name := range []string{"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
@@ -319,5 +343,38 @@ func TestAPersonIsSentToThePageOfTheProject(t *testing.T) {
 	own, _ := openai.New(openai.Options{ConsoleURL: "https://console.example.com/keys"})
 	if got := own.Console(alpha); got != "https://console.example.com/keys" {
 		t.Error(got)
+	}
+}
+
+// childProbe makes the test binary probe a key at OpenAI's European address and do nothing else: Go reads the proxy
+// variables once for a process.
+const childProbe = "REKEY_TEST_PROBE"
+
+func TestTheProxyOfTheEnvironmentIsUsedAndSeesNoKey(t *testing.T) {
+	if os.Getenv(childProbe) != "" {
+		_, err := at(t, "https://eu.api.openai.com/v1").Probe(t.Context(), alpha, secret.FromString("sk-proj-0123456789abcdefghijWXYZ"))
+		if !fault.Is(err, fault.Unavailable) {
+			t.Errorf("a proxy that refuses: %v", err)
+		}
+		return
+	}
+	var mu sync.Mutex
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, fmt.Sprint(r.Method, " ", r.Host, " ", r.Header.Get("Authorization")))
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer proxy.Close()
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	child.Env = append(os.Environ(), childProbe+"=1", "HTTPS_PROXY="+proxy.URL, "NO_PROXY=")
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"CONNECT eu.api.openai.com:443 "}; !slices.Equal(asked, want) {
+		t.Errorf("the proxy was asked %q, want %q", asked, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,9 @@ const (
 	OtherProject      = "mismatched_project"
 	OtherOrganization = "mismatched_organization"
 )
+
+// incorrectHostname is the code with which a project with data residency refuses what is not sent to its region.
+const incorrectHostname = "incorrect_hostname"
 
 // Codes with which OpenAI says no to a request whose key it knows (OpenAI's docs: error codes). A key of a
 // project without money is a good key.
@@ -112,6 +116,8 @@ func (x *exchange) judge(err error, doing string) (provider.Proof, error) {
 			return provider.Proof{Accepted: true, Code: code, Account: code}, nil
 		case scope:
 			return provider.Proof{Accepted: true, Code: code}, nil
+		case code == incorrectHostname:
+			return provider.Proof{}, failed(fault.AccessDenied).WithAdvice("%s", residency(err))
 		}
 		return provider.Proof{}, failed(fault.AccessDenied).WithAdvice("OpenAI refuses the request for another reason than the key: look at the allowed addresses of project and organization, and whether the key's owner is still a member.")
 	case x.status == http.StatusForbidden && enveloped && code != "unsupported_country_region_territory":
@@ -145,6 +151,22 @@ func refusal(err error) (code string, scope, enveloped bool) {
 	scope = code == "" && strings.Contains(e.Message, "Missing scopes:")
 	// A code that could be free text is dropped here, before it becomes part of a Proof.
 	return fault.New(fault.Rejected, code, "").Code, scope, e.Type != ""
+}
+
+// region is how OpenAI's text names the address of a project with data residency: all that is taken from it.
+var region = regexp.MustCompile(`\b([a-z]{2})\.api\.openai\.com\b`)
+
+// residency tells which address to configure.
+func residency(err error) string {
+	const where = "The project has data residency: it answers at its region's own address only. In rekey.yaml, set "
+	const others = " for its provider; projects of other regions need a provider of their own."
+	var e *client.APIError
+	if errors.As(err, &e) {
+		if m := region.FindStringSubmatch(e.Message); m != nil {
+			return where + "endpoint: https://" + m[1] + ".api.openai.com/v1" + others
+		}
+	}
+	return where + "endpoint: https://eu.api.openai.com/v1 (or us.api.openai.com)" + others
 }
 
 // interrupted tells whether an answer broke off, rather than being something else than it should.

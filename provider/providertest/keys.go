@@ -171,10 +171,11 @@ func lifeOfAKey(b *bench) {
 		do       func() error
 		accepted bool
 		listed   bool
+		again    fault.Class
 	}{
-		{b.caps.Disable, "disable", func() error { return b.Provider.Disable(ctx, b.account, id) }, false, true},
-		{b.caps.Disable, "enable", func() error { return b.Provider.Enable(ctx, b.account, id) }, true, true},
-		{b.caps.Delete, "delete", func() error { return b.Provider.Delete(ctx, b.account, id) }, false, false},
+		{b.caps.Disable, "disable", func() error { return b.Provider.Disable(ctx, b.account, id) }, false, true, ""},
+		{b.caps.Disable, "enable", func() error { return b.Provider.Enable(ctx, b.account, id) }, true, true, ""},
+		{b.caps.Delete, "delete", func() error { return b.Provider.Delete(ctx, b.account, id) }, false, false, fault.NotFound},
 	}
 	for _, s := range steps {
 		if !s.claimed {
@@ -183,7 +184,13 @@ func lifeOfAKey(b *bench) {
 		for _, often := range []string{"once", "twice"} {
 			err := s.do()
 			b.saw(err)
-			b.must(s.name+" a key "+often, err)
+			if often == "twice" && s.again != "" {
+				if !fault.Is(err, s.again) {
+					b.Errorf("%s a key twice: %v, want %s", s.name, err, s.again)
+				}
+			} else {
+				b.must(s.name+" a key "+often, err)
+			}
 			b.Advance(b.lag)
 			if proof := b.probe(v); proof.Accepted != s.accepted {
 				b.Errorf("after %s (%s) the key's value gives %+v", s.name, often, proof)
@@ -202,18 +209,54 @@ func lifeOfAKey(b *bench) {
 	}
 }
 
-func deleteUnknown(b *bench) {
-	if !b.caps.Delete {
-		return
-	}
+func unknownKey(b *bench) {
+	ctx := b.Context()
 	// An id of the right form that nobody knows: one of another account.
 	id, _ := b.ForeignKey(b.T, b.NewAccount(b.T))
-	if err := b.Provider.Delete(b.Context(), b.account, id); err != nil {
+	for _, m := range []struct {
+		name    string
+		claimed bool
+		call    func() error
+	}{
+		{"Disable", b.caps.Disable, func() error { return b.Provider.Disable(ctx, b.account, id) }},
+		{"Enable", b.caps.Disable, func() error { return b.Provider.Enable(ctx, b.account, id) }},
+		{"Delete", b.caps.Delete, func() error { return b.Provider.Delete(ctx, b.account, id) }},
+	} {
+		if !m.claimed {
+			continue
+		}
+		err := m.call()
 		b.saw(err)
-		b.Errorf("deleting an unknown key: %v", err)
+		if !fault.Is(err, fault.NotFound) {
+			b.Errorf("%s of an unknown key: %v, want NotFound", m.name, err)
+		}
 	}
 	if _, alive := b.Cloud.LiveKeys()[id]; !alive {
 		b.Error("the key of another account was deleted")
+	}
+}
+
+// youngKey: a provider whose lists are late may be late with a key's own id, too.
+func youngKey(b *bench) {
+	if !b.caps.Mint || !b.caps.Delete {
+		return
+	}
+	timing := b.Cloud.Timing()
+	timing.VisibleLag = b.caps.ListLag
+	b.Cloud.SetTiming(timing)
+	m, err := b.mint(b.Context(), b.nextStamp())
+	b.must("mint a key", err)
+	if b.caps.ListLag > 0 {
+		err := b.Provider.Delete(b.Context(), b.account, m.ID)
+		b.saw(err)
+		if !fault.Is(err, fault.NotFound) {
+			b.Errorf("a key that is not shown yet is deleted: %v, want NotFound", err)
+		}
+	}
+	b.Advance(b.caps.ListLag)
+	b.must("delete a key after the list lag", b.Provider.Delete(b.Context(), b.account, m.ID))
+	if _, alive := b.Cloud.LiveKeys()[m.ID]; alive {
+		b.Error("the key lives on")
 	}
 }
 

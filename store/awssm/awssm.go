@@ -33,6 +33,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,7 +53,7 @@ type Options struct {
 	Name string
 	// Region is the AWS region of the secrets.
 	Region string
-	// Endpoint is the base address of another Secrets Manager: http on loopback, or https below amazonaws.com (a VPC
+	// Endpoint is the base address of another Secrets Manager: http on loopback, or https below a domain of AWS's (a VPC
 	// endpoint). Empty means the region's own.
 	Endpoint string
 	// Credentials are those that rekey itself calls with; nil only on loopback. Nothing is taken from the environment.
@@ -105,7 +106,7 @@ func New(o Options) (*Store, error) {
 	if o.Endpoint != "" {
 		var ok bool
 		if loopback, ok = judgeEndpoint(o.Endpoint); !ok {
-			return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("another endpoint must be http://host:port on loopback, or https:// with a host below amazonaws.com.")
+			return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("another endpoint must be http://host:port on loopback, or https:// with a host below amazonaws.com (or AWS's domain in China or in the European Sovereign Cloud).")
 		}
 	}
 	if o.Credentials == nil && loopback {
@@ -135,7 +136,10 @@ func endpoint(text string) *string {
 // ValidRegion tells whether a text can be the name of a region.
 func ValidRegion(text string) bool { return regionName.MatchString(text) }
 
-// ValidEndpoint tells whether an endpoint may get values: https below amazonaws.com, or http on loopback.
+// domains are those of AWS's endpoints, as its SDK has them: everywhere, in China, in the European Sovereign Cloud.
+var domains = []string{".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.amazonwebservices.eu"}
+
+// ValidEndpoint tells whether an endpoint may get values: https below a domain of AWS's, or http on loopback.
 func ValidEndpoint(text string) bool {
 	_, ok := judgeEndpoint(text)
 	return ok
@@ -149,7 +153,7 @@ func judgeEndpoint(text string) (loopback, ok bool) {
 	}
 	host := u.Hostname()
 	if u.Scheme == "https" {
-		return false, strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn")
+		return false, slices.ContainsFunc(domains, func(d string) bool { return strings.HasSuffix(host, d) })
 	}
 	return true, u.Scheme == "http" && u.Port() != "" && (host == "localhost" || host == "127.0.0.1" || host == "::1")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -62,6 +63,7 @@ func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T)
 		"an endpoint in the clear":     {Region: "eu-central-1", Endpoint: "http://10.0.0.1:80", Credentials: some},
 		"an endpoint that is not AWS":  {Region: "eu-central-1", Endpoint: "https://secretsmanager.example.com", Credentials: some},
 		"an endpoint that looks alike": {Region: "eu-central-1", Endpoint: "https://evil-amazonaws.com", Credentials: some},
+		"one that looks European":      {Region: "eu-central-1", Endpoint: "https://evil-amazonaws.eu", Credentials: some},
 		"an endpoint with a password":  {Region: "eu-central-1", Endpoint: "http://u:p@127.0.0.1:1", Credentials: some},
 		"an endpoint without port":     {Region: "eu-central-1", Endpoint: "http://127.0.0.1", Credentials: some},
 	} {
@@ -70,8 +72,14 @@ func TestOptionsThatWouldSendSecretsInTheClearOrToNobodyAreRefused(t *testing.T)
 			storetest.Refused(t, err, fault.Rejected)
 		})
 	}
-	_, err := awssm.New(awssm.Options{Region: "eu-central-1", Endpoint: "https://vpce-1-2.secretsmanager.eu-central-1.vpce.amazonaws.com", Credentials: some})
-	must(t, err)
+	for region, endpoint := range map[string]string{
+		"eu-central-1":   "https://vpce-1-2.secretsmanager.eu-central-1.vpce.amazonaws.com",
+		"cn-north-1":     "https://secretsmanager.cn-north-1.amazonaws.com.cn",
+		"eusc-de-east-1": "https://secretsmanager.eusc-de-east-1.amazonaws.eu",
+	} {
+		_, err := awssm.New(awssm.Options{Region: region, Endpoint: endpoint, Credentials: some})
+		must(t, err)
+	}
 }
 
 func TestTheEnvironmentDoesNotSayWhereSecretsGo(t *testing.T) {
@@ -267,5 +275,43 @@ func TestARotationOfSomebodyElseIsNotDisturbed(t *testing.T) {
 	storetest.Staged(t, p.store, path, other)
 	if got := p.on(path, "AWSPENDING"); got != theirs {
 		t.Fatalf("AWSPENDING was taken from them, it is on %q", got)
+	}
+}
+
+func TestCheckLeavesEveryLabelWhereItIsAlsoOnAnEmulator(t *testing.T) {
+	for _, emulator := range []bool{false, true} {
+		p := newPlace(t, simcloud.AWSSecretsOptions{})
+		path := p.path(t, first)
+		snap, v := storetest.Staged(t, p.store, path, other)
+		p.sm.OverwriteLabels(emulator)
+		for _, when := range []string{"staged", "promoted"} {
+			before := [2]map[string][]string{p.sm.Labels(path), p.sm.Labels("rekey/" + path)}
+			must(t, p.store.Check(ctx, path))
+			if diff := cmp.Diff(before, [2]map[string][]string{p.sm.Labels(path), p.sm.Labels("rekey/" + path)}); diff != "" {
+				t.Errorf("emulator %v, %s: %s", emulator, when, diff)
+			}
+			if when == "staged" {
+				p.published(t, path, first)
+				_, err := p.store.Promote(ctx, path, snap, v)
+				must(t, err)
+			}
+		}
+		p.published(t, path, other)
+	}
+}
+
+func TestTheLabelsThatAnAnswerNamesAreNotBelieved(t *testing.T) {
+	p := newPlace(t, simcloud.AWSSecretsOptions{})
+	p.sm.EchoLabels(true)
+	path := p.path(t, first)
+	number, err := p.store.Add(ctx, path, other)
+	must(t, err)
+	must(t, p.store.Destroy(ctx, path, number))
+	again, err := p.store.Add(ctx, path, other)
+	must(t, err)
+	got, err := p.store.Read(ctx, path, again)
+	must(t, err)
+	if !got.Equal(other) {
+		t.Fatalf("read %v", got)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// Check reads both secrets, and tries every operation that changes something in a form that changes nothing: AWS has no
-// request that tells what is permitted. It refuses a secret on which a rotation of somebody else has left AWSPENDING.
+// Check reads both secrets, and tries every operation that changes something in a form that changes nothing, whatever a
+// Secrets Manager makes of it: AWS has no request that tells what is permitted. It refuses a secret on which a rotation of somebody else has left AWSPENDING.
 func (s *Store) Check(ctx context.Context, path string) error {
 	if err := s.checkPath(path); err != nil {
 		return err
@@ -54,9 +54,14 @@ func (s *Store) Check(ctx context.Context, path string) error {
 	return nil
 }
 
-// tryWrites puts a version once more as it is, which does nothing, and asks to remove a label that no version has.
+// tryWrites puts a version once more as it is, value and labels, and asks to remove a label that no version has. On AWS
+// such a put does nothing, whatever its labels (API reference). Emulators of AWS take the labels for the new ones: with
+// others than it has, the version that applications read would lose AWSCURRENT.
 func (s *Store) tryWrites(ctx context.Context, id string, g got) error {
-	in := &secretsmanager.PutSecretValueInput{SecretId: &id, ClientRequestToken: &g.id, VersionStages: []string{labelCheck}}
+	if len(g.labels) == 0 {
+		return nil // it lost them just now, and a put without labels asks for AWSCURRENT
+	}
+	in := &secretsmanager.PutSecretValueInput{SecretId: &id, ClientRequestToken: &g.id, VersionStages: g.labels}
 	if text := g.value.Reveal(); g.binary {
 		in.SecretBinary = []byte(text)
 	} else {

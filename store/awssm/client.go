@@ -145,13 +145,14 @@ func (s *Store) get(ctx context.Context, id, version, label string) (got, error)
 // errOther: the version exists with another value.
 var errOther = errors.New("the version holds another value")
 
-// put makes a version with labels, or does nothing if it exists with this value; it gives the labels that the version
-// has then. One that exists with another value is errOther.
-func (s *Store) put(ctx context.Context, id, version string, v secret.Value, labels ...string) ([]string, error) {
+// put makes a version with labels, or does nothing if it exists with this value: what labels it has then, describe tells.
+// (AWS's answer has labels, too. Whether those of a put that did nothing are the version's or the request's, is not
+// documented.) One that exists with another value is errOther.
+func (s *Store) put(ctx context.Context, id, version string, v secret.Value, labels ...string) error {
 	what := "add a version to secret " + id
 	data := v.Reveal()
 	if len(data) == 0 || len(data) > maxValue {
-		return nil, s.refuse("bad_size", what, "Secrets Manager takes values of 1 byte to 64 KiB.")
+		return s.refuse("bad_size", what, "Secrets Manager takes values of 1 byte to 64 KiB.")
 	}
 	in := &secretsmanager.PutSecretValueInput{SecretId: &id, ClientRequestToken: &version, VersionStages: labels}
 	if utf8.ValidString(data) {
@@ -163,16 +164,16 @@ func (s *Store) put(ctx context.Context, id, version string, v secret.Value, lab
 	defer cancel()
 	out, err := s.sm.PutSecretValue(ctx, in)
 	if _, ok := errors.AsType[*types.ResourceExistsException](err); ok {
-		return nil, errOther
+		return errOther
 	} else if err != nil {
-		return nil, s.fault(err, call{what: what, id: id, operation: "PutSecretValue", changes: true})
+		return s.fault(err, call{what: what, id: id, operation: "PutSecretValue", changes: true})
 	}
 	if aws.ToString(out.VersionId) != version {
 		f := fault.New(fault.Internal, "bad_answer", s.doing(what))
 		f.Unsettled = true
-		return nil, f
+		return f
 	}
-	return out.VersionStages, nil
+	return nil
 }
 
 // move puts a label on version to, from version from; an empty one means none. moved is false if AWS refuses because

@@ -79,12 +79,14 @@ func (s *Store) publish(ctx context.Context, path string, m shape, asked, number
 	current := m.with(labelCurrent)
 	if current == "" {
 		// The first version of a secret becomes AWSCURRENT. If it does not, it is not the first any more.
-		labels, err := s.put(ctx, path, number, value, keep(number))
-		if errors.Is(err, errOther) {
+		if err := s.put(ctx, path, number, value, keep(number)); errors.Is(err, errOther) {
 			return s.refuse("other_value", what, "A version with this id holds another value.")
+		} else if err != nil {
+			return err
 		}
-		if err == nil && !slices.Contains(labels, labelCurrent) {
-			return store.ErrConflict(path)
+		now, err := s.describe(ctx, path)
+		if err == nil && now.versions.with(labelCurrent) != number {
+			err = store.ErrConflict(path)
 		}
 		return err
 	}

@@ -106,7 +106,7 @@ func (s *Store) commit(ctx context.Context, path, from string, r stored) (id str
 		return "", s.refuse("too_large", what, "It has %d bytes and %d keys to revoke; Secrets Manager takes 64 KiB. Revoke what waits.", len(text), len(r.Duties))
 	}
 	id = uuid.NewString()
-	if _, err := s.put(ctx, keeper(path), id, secret.New(text), labelDraft); err != nil {
+	if err := s.put(ctx, keeper(path), id, secret.New(text), labelDraft); err != nil {
 		return "", s.createAdvice(err, keeper(path))
 	}
 	moved, err := s.move(ctx, keeper(path), labelRecord, id, from)

@@ -152,16 +152,18 @@ func (s *Store) addWaiting(ctx context.Context, path string, v secret.Value) (st
 
 // add puts a value and sees to it that the version has our label, also one that existed and was destroyed.
 func (s *Store) add(ctx context.Context, id, version string, v secret.Value, labels ...string) (string, error) {
-	have, err := s.put(ctx, id, version, v, labels...)
-	if err != nil {
+	if err := s.put(ctx, id, version, v, labels...); err != nil {
 		return "", err
 	}
-	if slices.Contains(have, keep(version)) {
+	d, err := s.describe(ctx, id)
+	if err == nil && d.versions.ours(version) {
 		return version, nil
 	}
-	moved, err := s.move(ctx, id, keep(version), version, "")
-	if err == nil && !moved {
-		err = fault.New(fault.Unavailable, "label_refused", s.doing("label a version of secret "+id))
+	if err == nil {
+		var moved bool
+		if moved, err = s.move(ctx, id, keep(version), version, ""); err == nil && !moved {
+			err = fault.New(fault.Unavailable, "label_refused", s.doing("label a version of secret "+id))
+		}
 	}
 	if err != nil {
 		f := *fault.Of(err)

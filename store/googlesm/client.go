@@ -99,12 +99,19 @@ func (c *client) get(ctx context.Context, id string) (*secretmanagerpb.Secret, e
 	if err != nil {
 		return nil, c.fault(err, call{what: "read secret " + id, id: id, permission: secretsGet})
 	}
+	if s.GetEtag() == "" {
+		// Without one, a change would be written over whatever somebody else has written.
+		return nil, fault.New(fault.Internal, "no_etag", c.doing("read secret "+id)).WithAdvice("The answer has no etag, so rekey could overwrite what others change. Whatever answers is not Google's Secret Manager as rekey knows it.")
+	}
 	c.seen.Store(id, s)
 	return s, nil
 }
 
 // update writes annotations, and aliases if they are given, by compare-and-set on the etag of want.
 func (c *client) update(ctx context.Context, id string, etag string, annotations map[string]string, aliases map[string]int64) (*secretmanagerpb.Secret, error) {
+	if etag == "" {
+		return nil, fault.New(fault.Internal, "no_etag", c.doing("change secret "+id))
+	}
 	want := &secretmanagerpb.Secret{Name: c.secretName(id), Etag: etag, Annotations: annotations}
 	mask := &fieldmaskpb.FieldMask{Paths: []string{"annotations"}}
 	if aliases != nil {
@@ -115,6 +122,11 @@ func (c *client) update(ctx context.Context, id string, etag string, annotations
 	s, err := c.sm.UpdateSecret(limited, &secretmanagerpb.UpdateSecretRequest{Secret: want, UpdateMask: mask})
 	switch status.Code(err) {
 	case codes.OK:
+		if s.GetEtag() == "" || !shows(s, annotations, aliases) {
+			f := fault.New(fault.Unavailable, "bad_answer", c.doing("change secret "+id)).WithAdvice("The answer does not show what was asked for. If this stays, look at the secret: %s", c.Console(id))
+			f.Unsettled = true
+			return nil, f
+		}
 		c.seen.Store(id, s)
 		return s, nil
 	case codes.Aborted:
@@ -132,6 +144,20 @@ func (c *client) update(ctx context.Context, id string, etag string, annotations
 		return nil, fault.New(fault.Unavailable, "FailedPrecondition", c.doing("change secret "+id)).WithAdvice("If this stays, look at the secret: %s", c.Console(id))
 	}
 	return nil, c.fault(err, call{what: "change secret " + id, id: id, permission: secretsUpdate, changes: true})
+}
+
+// shows reports whether a secret has rekey's own annotation and aliases (nil: not asked for) as they were asked for. What
+// becomes of those of others, an alias of a destroyed version perhaps, is their business.
+func shows(s *secretmanagerpb.Secret, annotations map[string]string, aliases map[string]int64) bool {
+	if s.GetAnnotations()[annotation] != annotations[annotation] {
+		return false
+	}
+	for _, alias := range []string{aliasCurrent, aliasPrevious, aliasPending} {
+		if aliases != nil && s.GetVersionAliases()[alias] != aliases[alias] {
+			return false
+		}
+	}
+	return true
 }
 
 // add stores a value as the newest version and returns its number.

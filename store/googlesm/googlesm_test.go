@@ -406,3 +406,51 @@ func TestARequestThatIsNotAnsweredInTimeIsUnsettledAndSentOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestWithoutAnEtagNothingIsWritten(t *testing.T) {
+	for _, mode := range []googlesm.Readers{googlesm.ReadAlias, googlesm.ReadLatest} {
+		t.Run(string(mode), func(t *testing.T) {
+			p := newPlace(t, mode, simcloud.SecretManagerOptions{})
+			path := p.path(t, first)
+			snap, err := p.store.Load(ctx, path)
+			must(t, err)
+			p.sm.OmitEtags(true)
+			before := p.cloud.Calls(simcloud.SecretManagerService, "UpdateSecret")
+			_, err = p.store.Load(ctx, path)
+			storetest.Refused(t, err, fault.Internal, "no etag")
+			storetest.Refused(t, p.store.Check(ctx, path), fault.Internal)
+			blind := snap
+			blind.Revision = ""
+			_, err = p.store.Save(ctx, path, blind)
+			storetest.Refused(t, err, fault.Internal)
+			if n := p.cloud.Calls(simcloud.SecretManagerService, "UpdateSecret") - before; n != 0 {
+				t.Errorf("%d changes were sent without an etag", n)
+			}
+			// The answer to a change that was sent with one.
+			_, err = p.store.Save(ctx, path, snap)
+			storetest.Refused(t, err, fault.Unavailable, "does not show what was asked for")
+		})
+	}
+}
+
+func TestAPromoteWhoseAliasesDoNotComeBackIsNone(t *testing.T) {
+	p := newPlace(t, googlesm.ReadAlias, simcloud.SecretManagerOptions{})
+	path := p.path(t, first)
+	snap, v := storetest.Staged(t, p.store, path, other)
+	p.sm.IgnoreAliases(true)
+	_, err := p.store.Promote(ctx, path, snap, v)
+	storetest.Refused(t, err, fault.Unavailable, "does not show what was asked for")
+	if !fault.Of(err).Unsettled {
+		t.Error("it is not called unsettled")
+	}
+	p.sm.IgnoreAliases(false)
+	snap, err = p.store.Load(ctx, path)
+	must(t, err)
+	_, err = p.store.Promote(ctx, path, snap, v)
+	must(t, err)
+	got, err := p.store.Published(ctx, path)
+	must(t, err)
+	if !got.Equal(other) {
+		t.Fatalf("applications read %v", got)
+	}
+}

@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -191,6 +190,9 @@ func (s Situation) Check(k Kind, m Message) error {
 	if why := m.tooLong(); why != "" {
 		return &Refusal{why}
 	}
+	if field := m.unseen(); field != "" {
+		return &Refusal{fmt.Sprintf("the field %q holds characters that nobody sees, or that turn text around. Send it without them", field)}
+	}
 	if m.By == "" {
 		return &Refusal{`say who decides: {"by": "you@example.com", "why": "…"}`}
 	}
@@ -257,17 +259,10 @@ func (s Situation) extended(from, limit time.Time, d Duration) time.Time {
 	return until
 }
 
-// keyLike is what the keys of the providers we know look like, and long runs without a space that nothing
-// readable has.
-var keyLike = regexp.MustCompile(`sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{20,}|-----BEGIN|"private_key"|[A-Za-z0-9+_=]{48,}`)
-
-// LooksLikeKey tells whether a text holds what looks like a key.
-func LooksLikeKey(text string) bool { return keyLike.MatchString(text) }
-
 // keyLike names the first field that looks like a key.
 func (m Message) keyLike() string {
 	for _, f := range m.fields() {
-		if keyLike.MatchString(f.text) {
+		if LooksLikeKey(f.text) {
 			return f.name
 		}
 	}

@@ -245,6 +245,19 @@ func TestAMessageThatHoldsAKeyIsRefusedWhereverItStands(t *testing.T) {
 	}
 }
 
+func TestAMessageWithTextThatTurnsAroundOrHidesIsRefused(t *testing.T) {
+	for field, m := range map[string]Message{
+		"id": {ID: "7\x07", By: "me"}, "by": {By: "ecila\u202e"}, "why": {By: "me", Why: "fine\x1b[2K"}, "version": {By: "me", Version: "7\u200b"}, "leaked": {By: "me", Leaked: []string{"7\n8"}},
+	} {
+		if text := refusal(t, inPhase(AwaitingKey).Check(KeySupplied, m)); !strings.Contains(text, fmt.Sprintf("%q", field)) || strings.ContainsAny(text, "\u202e\x1b\x07\u200b\n") {
+			t.Errorf("%s: %q", field, text)
+		}
+	}
+	if err := inPhase(AwaitingKey).Check(KeySupplied, Message{By: "Zoë 👩\u200d💻", Why: "two\nlines\tof it"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOrdinaryTextIsNotTakenForAKey(t *testing.T) {
 	for _, text := range []string{
 		"ops@example.com", "I have looked at the dashboards; nobody uses it any more.", "p12", "42",
@@ -270,7 +283,7 @@ func FuzzNoMessageMakesTheCheckPanicOrRepeatAKey(f *testing.F) {
 			err := s.Check(Kind(kind), m)
 			s.Extended(m.For)
 			for _, text := range []string{id, by, why, version} {
-				if key := keyLike.FindString(text); key != "" && (err == nil || strings.Contains(err.Error(), key)) {
+				if key := firstKey(text); key != "" && (err == nil || strings.Contains(err.Error(), key)) {
 					t.Errorf("%q looks like a key, and the answer is: %v", key, err)
 				}
 			}

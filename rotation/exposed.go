@@ -18,6 +18,7 @@ var words = regexp.MustCompile(`[A-Za-z0-9._~+/=-]{20,}`)
 // it would be stored.
 func KeysIn(data []byte) (fingerprints []string) {
 	for _, text := range texts(data) {
+		text = revealed(text)
 		found := slices.DeleteFunc(words.FindAllString(text, -1), func(w string) bool { return !LooksLikeKey(w) })
 		if len(found) == 0 && LooksLikeKey(text) {
 			found = []string{text}

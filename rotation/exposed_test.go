@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rekeyhq/rekey/rotation"
@@ -25,6 +26,10 @@ func TestAKeyIsFoundWhereverItWasSent(t *testing.T) {
 		"nothing that looks like one":  {`{"by": "night shift", "why": "the quarter is over", "version": "7"}`, nil},
 		"what a console's list shows":  {`{"why": "I revoked sk-...AbCd"}`, nil},
 		"no input":                     {``, nil},
+		"in escapes of JSON":           {`{"why": "\u0073k-proj-0123456789_abcdefghij-\u0041BCDEFGHIJ"}`, []string{key}},
+		"escaped, a text in a text":    {`"{\"why\": \"\\u0073k-proj-0123456789_abcdefghij-ABCDEFGHIJ\"}"`, []string{key}},
+		"with what nobody sees in it":  {"{\"why\": \"sk-proj-0123456789\u200b_abcdefghij-\u202eABCDEFGHIJ\"}", []string{key}},
+		"escaped in what is no JSON":   {`why: \u0073k-proj-0123456789_abcdefghij-ABCDEFGHIJ`, []string{key}},
 		"a key with a dash at its end": {`"` + key + `-"`, []string{key + "-"}},
 	} {
 		var want []string
@@ -33,6 +38,38 @@ func TestAKeyIsFoundWhereverItWasSent(t *testing.T) {
 		}
 		if got := rotation.KeysIn([]byte(c.sent)); !slices.Equal(got, want) {
 			t.Errorf("%s: got %v, want %v", what, got, want)
+		}
+	}
+}
+
+// A name that ends a word in "sk" before a hyphen is no key, however long it is.
+func TestWhatPeopleCallThingsIsNoKey(t *testing.T) {
+	for _, text := range []string{
+		"disk-snapshot-uploader-production", "risk-assessment-service-eu-1", "task-internationalization-frontend", "sk-openai-production-eu-2",
+		"sk-ecdsa-sha2-nistp256@openssh.com", "sk-ssh-ed25519@openssh.com", "arn:aws:iam::123456789012:role/rekey-production-worker",
+		"SHA256:uNiVztksCsDhcc0u9e8BrqXVODdAsOBaPjHBSJJPmrE", "5d41402abc4b2a76b9719d911017c592aaaabbbb", "# " + strings.Repeat("=", 80), strings.Repeat("_", 60),
+	} {
+		if rotation.LooksLikeKey(text) {
+			t.Errorf("%q is taken for a key", text)
+		}
+	}
+	for _, text := range []string{
+		"sk-abcdefghijklmnopqrstuvwxyz", "disk-abcdefghijklmnopqrstuvwx1", "sk-proj-Ab1_cd-ef-gh-ij-kl-mn", "sk-a1-b2-c3-d4-e5-f6-g7-h8-i9-j0-k1-l2-m3-n4", `"\u0073k-abcdefghijklmnopqrstuvwxyz"`,
+		"AKIA\u200b0123456789ABCDEF",
+	} {
+		if !rotation.LooksLikeKey(text) {
+			t.Errorf("%q is not taken for a key", text)
+		}
+	}
+}
+
+func TestTextThatTurnsAroundOrHidesIsNoLine(t *testing.T) {
+	for text, want := range map[string]bool{
+		"seen in a log, at 9 o'clock": true, "Zoë 👩\u200d💻 مرحبا": true, "": true,
+		"a\nb": false, "a\x1b[2Kb": false, "a\u202eb": false, "a\u2066b": false, "a\u200bb": false, "\ufeffa": false, "a\u2028b": false, "a\u0085b": false, "a\u00adb": false,
+	} {
+		if got := rotation.OneLine(text); got != want {
+			t.Errorf("%q: %v", text, got)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // MinuteLayout is how a moment is written for people, in UTC.
@@ -80,6 +81,10 @@ const (
 func (n Notice) Clean() Notice {
 	n.Need, n.Then, n.Note = clean(n.Need, maxNeed), clean(n.Then, maxThen), clean(n.Note, maxNote)
 	n.Command = clean(n.Command, maxThen)
+	n.About = About(clean(string(n.About), 40))
+	if !OneLine(n.Link) || !utf8.ValidString(n.Link) {
+		n.Link = "" // changed it would lead elsewhere
+	}
 	for _, name := range []*string{&n.ID, &n.Key, &n.Provider, &n.Rotation, (*string)(&n.Tier), (*string)(&n.Reason), (*string)(&n.Phase)} {
 		*name = clean(*name, 80)
 	}
@@ -96,7 +101,7 @@ func clean(text string, longest int) string {
 		return "(left out: it looks like a key)"
 	}
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+		if unseen(r) || unicode.Is(unicode.Cf, r) {
 			return ' '
 		}
 		return r

@@ -221,10 +221,16 @@ func TestANoticeIsShortAndHoldsNoKey(t *testing.T) {
 	if got := n.Clean().Need; strings.ContainsAny(got, "\n\x1b\u202e") {
 		t.Errorf("%q", got)
 	}
+	n.About, n.Link = "needed\r\n", "https://temporal.example.com/\rpasted"
+	if c := n.Clean(); strings.ContainsAny(string(c.About)+c.Link, "\r\n") || strings.Contains(c.Text(), "pasted") {
+		t.Errorf("%q, %q", c.About, c.Link)
+	}
 }
 
 func FuzzANoticeIsNeverLongNorInPieces(f *testing.F) {
 	f.Add("needed", "openai-prod", "Make a key.", "note", "https://x")
+	f.Add("needed", "0", "", "", "\r0")
+	f.Add("\r", "0", "", "", "https://x")
 	f.Fuzz(func(t *testing.T, about, key, need, note, link string) {
 		n := Notice{About: About(about), Key: key, Need: need, Note: note, Then: need, Command: note, Link: link, Deadline: monday}
 		if len(about) > 20 {

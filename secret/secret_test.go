@@ -169,6 +169,9 @@ func FuzzAValueNeverShowsItsPlaintext(f *testing.F) {
 	f.Add([]byte(plaintext))
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"))
 	f.Add([]byte("%!s(MISSING)%[1]v"))
+	// Texts that log lines hold whatever the value is.
+	f.Add([]byte("level=INFO"))
+	f.Add([]byte(`"level":"INFO"`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v := secret.New(b)
 		if v.Reveal() != string(b) {
@@ -178,19 +181,28 @@ func FuzzAValueNeverShowsItsPlaintext(f *testing.F) {
 		if len(b) < 8 {
 			return
 		}
-		var out strings.Builder
-		for _, verb := range verbs {
-			fmt.Fprintf(&out, verb+verb, v, hold(v))
-		}
-		slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "v", v, "h", hold(v))
-		slog.New(slog.NewTextHandler(&out, nil)).Info("m", "v", v, "h", hold(v))
-		_, err := json.Marshal(hold(v))
-		fmt.Fprint(&out, err)
-		if strings.Contains(v.String(), string(b)) || bytes.Contains([]byte("secret(empty)0123456789abcdef"), b) {
-			return
-		}
-		if leaks(strings.ReplaceAll(out.String(), v.String(), ""), string(b)) && !leaks(fmt.Sprintf("%+v", hold(secret.FromString("another value"))), string(b)) {
-			t.Fatalf("the plaintext shows in %q", out.String())
+		if leaks(shown(v), string(b)) && !leaks(shown(secret.FromString("another value")), string(b)) {
+			t.Fatalf("the plaintext shows in %q", shown(v))
 		}
 	})
+}
+
+// shown is all that printers, handlers and encoders make of a value, but for its fingerprint and the time: what is left is
+// the same for every value, whatever text of a log line it is.
+func shown(v secret.Value) string {
+	var out strings.Builder
+	for _, verb := range verbs {
+		fmt.Fprintf(&out, verb+verb, v, hold(v))
+	}
+	timeless := &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}
+	slog.New(slog.NewJSONHandler(&out, timeless)).Info("m", "v", v, "h", hold(v))
+	slog.New(slog.NewTextHandler(&out, timeless)).Info("m", "v", v, "h", hold(v))
+	_, err := json.Marshal(hold(v))
+	fmt.Fprint(&out, err)
+	return strings.NewReplacer(v.String(), "(value)", v.Fingerprint(), "(fingerprint)").Replace(out.String())
 }

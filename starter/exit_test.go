@@ -12,7 +12,7 @@ func TestTheExitCodeSaysWhoseFaultItIs(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good.yaml")
-	if err := os.WriteFile(good, []byte("install: abc123\nproviders: {o: {type: openai}}\nstores: {l: {type: local, dir: s, identity: i}}\nkeys: [{name: gpt, provider: o, account: p, stores: [{store: l, path: gpt}]}]\n"), 0o600); err != nil {
+	if err := os.WriteFile(good, []byte("install: abc123\nproviders: {o: {type: openai}}\nstores: {l: {type: local, dir: s, identity: i}}\nkeys: [{name: gpt, provider: o, account: proj_p, stores: [{store: l, path: gpt}]}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {

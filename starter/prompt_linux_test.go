@@ -71,7 +71,7 @@ func atPrompt(t *testing.T) (cmd *exec.Cmd, keyboard, screen *os.File, dir strin
 	t.Helper()
 	dir = t.TempDir()
 	file := filepath.Join(dir, "rekey.yaml")
-	if err := os.WriteFile(file, []byte("install: abc123\nproviders: {o: {type: openai}}\nstores: {l: {type: local, dir: s, identity: i}}\nkeys: [{name: gpt, provider: o, account: p, stores: [{store: l, path: gpt}]}]\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("install: abc123\nproviders: {o: {type: openai}}\nstores: {l: {type: local, dir: s, identity: i}}\nkeys: [{name: gpt, provider: o, account: proj_p, stores: [{store: l, path: gpt}]}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	keyboard, screen = newTerminal(t)

@@ -471,10 +471,9 @@ func (c *chaos) result(a lockstep.Activity, well bool) any {
 		}
 		return activities.Retired{}
 	case "Discard":
-		var in activities.DiscardInput
-		decode(&in)
-		if rare() && in.New != nil {
-			return activities.Discarded{Published: in.New}
+		if rare() {
+			published := c.ref()
+			return activities.Discarded{Published: &published}
 		}
 		return activities.Discarded{}
 	case "Signers":

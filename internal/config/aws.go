@@ -43,8 +43,8 @@ func (c *check) awsStore(where at, f fileStore, s *Store) {
 }
 
 // awsPath checks a key's path in a store on AWS: one name for each secret.
-func (c *check) awsPath(where at, storeName, path string) {
-	if c.file.Stores[storeName].Type == AWSSecretsManager && path != "" && !awssm.ValidPath(path) {
+func (c *check) awsPath(where at, path string) {
+	if !awssm.ValidPath(path) {
 		c.problem(where, "%q is no path; expected the name of a secret, not its ARN: 1 to 500 letters, digits and /_+=.@-, not below rekey/, where rekey keeps its records", path)
 	}
 }

@@ -3,9 +3,7 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -107,11 +105,9 @@ func (p Problems) Error() string {
 
 // Load reads a file. Whatever is wrong with it comes back as Problems.
 func Load(name string) (*Config, error) {
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, Problems{{File: name, Message: "there is no such file. Name one with --config, or see docs/configuration.md for an example"}}
-	} else if err != nil {
-		return nil, Problems{{File: name, Message: "the file cannot be read: " + errors.Unwrap(err).Error()}}
+	text, err := readFile(name)
+	if err != nil {
+		return nil, err
 	}
 	return Parse(name, text)
 }

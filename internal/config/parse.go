@@ -1,35 +1,29 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/url"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/store/local"
 )
 
 // Parse reads the text of a file; name is for messages, and relative paths in it start at its folder.
 func Parse(name string, text []byte) (*Config, error) {
-	var f file
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, Problems{yamlProblem(name, err)}
-	}
-	tree, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, Problems{yamlProblem(name, err)}
+	f, tree, problems := read(name, text)
+	if len(problems) > 0 {
+		return nil, problems
 	}
 	c := &check{name: name, tree: tree, file: f, places: map[rotation.Location]string{}, out: &Config{Providers: map[string]Provider{}, Stores: map[string]Store{}, Paused: map[string]bool{}}}
 	c.run()
@@ -38,24 +32,6 @@ func Parse(name string, text []byte) (*Config, error) {
 		return nil, c.problems
 	}
 	return c.out, nil
-}
-
-// yamlProblem says in one line what the YAML library found.
-func yamlProblem(name string, err error) Problem {
-	p := Problem{File: name, Message: "this is not YAML that rekey can read"}
-	var e yaml.Error
-	if !errors.As(err, &e) {
-		return p
-	}
-	p.Message = e.GetMessage()
-	if t := e.GetToken(); t != nil && t.Position != nil {
-		p.Line, p.Column = t.Position.Line, t.Position.Column
-		var unknown *yaml.UnknownFieldError
-		if errors.As(err, &unknown) {
-			p.Message = fmt.Sprintf("there is no field %q here; docs/configuration.md lists the fields", t.Value)
-		}
-	}
-	return p
 }
 
 // check turns a file into a Config and collects everything that is wrong with it.
@@ -177,6 +153,9 @@ func (c *check) store(name string) {
 	}
 	if f.Type == Local {
 		s.Dir, s.Identity = c.filePath(where.field("dir"), f.Dir), c.filePath(where.field("identity"), f.Identity)
+		if inside(s.Identity, s.Dir) {
+			c.problem(where.field("identity"), "lies in the folder that it decrypts (dir): whoever copies that has every key; expected a path outside of it")
+		}
 	}
 	s.RequestTimeout = c.positive(where.field("request_timeout"), f.RequestTimeout)
 	s.ReadLag = c.optional(where.field("read_lag"), f.ReadLag)
@@ -196,6 +175,31 @@ func (c *check) filePath(where at, name string) string {
 	return filepath.Join(filepath.Dir(c.name), name)
 }
 
+// inside reports whether a file lies in a folder, as far as their names tell.
+func inside(file, dir string) bool {
+	rel, err := filepath.Rel(dir, file)
+	return err == nil && file != "" && dir != "" && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// path checks the name of a key's secret by the type of its store.
+func (c *check) path(where at, storeName, path string) {
+	switch kind := c.file.Stores[storeName].Type; {
+	case path == "":
+	case kind == Local && !local.ValidPath(path):
+		c.problem(where, "%q cannot name a file of the store; expected 1 to 128 letters, digits, dots, hyphens and underscores, the first a letter or digit", path)
+	case kind == GoogleSecretManager && !googleSecret.MatchString(path):
+		c.problem(where, "%q is no id of a secret; expected 1 to 255 letters, digits, hyphens and underscores", path)
+	case kind == AWSSecretsManager:
+		c.awsPath(where, path)
+	}
+}
+
+var (
+	openAIProject = regexp.MustCompile(`^proj_[A-Za-z0-9_-]{1,64}$`)
+	// googleSecret is the id of a secret in Google's Secret Manager.
+	googleSecret = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+)
+
 func (c *check) key(i int, names map[string]bool) {
 	f, where := c.file.Keys[i], at("$.keys").index(i)
 	switch {
@@ -212,6 +216,9 @@ func (c *check) key(i int, names map[string]bool) {
 	if f.Account == "" {
 		c.problem(where.field("account"), "missing; expected what the provider keeps keys of: a service account's email, an OpenAI project (proj_…)")
 	}
+	if f.Account != "" && c.file.Providers[f.Provider].Type == OpenAI && !openAIProject.MatchString(f.Account) {
+		c.problem(where.field("account"), "%q is no OpenAI project; expected its id, proj_…, as the console shows it", f.Account)
+	}
 	if len(f.Stores) == 0 {
 		c.problem(where.field("stores"), "missing; expected at least one {store: …, path: …}")
 	}
@@ -221,7 +228,7 @@ func (c *check) key(i int, names map[string]bool) {
 		if l.Path == "" {
 			c.problem(place.field("path"), "missing; expected the name of the secret in the store")
 		}
-		c.awsPath(place.field("path"), l.Store, l.Path)
+		c.path(place.field("path"), l.Store, l.Path)
 		location := rotation.Location{Store: l.Store, Path: l.Path}
 		if other, taken := c.places[location]; taken {
 			c.problem(place, "%s holds key %s already; two keys cannot share a path", location, other)
@@ -242,6 +249,7 @@ func (c *check) key(i int, names map[string]bool) {
 	}
 	c.fourEyes(asks.field("four_eyes"), &k.Policy)
 	c.consistent(where, k.Policy)
+	c.outlives(where, f, k.Policy)
 	c.out.Keys = append(c.out.Keys, k)
 	if f.Paused {
 		c.out.Paused[f.Name] = true
@@ -293,6 +301,24 @@ func (c *check) consistent(where at, p rotation.Policy) {
 		c.problem(where.field("policy").field("period"), "%s does not leave room for a grace period of %s and a soak of %s", p.Period, p.Grace, p.Soak)
 	}
 }
+
+// outlives refuses a step that ends before its requests do: every rotation would end with its first step.
+func (c *check) outlives(where at, f fileKey, p rotation.Policy) {
+	provider, ok := c.out.Providers[f.Provider]
+	if !ok {
+		return
+	}
+	request := provider.RequestTimeout
+	if request == 0 {
+		request = defaultRequestTimeout
+	}
+	if time.Duration(p.StepTimeout) <= request {
+		c.problem(where.field("policy").field("step_timeout"), "%s is not longer than a request to %s may take (request_timeout, %s); a step must outlive its requests", p.StepTimeout, f.Provider, rotation.Duration(request))
+	}
+}
+
+// defaultRequestTimeout is that of every provider.
+const defaultRequestTimeout = 30 * time.Second
 
 func (c *check) choice(where at, value string, required bool, options ...string) {
 	switch {

@@ -255,6 +255,9 @@ func FuzzParseNeverPanicsAndNeverGivesHalfAConfig(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte("keys:\n  - name: a\n"))
 	f.Add([]byte("a: &x [*x]"))
+	f.Add([]byte("keys:\n  !x "))
+	f.Add([]byte("a: b\n---\nc: d\n"))
+	f.Add([]byte("\xff\xfea\x00"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := config.Parse("rekey.yaml", text)
 		if (c == nil) == (err == nil) {

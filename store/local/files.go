@@ -51,8 +51,11 @@ type entry struct {
 	Last uint64 `json:"last"`
 }
 
+// ValidPath reports whether a text can be a path.
+func ValidPath(path string) bool { return pathName.MatchString(path) }
+
 func (s *Store) checkPath(path string) error {
-	if !pathName.MatchString(path) {
+	if !ValidPath(path) {
 		return s.refuse("bad_path", "use a path", "a path has 1 to 128 letters, digits, dots, hyphens and underscores, and begins with a letter or digit.")
 	}
 	return nil

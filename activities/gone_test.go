@@ -185,7 +185,7 @@ func TestAKeyThatIsNotVisibleYetIsNotTakenForGone(t *testing.T) {
 			r := newRig(t, youth(mode))
 			r.Cloud.SetTiming(simcloud.Timing{VisibleLag: time.Hour, ListLag: time.Hour})
 			n := r.create(r1)
-			_, err := r.tryDiscard(r1, &n, true)
+			_, err := r.tryDiscard(r1)
 			if f := r.fails(err, fault.Unavailable, "not_visible_yet"); f.RetryAfter <= 0 || f.RetryAfter > time.Hour {
 				t.Errorf("ask again after %v", f.RetryAfter)
 			}
@@ -194,7 +194,7 @@ func TestAKeyThatIsNotVisibleYetIsNotTakenForGone(t *testing.T) {
 			}
 			r.keys(r.oldID, n.KeyID)
 			r.Advance(time.Hour)
-			r.discard(r1, &n, true)
+			r.discard(r1)
 			r.keys(r.oldID)
 		})
 	}

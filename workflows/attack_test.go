@@ -311,14 +311,14 @@ func TestWhatPeopleSendDoesNotMakeARotationTooLongForTemporal(t *testing.T) {
 	for i := range 2500 {
 		c.run.Signal(string(rotation.HandOver), rotation.Message{By: "ana", Why: strings.Repeat("a note. ", 60) + fmt.Sprint(i)})
 		if i%50 == 0 {
-			c.run.Signal(string(rotation.ExtendGrace), rotation.Message{ID: fmt.Sprint(i), By: "ana", Why: strings.Repeat("all that I know. ", 3_000), For: rotation.Duration(time.Minute)})
+			c.run.Signal(string(rotation.ExtendGrace), rotation.Message{ID: fmt.Sprint(i), By: "ana", Why: strings.Repeat("all that I know. ", 800), For: rotation.Duration(time.Minute)})
 			c.run.Signal(string(rotation.Approve), []byte("sk-"+strings.Repeat("x", 20)+fmt.Sprint(i)))
 			c.run.Wait(time.Minute)
 			c.must(c.task())
 		}
 	}
 	for i := range 20 {
-		c.signal(rotation.RaiseEmergency, rotation.Message{ID: fmt.Sprint("e", i), By: "ana", Why: strings.Repeat("it leaked. ", 10_000), Leaked: []string{"key1"}})
+		c.signal(rotation.RaiseEmergency, rotation.Message{ID: fmt.Sprint("e", i), By: "ana", Why: strings.Repeat("it leaked. ", 1_000), Leaked: []string{"key1"}})
 	}
 	a := c.run.Pending().Activities[0]
 	c.run.CompleteActivity(a.ID, c.result(a, true))

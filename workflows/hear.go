@@ -57,7 +57,7 @@ func (r *runner) handleSignal(kind rotation.Kind, payload *commonpb.Payload) {
 		r.apply(kind, m)
 	case r.wasTaken(kind, m):
 		// The same once more, too late: the first one did what it says.
-	case r.bufferable(kind):
+	case !slices.Contains(r.situation().Accepts(), kind) && r.bufferable(kind):
 		r.Direction.Early = append(slices.DeleteFunc(r.Direction.Early, func(d rotation.Decision) bool { return d.Kind == kind }),
 			rotation.Decision{Kind: kind, Message: m, At: r.now()})
 		r.Progress.Note = fmt.Sprintf("A signal %q came early. It is kept until rekey asks for it.", kind)

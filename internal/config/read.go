@@ -142,7 +142,7 @@ func pasted(name string, text []byte) (found Problems) {
 		column, rest := 0, line
 		for _, at := range word.FindAllStringIndex(line, -1) {
 			w := line[at[0]:at[1]]
-			if publicSSH(w) {
+			if publicSSH(w) || isPath(w) && !keyIn(w) {
 				rest = strings.ReplaceAll(rest, w, "")
 			} else if column == 0 && keyIn(w) {
 				column = utf8.RuneCountInString(line[:at[0]]) + 1
@@ -160,8 +160,23 @@ func pasted(name string, text []byte) (found Problems) {
 
 const keyMessage = "here stands what looks like a key; it is not repeated, and nothing of the file was used. rekey.yaml holds no secrets: take it out, and treat that key as leaked, because whoever can read this file or its former versions has it"
 
-// keyIn reports whether a word holds a key that is to be kept secret. An operator's public key is none.
-func keyIn(w string) bool { return rotation.LooksLikeKey(w) && !publicSSH(w) }
+// keyIn reports whether a word holds a key that is to be kept secret. An operator's public key is none, nor is the path of a
+// file, only because a folder has a long name.
+func keyIn(w string) bool {
+	if isPath(w) {
+		// The names of keys are found in it all the same; length alone says nothing.
+		w = longName.ReplaceAllString(w, "$0/")
+	}
+	return rotation.LooksLikeKey(w) && !publicSSH(w)
+}
+
+// longName is a piece of a name that is not long enough to be a key by its length alone.
+var longName = regexp.MustCompile(`[A-Za-z0-9_]{40}`)
+
+// isPath reports whether a word is written as the path of a file.
+func isPath(w string) bool {
+	return slices.ContainsFunc([]string{"/", "./", "../", "~/"}, func(begin string) bool { return strings.HasPrefix(w, begin) })
+}
 
 // publicSSH reports whether a word is the base64 of a public SSH key: it begins with the length and the name of its type.
 func publicSSH(w string) bool {

@@ -115,7 +115,7 @@ func (m Model) reverse(s State) State {
 	switch {
 	case s.Disables.has(s.Back):
 		next = enable
-	case !s.everywhere(s.Back):
+	case s.Missing:
 		next = store
 	}
 	return m.to(s, next, reversing)
@@ -323,6 +323,9 @@ func (m Model) afterPromote(s State) State {
 		return m.ask(s, CannotGoOn, promote, s.Commitment)
 	case s.Step == grace && s.Fact == Look && m.breaks(SkipGrace):
 		return m.to(s, guard, s.Commitment)
+	case s.Step == grace && s.Fact == Over: // no later than the policy allows
+		s.GraceOver = true
+		return m.to(s, guard, s.Commitment)
 	case s.Step == grace && s.GraceOver && m.breaks(SkipGuard) && s.Commitment != reversing:
 		return m.to(s, remove, s.Commitment)
 	case s.Step == grace && s.GraceOver:
@@ -500,7 +503,7 @@ func (m Model) afterBackwards(s State) State {
 	switch {
 	case s.Step == enable && s.Fact == OK:
 		s.Enabled = min(s.Enabled+1, maxEnables)
-		if !s.everywhere(s.Back) {
+		if s.Missing {
 			return m.to(s, store, reversing)
 		}
 		return m.to(s, verify, reversing)

@@ -244,7 +244,9 @@ func (m Model) afterContain(s State) State {
 
 func (m Model) afterCreate(s State) State {
 	switch {
-	case s.Step == awaitKey && (s.Fact == Claimed || s.EarlySupply):
+	case s.Step == awaitKey && s.Fact == Claimed:
+		return m.to(s, adopt, s.Commitment)
+	case s.Step == awaitKey && s.EarlySupply:
 		s.EarlySupply = false
 		return m.to(s, adopt, s.Commitment)
 	case s.Step == awaitKey && s.Fact == Over:
@@ -255,9 +257,12 @@ func (m Model) afterCreate(s State) State {
 	case s.Step == adopt && s.Fact == Over && !s.Resupplied && s.Commitment.name().CanRollBack():
 		return m.back(s)
 	case s.Step == adopt && (s.Fact == Refused || s.Fact == Unusable || s.Fact == Over || s.Resupplied && (s.Fact == OK || s.Fact == Unavailable)):
-		s.EarlySupply = s.EarlySupply || s.Resupplied
+		later := s.Resupplied
 		s.Resupplied = false
-		return m.to(s, awaitKey, s.Commitment)
+		if s = m.to(s, awaitKey, s.Commitment); later {
+			s.Fact = Claimed
+		}
+		return s
 	case s.Step == adopt && s.Fact == OK:
 		if s.New, s.Supplied = s.Stores[0].Pending, true; s.currents().has(s.own()) {
 			s.New = s.own() // published before a reset

@@ -320,7 +320,7 @@ func (w *walk) compare() error {
 
 // step lets something happen, in the model and in the workflow.
 func (w *walk) step() error {
-	open := w.run.Pending()
+	open, cancelled := w.run.Pending(), w.run.Ready()
 	var act *lockstep.Activity
 	if len(open.Activities) > 0 {
 		act = &open.Activities[0]
@@ -359,7 +359,7 @@ func (w *walk) step() error {
 
 	// The activity answers.
 	answered := false
-	if act == nil && w.run.Ready() && s.Step.works() {
+	if act == nil && cancelled && s.Step.works() {
 		// Nobody had picked the activity up when the workflow cancelled it.
 		s, _ = w.m.answer(s, AnswerUnavailable)
 		answered, happened = true, happened+"cancelled"
@@ -377,7 +377,7 @@ func (w *walk) step() error {
 		happened += label
 	}
 	if fired && !answered {
-		if _, waits := w.m.step(s, Deadline); act == nil && waits && w.time.expired(w.now()) {
+		if _, waits := w.m.step(s, Deadline); !s.Step.works() && waits && w.time.expired(w.now()) {
 			s.Fact = Over
 		}
 	}

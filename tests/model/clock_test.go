@@ -15,8 +15,8 @@ type clock struct {
 	// outAt is when applications could first read the new key, maxGrace how long grace can last from then on.
 	outAt    time.Time
 	maxGrace time.Duration
-	// deadline is that of the wait for a person that the task began with.
-	deadline time.Time
+	// deadline is that of the present wait for a person, question that of the one before.
+	deadline, question time.Time
 	// last is the state before the decision.
 	last State
 }
@@ -39,18 +39,23 @@ func (c *clock) pass(s State, now time.Time) State {
 	return s
 }
 
+// expired reports whether the deadline has come.
+func (c *clock) expired(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
+
 // due is what the clock brings in a step without an activity. It is asked between decisions, and notes what begins.
 func (c *clock) due(s State, now time.Time) Fact {
 	from := c.last
 	c.begin(from, s, now)
 	c.last = s
 	switch {
+	case s.Step == grace && !s.GraceOver && !now.Before(c.graceUntil):
+		return Over
 	case s.Step == grace && !s.GraceOver && !now.Before(c.nextCheck):
 		c.last.Fact = Look
 		return Look
 	case s.Step == soak && !now.Before(c.soakUntil):
 		return Over
-	case s.Step == awaitKey && from.Step == adopt && s.Commitment == staged && !c.deadline.IsZero() && !now.Before(c.deadline):
+	case s.Step == awaitKey && from.Step == adopt && s.Commitment == staged && c.expired(now):
 		return Over // the key that came at the last moment could not be used
 	}
 	return Nothing

@@ -115,7 +115,7 @@ func (m Model) reverse(s State) State {
 	switch {
 	case s.Disables.has(s.Back):
 		next = enable
-	case !s.everywhere(s.Back):
+	case s.Missing:
 		next = store
 	}
 	return m.to(s, next, reversing)
@@ -244,7 +244,9 @@ func (m Model) afterContain(s State) State {
 
 func (m Model) afterCreate(s State) State {
 	switch {
-	case s.Step == awaitKey && (s.Fact == Claimed || s.EarlySupply):
+	case s.Step == awaitKey && s.Fact == Claimed:
+		return m.to(s, adopt, s.Commitment)
+	case s.Step == awaitKey && s.EarlySupply:
 		s.EarlySupply = false
 		return m.to(s, adopt, s.Commitment)
 	case s.Step == awaitKey && s.Fact == Over:
@@ -255,9 +257,12 @@ func (m Model) afterCreate(s State) State {
 	case s.Step == adopt && s.Fact == Over && !s.Resupplied && s.Commitment.name().CanRollBack():
 		return m.back(s)
 	case s.Step == adopt && (s.Fact == Refused || s.Fact == Unusable || s.Fact == Over || s.Resupplied && (s.Fact == OK || s.Fact == Unavailable)):
-		s.EarlySupply = s.EarlySupply || s.Resupplied
+		later := s.Resupplied
 		s.Resupplied = false
-		return m.to(s, awaitKey, s.Commitment)
+		if s = m.to(s, awaitKey, s.Commitment); later {
+			s.Fact = Claimed
+		}
+		return s
 	case s.Step == adopt && s.Fact == OK:
 		if s.New, s.Supplied = s.Stores[0].Pending, true; s.currents().has(s.own()) {
 			s.New = s.own() // published before a reset
@@ -322,6 +327,9 @@ func (m Model) afterPromote(s State) State {
 	case s.Step == promote && s.Fact == Refused:
 		return m.ask(s, CannotGoOn, promote, s.Commitment)
 	case s.Step == grace && s.Fact == Look && m.breaks(SkipGrace):
+		return m.to(s, guard, s.Commitment)
+	case s.Step == grace && s.Fact == Over: // no later than the policy allows
+		s.GraceOver = true
 		return m.to(s, guard, s.Commitment)
 	case s.Step == grace && s.GraceOver && m.breaks(SkipGuard) && s.Commitment != reversing:
 		return m.to(s, remove, s.Commitment)
@@ -500,7 +508,7 @@ func (m Model) afterBackwards(s State) State {
 	switch {
 	case s.Step == enable && s.Fact == OK:
 		s.Enabled = min(s.Enabled+1, maxEnables)
-		if !s.everywhere(s.Back) {
+		if s.Missing {
 			return m.to(s, store, reversing)
 		}
 		return m.to(s, verify, reversing)

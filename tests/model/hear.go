@@ -176,12 +176,11 @@ func (m Model) follows(s State, names Keys, first, other bool) bool {
 
 // join makes this rotation an emergency: no grace, no guard, and no way back to a key that leaked.
 func (m Model) join(s State, first bool) State {
-	s.Emergency = true
+	s.Emergency, s.First = true, s.First || first // a rotation that follows may have to
 	if !m.breaks(KeepRequest) {
 		s.Request = false
 	}
 	if s.Commitment == looking {
-		s.First = s.First || first
 		s.Stale = !m.breaks(OldEyes)
 		return s
 	}

@@ -210,11 +210,12 @@ type State struct {
 	Round   uint8
 	Follows bool
 	Fact    Fact
-	// Olds are the keys to replace, Back the one that applications read before, which Works. New is the new key, Supplied
-	// whether a person made it.
+	// Olds are the keys to replace, Back the one that applications read before, which Works; Missing: not every store is known
+	// to have its value. New is the new key, Supplied whether a person made it.
 	Olds     Keys
 	Back     Key
 	Works    bool
+	Missing  bool
 	New      Key
 	Supplied bool
 	// Verified are the keys that were proven from every store; Deleted those whose deletion was answered.

@@ -269,7 +269,7 @@ func (m Model) operate(s State, in Input) (State, bool) {
 			return s, false
 		}
 		next.Step, next.Commitment = verify, staged
-		next.New, next.Olds, next.Back, next.Works = s.New, s.Olds, s.Back, s.Works
+		next.New, next.Olds, next.Back, next.Works, next.Missing = s.New, s.Olds, s.Back, s.Works, s.Missing
 		next.Emergency, next.Vague, next.Follows = s.Emergency, s.Vague, s.Follows
 	case Terminate:
 		next.Round, next.Step, next.Leaked = 2, s.shape().first(), 0 // nobody tells the next one what this one knew

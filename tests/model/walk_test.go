@@ -311,9 +311,8 @@ func (w *walk) compare() error {
 	if len(open.Activities) > 1 || w.s.Step.works() && len(open.Activities)+len(open.Timers) == 0 {
 		return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 	}
-	deadline, waits := w.deadline()
-	overdue := waits && !w.now().Before(deadline) && !(w.s.Step == awaitKey && w.s.Commitment == staged)
-	if !w.s.Step.works() && !overdue && len(open.Timers) == 0 {
+	w.waits()
+	if overdue := w.time.expired(w.now()) && !(w.s.Step == awaitKey && w.s.Commitment == staged); !w.s.Step.works() && !overdue && len(open.Timers) == 0 {
 		return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 	}
 	return nil
@@ -321,7 +320,7 @@ func (w *walk) compare() error {
 
 // step lets something happen, in the model and in the workflow.
 func (w *walk) step() error {
-	open := w.run.Pending()
+	open, cancelled := w.run.Pending(), w.run.Ready()
 	var act *lockstep.Activity
 	if len(open.Activities) > 0 {
 		act = &open.Activities[0]
@@ -355,12 +354,12 @@ func (w *walk) step() error {
 		happened = "a timer fires: " + timer.Summary
 	}
 	w.s = w.time.pass(w.s, w.now())
-	w.time.deadline, _ = w.deadline()
+	w.waits()
 	s := w.s
 
 	// The activity answers.
 	answered := false
-	if act == nil && w.run.Ready() && s.Step.works() {
+	if act == nil && cancelled && s.Step.works() {
 		// Nobody had picked the activity up when the workflow cancelled it.
 		s, _ = w.m.answer(s, AnswerUnavailable)
 		answered, happened = true, happened+"cancelled"
@@ -378,8 +377,7 @@ func (w *walk) step() error {
 		happened += label
 	}
 	if fired && !answered {
-		deadline, ok := w.deadline()
-		if _, waits := w.m.step(s, Deadline); ok && !w.now().Before(deadline) && waits && (act == nil) {
+		if _, waits := w.m.step(s, Deadline); !s.Step.works() && waits && w.time.expired(w.now()) {
 			s.Fact = Over
 		}
 	}
@@ -398,7 +396,10 @@ func (w *walk) step() error {
 		joined = joined || ok && after.Emergency && one.Input >= EmergencyOld
 		s = after
 	}
-	if s.Step == adopt && s.Fact == Unavailable && !w.time.deadline.IsZero() && !w.now().Before(w.time.deadline) {
+	if s.Step == guard && s.Fact == InUse && !w.time.graceUntil.Before(w.time.cap()) {
+		s.Fact = Asked // a message has made use of what was left
+	}
+	if s.Step == adopt && s.Fact == Unavailable && w.time.expired(w.now()) {
 		s.Fact = Over
 	}
 	if polling := s.Step.works() && act == nil && !answered; polling && (s.Request || s.Follow || joined) {
@@ -411,11 +412,25 @@ func (w *walk) step() error {
 	return w.task()
 }
 
-// deadline is when the present wait for a person ends.
-func (w *walk) deadline() (time.Time, bool) {
-	var at time.Time
-	ok, err := w.run.SearchAttribute("RekeyDeadline", &at)
-	return at, ok && err == nil
+// waits notes when the present wait for a person ends: the list of rotations says so, and what it says of a key that is
+// checked may still be about the question before.
+func (w *walk) waits() {
+	var listed time.Time
+	_, _ = w.run.SearchAttribute("RekeyDeadline", &listed)
+	c := &w.time
+	switch w.s.Step {
+	case awaitKey, approval, awaitRevocation, awaitContainment:
+		c.deadline, c.question = listed, time.Time{}
+		if w.s.Step != awaitKey {
+			c.question = listed
+		}
+	case adopt:
+		if c.deadline = listed; listed.Equal(c.question) {
+			c.deadline = time.Time{}
+		}
+	default:
+		c.deadline, c.question = time.Time{}, listed
+	}
 }
 
 // around is what happens in the world meanwhile, without the workflow.

@@ -348,6 +348,7 @@ func (m Model) reply(s State, in Input) (State, bool) {
 		k := s.fresh()
 		return s, s.currents().has(s.own()) || may && s.Stores[0].Pending == k && s.Live.has(k) && !s.Olds.has(k)
 	case store:
+		s.Missing = s.Missing && s.Commitment != reversing
 		return s, may && s.everywhere(s.incoming())
 	case verify:
 		if m.breaks(NoVerify) {
@@ -455,13 +456,14 @@ func (m Model) look(s State, as Fact) (State, bool) {
 	default:
 		s.Fact, s.Olds = NotDue, 0
 	}
-	s.Back, s.Works = NoKey, false
+	s.Back, s.Works, s.Missing = NoKey, false, false
 	if s.Fact == OnlyFinish {
 		s.New = first
 		s.Verified |= set(s.New) // an earlier rotation proved it, and prepare just did
 		return s, true
 	}
 	s.Back, s.Works = s.olds()[0], !refused
+	s.Missing = s.Back != NoKey && !s.everywhere(s.Back)
 	return s, true
 }
 

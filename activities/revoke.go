@@ -393,6 +393,8 @@ type DiscardInput struct {
 	New *Ref `json:"new,omitempty"`
 	// Minted: rekey made it, so rekey deletes it; a supplied key is a person's.
 	Minted bool `json:"minted,omitempty"`
+	// Predecessors are rotations that this one follows in the same workflow: what they left pending goes, too.
+	Predecessors []string `json:"predecessors,omitempty"`
 }
 
 // Discarded tells what was undone.
@@ -424,15 +426,15 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 			j.recognisable(ctx, &out)
 			return Discarded{Published: &out}, nil
 		}
-		if s.Pending != nil && s.Pending.Rotation == j.Rotation {
-			news = merge(news, j.refOf(*s.Pending, i))
+		if p := s.Pending; p != nil && (p.Rotation == j.Rotation || slices.Contains(in.Predecessors, p.Rotation) && !isCurrent(j.refOf(*p, i), records)) {
+			news = merge(news, j.refOf(*p, i))
 		}
 	}
 	// The key goes first: as long as a record names it, a crash cannot make it an orphan.
 	var out Discarded
 	for _, r := range news {
 		switch {
-		case !in.Minted && r.Stamp == "":
+		case r.Stamp == "" && !(in.Minted && in.New != nil && r.is(*in.New)):
 			out.Left = append(out.Left, fmt.Sprintf("The supplied key %s is not used, and rekey deletes no key that it did not make. Delete it at %s, if it is live: %s", r.Name(), j.Key.Provider, j.provider.Console(j.Key.Account)))
 		case r.KeyID != "":
 			if _, err := j.notRead(ctx, r, records); err != nil {
@@ -445,7 +447,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 		}
 	}
 	left := out.Left
-	out.Retired, err = j.retireAll(ctx, news, nil, nil)
+	out.Retired, err = j.retireAll(ctx, news, nil, in.Predecessors)
 	out.Left = append(left, out.Left...)
 	return out, err
 }

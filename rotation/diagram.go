@@ -136,6 +136,7 @@ var diagram = []Transition{
 	arrow(Looking, "prepare", Looking, "await-approval", "another installation or rotation has the claim"),
 	arrow(Looking, "await-approval", Looking, "prepare", "approved"),
 	arrow(Looking, "conflicts prepare await-approval", Looking, "rolled-back", "not possible, a roll-back, or nobody approved: nothing was changed"),
+	arrow(Looking, "conflicts prepare await-approval", Discarding, "discard", "the same, and the rotation before in the same workflow left something staged"),
 	arrow(Looking, "prepare", Staged, "create await-key", "due"),
 	arrow(Looking, "prepare", ForwardOnly, "contain", "an emergency that revokes first"),
 	arrow(Looking, "prepare", ForwardOnly, "promote", "due only to finish what an earlier rotation left"),

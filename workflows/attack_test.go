@@ -15,6 +15,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/lockstep"
+	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/rotation/signed"
@@ -471,4 +472,33 @@ func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
 			t.Errorf("nobody is told: %q %v", res.Left, err)
 		}
 	})
+}
+
+// The rotation before it, in the same workflow, had minted.
+func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *testing.T) {
+	for sentence, end := range map[string]func(*rig){
+		"somebody rolls it back": func(r *rig) {
+			r.whenStarted("Prepare", func() { r.signal(rotation.RollBack, rotation.Message{}) })
+		},
+		"it is not possible": func(r *rig) {
+			r.whenStarted("Prepare", func() {
+				r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "ListServiceAccountKeys", Kind: simcloud.Refuse, Code: 400, Times: 1})
+			})
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, bothStores())
+			r.whenStarted("Verify", func() { r.signal(rotation.RaiseEmergency, rotation.Message{By: "responder", Why: "leaked"}) })
+			r.goOn()
+			end(r)
+			res := r.run()
+			r.unchanged(res)
+			if n := len(r.Cloud.LiveKeys()); n != 1 {
+				t.Errorf("%d keys are live: %v, left: %q", n, r.Cloud.LiveKeys(), res.Left)
+			}
+			if !strings.Contains(strings.Join(res.Left, ""), "THE EMERGENCY IS NOT DONE") {
+				t.Errorf("nobody is told that the emergency is not done: %q", res.Left)
+			}
+		})
+	}
 }

@@ -117,7 +117,7 @@ func (r *runner) supplanted(version, by string) {
 // discard undoes what was done before promote.
 func (r *runner) discard() decision {
 	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{
-		Target: r.target(), New: r.Keys.New, Minted: r.Keys.Minted,
+		Target: r.target(), New: r.Keys.New, Minted: r.Keys.Minted, Predecessors: r.Carry.Predecessors,
 	})
 	r.noteSwept(out.Retired)
 	return func() rotation.State {

@@ -32,11 +32,21 @@ func (r *runner) rollBackRequested() (rotation.State, bool) {
 	r.Progress.Outcome = request.Why
 	switch r.At.Commitment {
 	case rotation.Looking:
-		return r.to(rotation.StepRolledBack), true
+		return r.nothingChanged(), true
 	case rotation.Staged:
 		return rotation.State{Step: rotation.StepDiscard, Commitment: rotation.Discarding}, true
 	}
 	return r.reverse(), true
+}
+
+// nothingChanged ends a rotation that has changed nothing. What the one before it in the same workflow had staged is
+// discarded first: nobody else will.
+func (r *runner) nothingChanged() rotation.State {
+	if len(r.Carry.Predecessors) == 0 {
+		return r.to(rotation.StepRolledBack)
+	}
+	r.Keys.New = nil
+	return rotation.State{Step: rotation.StepDiscard, Commitment: rotation.Discarding}
 }
 
 // reverse begins a rotation in the other direction: the old key is proven and flipped back, both are kept for a grace

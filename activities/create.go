@@ -54,7 +54,7 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 		return Created{}, err
 	}
 	if done := m.alreadyStaged(m.records); done != nil {
-		if done.Fingerprint != in.Replace || m.isCurrent(*done) {
+		if done.Fingerprint != in.Replace || isCurrent(*done, m.records) {
 			return Created{New: done}, nil
 		}
 		m.refused = done
@@ -115,8 +115,8 @@ func (j *job) alreadyStaged(records []store.Snapshot) *Ref {
 }
 
 // isCurrent reports whether a record names the value as current.
-func (m *mint) isCurrent(r Ref) bool {
-	return slices.ContainsFunc(m.records, func(s store.Snapshot) bool { return staged(r, s.Current) })
+func isCurrent(r Ref, records []store.Snapshot) bool {
+	return slices.ContainsFunc(records, func(s store.Snapshot) bool { return staged(r, s.Current) })
 }
 
 // stillOpen is how long the attempt that holds the claim may still take effect.

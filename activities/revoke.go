@@ -437,6 +437,8 @@ func (j *job) orphans(keys []providerKey, records []store.Snapshot, isMine func(
 // DiscardInput asks to undo what was done before promote.
 type DiscardInput struct {
 	Target
+	// Predecessors are rotations that this one follows in the same workflow: what they left pending goes, too.
+	Predecessors []string `json:"predecessors,omitempty"`
 }
 
 // Discarded tells what was undone.
@@ -466,8 +468,8 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 			j.recognisable(ctx, &out)
 			return Discarded{Published: &out}, nil
 		}
-		if s.Pending != nil && s.Pending.Rotation == j.Rotation {
-			news = merge(news, j.refOf(*s.Pending, i))
+		if p := s.Pending; p != nil && (p.Rotation == j.Rotation || slices.Contains(in.Predecessors, p.Rotation) && !isCurrent(j.refOf(*p, i), records)) {
+			news = merge(news, j.refOf(*p, i))
 		}
 	}
 	// The key goes first: as long as a record names it, a crash cannot make it an orphan.
@@ -487,7 +489,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 		}
 	}
 	left := out.Left
-	out.Retired, err = j.retireAll(ctx, news, nil, nil)
+	out.Retired, err = j.retireAll(ctx, news, nil, in.Predecessors)
 	out.Left = append(left, out.Left...)
 	return out, err
 }

@@ -40,7 +40,7 @@ const MaxNote = 500
 
 // MaxWhy is how many bytes of a reason are kept, MaxField how many any other text of a message may have, and MaxLeaked how
 // many values an emergency may name.
-const MaxWhy, MaxField, MaxLeaked = 2000, 500, 200
+const MaxWhy, MaxField, MaxLeaked = 2000, 1500, 200
 
 // WaitCap is how many times the policy's patience a wait can last, however often it is extended.
 const WaitCap = 4
@@ -187,9 +187,6 @@ func (s Situation) Check(k Kind, m Message) error {
 	if why := s.fits(k); why != "" {
 		return &Refusal{why}
 	}
-	if why := m.tooLong(); why != "" {
-		return &Refusal{why}
-	}
 	if field := m.unseen(); field != "" {
 		return &Refusal{fmt.Sprintf("the field %q holds characters that nobody sees, or that turn text around. Send it without them", field)}
 	}
@@ -204,11 +201,11 @@ func (s Situation) Check(k Kind, m Message) error {
 	}
 	switch k {
 	case ExtendGrace:
-		if !s.GraceCap.IsZero() && !s.GraceUntil.Before(s.GraceCap) {
+		if !s.GraceCap.IsZero() && !latest(s.GraceUntil, s.Now).Before(s.GraceCap) {
 			return &Refusal{"the grace period cannot be extended past " + s.GraceCap.Format(time.RFC3339) + " (max_grace of the policy)"}
 		}
 	case ExtendWait:
-		if !s.WaitCap.IsZero() && !s.Deadline.Before(s.WaitCap) {
+		if !s.WaitCap.IsZero() && !latest(s.Deadline, s.Now).Before(s.WaitCap) {
 			return &Refusal{fmt.Sprintf("the wait cannot be extended past %s (%d times the patience of the policy)", s.WaitCap.Format(time.RFC3339), WaitCap)}
 		}
 	case HandOver:
@@ -219,8 +216,8 @@ func (s Situation) Check(k Kind, m Message) error {
 	return nil
 }
 
-// tooLong says what is too long to be kept, in the state, the memo and the result, which Temporal bounds.
-func (m Message) tooLong() string {
+// TooLong says what is too long to be kept, in the state, the memo and the result, which Temporal bounds.
+func (m Message) TooLong() string {
 	for _, f := range m.fields() {
 		if f.name != "why" && f.name != "leaked" && len(f.text) > MaxField {
 			return fmt.Sprintf("the field %q has %d bytes, at most %d are taken", f.name, len(f.text), MaxField)
@@ -229,9 +226,9 @@ func (m Message) tooLong() string {
 	switch {
 	case m.Signature != "" && len(m.Why) > MaxWhy:
 		return fmt.Sprintf("a reason that is signed has at most %d bytes; this one has %d", MaxWhy, len(m.Why))
-	case len(m.Signature) > 10*MaxField:
+	case len(m.Signature) > 3*MaxField:
 		return "that is too long for a signature"
-	case len(m.Leaked) > MaxLeaked || len(strings.Join(m.Leaked, "")) > MaxLeaked*MaxField/10:
+	case len(m.Leaked) > MaxLeaked || len(strings.Join(m.Leaked, "")) > 50*MaxLeaked:
 		return fmt.Sprintf("an emergency names at most %d values; to mean all that were made before, name none", MaxLeaked)
 	}
 	return ""

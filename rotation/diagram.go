@@ -137,6 +137,7 @@ var diagram = []Transition{
 	arrow(Looking, "prepare", Looking, "await-approval", "step", "another installation or rotation has the claim"),
 	arrow(Looking, "await-approval", Looking, "prepare", "person", "approved"),
 	arrow(Looking, "conflicts prepare await-approval", Looking, "rolled-back", "step, person, time", "not possible, a roll-back, or nobody approved: nothing was changed"),
+	arrow(Looking, "conflicts prepare await-approval", Discarding, "discard", "step, person, time", "the same, and the rotation before in the same workflow left something staged"),
 	arrow(Looking, "prepare", Staged, "create await-key", "step", "due"),
 	arrow(Looking, "prepare", ForwardOnly, "contain", "step", "an emergency that revokes first"),
 	arrow(Looking, "prepare", ForwardOnly, "promote", "step", "due only to finish what an earlier rotation left"),

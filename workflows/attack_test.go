@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/lockstep"
+	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/rotation/signed"
@@ -334,5 +336,169 @@ func TestWhatPeopleSendDoesNotMakeARotationTooLongForTemporal(t *testing.T) {
 		if size := proto.Size(e); size > most {
 			t.Errorf("%s has %d bytes", e.GetEventType(), size)
 		}
+	}
+}
+
+func TestWhoeverBecomesAnOperatorWhileAQuestionIsOpenCanSign(t *testing.T) {
+	c := steady(t, twoSign, noDeadline)
+	c.toActivity("Guard")
+	c.days(10) // past the deadline
+	c.operators = nil
+	for _, name := range []string{"carol", "dave"} {
+		c.operators = append(c.operators, rotation.Operator{Name: name, Key: signed.Line(sshKey(t, name).PublicKey())})
+	}
+	c.days(2)
+	for range c.operators {
+		s, err := c.status()
+		c.must(err)
+		c.send(rotation.Approve, rotation.Message{Why: "yes"}, s)
+		c.must(c.task())
+	}
+	if res := c.end(); res.Phase != rotation.Completed {
+		t.Errorf("it ended as %s: %s", res.Phase, res.Outcome)
+	}
+}
+
+// noDeadline keeps an old key for ever rather than decide.
+func noDeadline(c *chaos) { c.key.Policy.UnknownUse = rotation.UnknownNever }
+
+// days lets days pass in which all goes well.
+func (c *chaos) days(n int) {
+	c.Helper()
+	for until := c.run.Now().Add(time.Duration(n) * 24 * time.Hour); c.run.Now().Before(until); {
+		if timer, ok := c.run.NextTimer(); !c.run.Ready() && len(c.run.Pending().Activities) == 0 && (!ok || timer.FireAt.After(until)) {
+			c.run.Wait(until.Sub(c.run.Now()))
+			return
+		}
+		c.on()
+	}
+}
+
+func TestAQuestionThatCannotBeCountedCanBeAnsweredWithMoreGrace(t *testing.T) {
+	c := steady(t, twoSign, noDeadline)
+	c.toActivity("Guard")
+	c.on()
+	for range 8 {
+		c.fails(c.toActivity("Signers"), fault.Rejected, activities.Failure{})
+	}
+	c.signal(rotation.ExtendGrace, rotation.Message{By: "ana", Why: "who may sign?", For: rotation.Duration(3 * time.Hour)})
+	if s, _ := c.status(); s.Phase != rotation.Grace {
+		t.Errorf("grace did not begin again:\n%s", s.Details)
+	}
+}
+
+// A provider that asks for a pause has said nothing about the key.
+func TestAKeyHasItsTimeToBecomeKnownAlsoAfterAPause(t *testing.T) {
+	pause := activities.Failure{RetryAfter: rotation.Duration(2 * time.Minute)}
+	for step, not := range map[string]any{
+		"Verify": activities.Verified{Why: "It is refused."}, "Confirm": activities.Confirmed{Accepted: []string{"key1"}},
+	} {
+		t.Run(step, func(t *testing.T) {
+			c := steady(t)
+			c.fails(c.toActivity(step), fault.Throttled, pause)
+			c.run.CompleteActivity(c.toActivity(step).ID, not)
+			c.must(c.task())
+			if s, _ := c.status(); s.Phase != rotation.Verify && s.Phase != rotation.Confirm {
+				t.Errorf("it gave up at once:\n%s", s.Details)
+			}
+			if res := c.end(); res.Phase != rotation.Completed {
+				t.Errorf("it ended as %s: %s", res.Phase, res.Outcome)
+			}
+		})
+	}
+}
+
+func TestNothingIsExtendedPastItsEnd(t *testing.T) {
+	c := steady(t, twoSign, noDeadline)
+	c.toActivity("Guard")
+	c.days(60)
+	before, err := c.status()
+	c.must(err)
+	for _, kind := range []rotation.Kind{rotation.ExtendWait, rotation.ExtendGrace} {
+		u := c.run.Update(string(kind), "", rotation.Message{By: "ana", Why: "more", For: rotation.Duration(time.Hour)})
+		if c.must(c.task()); u.State != lockstep.Rejected {
+			t.Errorf("%s is taken two months later, and changes nothing", kind)
+		}
+	}
+	if now, _ := c.status(); !now.Deadline.Equal(before.Deadline) {
+		t.Errorf("the deadline moved from %s to %s", before.Deadline, now.Deadline)
+	}
+}
+
+func TestAnOldKeyThatAPersonHasEnabledIsProvenAndUsed(t *testing.T) {
+	c := steady(t)
+	c.toActivity("Revoke")
+	c.signal(rotation.RollBack, rotation.Message{})
+	c.on()
+	c.fails(c.toActivity("Revoke"), fault.Rejected, activities.Failure{})
+	c.signal(rotation.Approve, rotation.Message{By: "ana", Why: "enabled by hand"})
+	c.fails(c.toActivity("Revoke"), fault.Rejected, activities.Failure{})
+	if s, _ := c.status(); slices.Contains(s.Accepts, rotation.Approve) {
+		t.Errorf("it asks again what was answered:\n%s", s.Details)
+	}
+	var in activities.VerifyInput
+	if err := c.toActivity("Verify").Decode(&in); err != nil || in.Value.Fingerprint != "000000000001" {
+		t.Errorf("%s is proven: %v", in.Value.Fingerprint, err)
+	}
+	if res := c.end(); res.Phase != rotation.RolledBack {
+		t.Errorf("it ended as %s: %s", res.Phase, res.Outcome)
+	}
+}
+
+func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
+	t.Run("a key for a provider that makes keys itself", func(t *testing.T) {
+		c := steady(t)
+		c.toActivity("Prepare")
+		c.signal(rotation.KeySupplied, rotation.Message{By: "ana", Version: "7"})
+		if res := c.end(); !strings.Contains(strings.Join(res.Left, ""), "version 7 of local:demo") {
+			t.Errorf("nobody is told: %q", res.Left)
+		}
+	})
+	t.Run("a key before another one", func(t *testing.T) {
+		c := steady(t, byHand)
+		c.toActivity("Prepare")
+		for _, version := range []string{"7", "8"} {
+			c.run.Signal(string(rotation.KeySupplied), rotation.Message{By: "ana", Version: version})
+		}
+		for !c.run.Closed() {
+			if s, _ := c.status(); s.Phase == rotation.AwaitingRevocation {
+				c.signal(rotation.KeyRevoked, rotation.Message{By: "ana"})
+				continue
+			}
+			c.on()
+		}
+		var res rotation.Result
+		if err := c.run.Result(&res); err != nil || !strings.Contains(strings.Join(res.Left, ""), "Version 7 was supplied") {
+			t.Errorf("nobody is told: %q %v", res.Left, err)
+		}
+	})
+}
+
+// The rotation before it, in the same workflow, had minted.
+func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *testing.T) {
+	for sentence, end := range map[string]func(*rig){
+		"somebody rolls it back": func(r *rig) {
+			r.whenStarted("Prepare", func() { r.signal(rotation.RollBack, rotation.Message{}) })
+		},
+		"it is not possible": func(r *rig) {
+			r.whenStarted("Prepare", func() {
+				r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "ListServiceAccountKeys", Kind: simcloud.Refuse, Code: 400, Times: 1})
+			})
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, bothStores())
+			r.whenStarted("Verify", func() { r.signal(rotation.RaiseEmergency, rotation.Message{By: "responder", Why: "leaked"}) })
+			r.goOn()
+			end(r)
+			res := r.run()
+			r.unchanged(res)
+			if n := len(r.Cloud.LiveKeys()); n != 1 {
+				t.Errorf("%d keys are live: %v, left: %q", n, r.Cloud.LiveKeys(), res.Left)
+			}
+			if !strings.Contains(strings.Join(res.Left, ""), "THE EMERGENCY IS NOT DONE") {
+				t.Errorf("nobody is told that the emergency is not done: %q", res.Left)
+			}
+		})
 	}
 }

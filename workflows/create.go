@@ -80,9 +80,6 @@ func (r *runner) adopt() decision {
 	}
 	return func() rotation.State {
 		later := r.Inbox.Claim != nil && r.Inbox.Claim.Version != version
-		supplanted := func(version string) {
-			r.followUp(fmt.Sprintf("Version %s was supplied, and another one before it was used. Destroy it, and delete its key, if nobody uses it: %s", version, console))
-		}
 		switch {
 		case f != nil:
 			r.Progress.Note = "The supplied key could not be checked: " + f.text
@@ -92,9 +89,7 @@ func (r *runner) adopt() decision {
 		case !ok:
 			return r.stay()
 		case out.Question != nil && later:
-			if version != "" {
-				supplanted(version)
-			}
+			r.supplanted(version, r.Inbox.Claim.Version)
 			return r.to(rotation.StepAwaitKey) // what is asked about is asked again
 		case out.Question != nil:
 			return r.askAbout(*out.Question, rotation.StepAdopt)
@@ -103,7 +98,7 @@ func (r *runner) adopt() decision {
 			return r.to(rotation.StepAwaitKey)
 		case later:
 			// Somebody supplied another key while this one was checked: the latest word counts.
-			supplanted(out.New.Numbers[0])
+			r.supplanted(out.New.Numbers[0], r.Inbox.Claim.Version)
 			r.Keys.New = nil
 			return r.to(rotation.StepAwaitKey)
 		}
@@ -112,9 +107,18 @@ func (r *runner) adopt() decision {
 	}
 }
 
+// supplanted leaves a version to a person that was supplied before another one, and not used.
+func (r *runner) supplanted(version, by string) {
+	if version != "" && version != by {
+		r.followUp(fmt.Sprintf("Version %s was supplied, and another one before it was used. Destroy it, and delete its key, if nobody uses it: %s", version, r.Keys.Prepared.ProviderConsole))
+	}
+}
+
 // discard undoes what was done before promote.
 func (r *runner) discard() decision {
-	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{Target: r.target()})
+	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{
+		Target: r.target(), Predecessors: r.Carry.Predecessors,
+	})
 	r.noteSwept(out.Retired)
 	return func() rotation.State {
 		switch {

@@ -143,6 +143,9 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 		d.Why = fmt.Sprintf("%s (%s)", d.Why, d.By)
 		r.Inbox.Rollback = &d
 	case rotation.KeySupplied, rotation.KeyRevoked:
+		if r.Inbox.Claim != nil {
+			r.supplanted(r.Inbox.Claim.Version, d.Version)
+		}
 		r.Inbox.Claim = &d
 	case rotation.ExtendGrace:
 		r.Direction.GraceUntil = c.Extended(m.For)

@@ -148,12 +148,18 @@ func (r *runner) suppliedInVain() string {
 
 // emergencyNotDone says what an emergency that rolled back leaves.
 func (r *runner) emergencyNotDone() {
-	if !r.emergency() || r.At.Step != rotation.StepRolledBack || len(r.Keys.Old) == 0 {
+	if !r.emergency() || r.At.Step != rotation.StepRolledBack {
 		return
 	}
 	var names []string
 	for _, o := range r.Keys.Old {
 		names = append(names, o.Name())
+	}
+	if len(names) == 0 {
+		names = r.leakedNames()
+	}
+	if len(names) == 0 {
+		names = []string{"every value that was made before"}
 	}
 	r.followUp("THE EMERGENCY IS NOT DONE: what leaked was not replaced, and may still be live: " + strings.Join(names, ", ") + ". Put right what stands above, then raise it again: starter emergency " + r.in.Key.Name)
 }

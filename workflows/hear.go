@@ -58,8 +58,12 @@ func (r *runner) handleSignal(kind rotation.Kind, payload *commonpb.Payload) {
 	case r.wasTaken(kind, m):
 		// The same once more, too late: the first one did what it says.
 	case !slices.Contains(r.situation().Accepts(), kind) && r.bufferable(kind):
-		r.Direction.Early = append(slices.DeleteFunc(r.Direction.Early, func(d rotation.Decision) bool { return d.Kind == kind }),
-			rotation.Decision{Kind: kind, Message: m, At: r.now()})
+		r.Direction.Early = append(slices.DeleteFunc(r.Direction.Early, func(d rotation.Decision) bool {
+			if d.Kind == kind {
+				r.supplanted(d.Version, m.Version)
+			}
+			return d.Kind == kind
+		}), rotation.Decision{Kind: kind, Message: m.Bounded(), At: r.now()})
 		r.Progress.Note = fmt.Sprintf("A signal %q came early. It is kept until rekey asks for it.", kind)
 	default:
 		r.Progress.Note = fmt.Sprintf("A signal %q was not taken: %s.", kind, err)
@@ -104,6 +108,14 @@ var number = regexp.MustCompile(`^[a-z]?[0-9]{1,18}$`)
 // read reads what somebody sent, and forgives what is clear: nothing at all, a text or a number alone, a number where a
 // text is wanted. A problem says what is wrong in words that can go into a sentence.
 func read(kind rotation.Kind, payload *commonpb.Payload) (m rotation.Message, problem string) {
+	m, problem = readAny(kind, payload)
+	if problem == "" {
+		problem = m.TooLong()
+	}
+	return m, problem
+}
+
+func readAny(kind rotation.Kind, payload *commonpb.Payload) (m rotation.Message, problem string) {
 	data := bytes.TrimSpace(payload.GetData())
 	if len(data) == 0 || bytes.Equal(data, []byte("null")) {
 		return m, ""
@@ -225,6 +237,23 @@ func (r *runner) bufferable(kind rotation.Kind) bool {
 		return before && !r.Direction.PublishedAt.IsZero() && r.Keys.Prepared.RevokeByHand
 	}
 	return false
+}
+
+// neverAskedFor leaves to a person what was kept for a phase that did not come: a key was made that nobody uses, or one was
+// revoked that was to stay.
+func (r *runner) neverAskedFor() {
+	for _, d := range r.Direction.Early {
+		text := fmt.Sprintf("%s said %s at %s, and this rotation did not come to ask for it.", d.By, d.Kind, moment(d.At))
+		if d.Kind == rotation.KeySupplied {
+			which := "the key that was supplied"
+			if d.Version != "" {
+				which = "version " + d.Version + " of " + r.in.Key.Stores[0].String() + " and its key"
+			}
+			text += " Delete " + which + ", if nobody uses it: " + r.Keys.Prepared.ProviderConsole
+		}
+		r.followUp(text)
+	}
+	r.Direction.Early = nil
 }
 
 // takeEarly takes a signal that was kept for the present phase. It reports whether there was one.

@@ -113,7 +113,7 @@ func (r *runner) calmDown() {
 func (r *runner) notPossible(f *failure) rotation.State {
 	r.Progress.Outcome = f.text
 	r.followUp("Nothing was changed. " + f.text)
-	return r.to(rotation.StepRolledBack)
+	return r.nothingChanged()
 }
 
 // noteUnknown keeps what nobody could find for the result.

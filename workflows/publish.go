@@ -41,8 +41,8 @@ func (r *runner) verify() decision {
 			why = f.text
 		}
 		patience := r.now().Add(time.Duration(r.Keys.Prepared.Propagation))
-		if r.Poll.Since.IsZero() {
-			r.Poll.ExpectedUntil = patience
+		if r.Poll.ExpectedUntil.IsZero() {
+			r.Poll.ExpectedUntil = patience // from the first answer on
 		}
 		switch {
 		case ok && out.OK:
@@ -97,7 +97,7 @@ func (r *runner) promote() decision {
 		r.Keys.Extra, r.Keys.Found = append(r.Keys.Extra, r.Keys.Found...), nil
 	}
 	// Behind the lag that stores have, Temporal asks until they agree: it costs no events.
-	insist := !r.Poll.Since.IsZero() && r.now().After(r.Poll.ExpectedUntil)
+	insist := !r.Poll.ExpectedUntil.IsZero() && r.now().After(r.Poll.ExpectedUntil)
 	out, f, ok := runStep[activities.Promoted](r, writeRetry(), "make the value current everywhere", acts.Promote, activities.PromoteInput{
 		Target: r.target(), To: *r.incoming(), Duties: r.outgoing(), Granted: r.Approvals.Granted, Insist: insist,
 	})
@@ -119,7 +119,7 @@ func (r *runner) promote() decision {
 			return r.askAbout(*out.Question, rotation.StepPromote)
 		case len(out.Lagging) > 0:
 			lag := r.now().Add(time.Duration(r.Keys.Prepared.ReadLag) + r.blockedAfter())
-			if !r.Poll.Since.IsZero() {
+			if !r.Poll.ExpectedUntil.IsZero() {
 				lag = r.Poll.ExpectedUntil
 			}
 			return r.pollAgain(pollInterval(r.Poll.Count), poll{

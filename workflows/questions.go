@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rekeyhq/rekey/rotation"
 )
@@ -101,10 +102,12 @@ func (r *runner) approved() {
 	q.Answered = true
 }
 
-// withdraw takes the open question back: it is moot, and the rotation goes on with a step.
+// withdraw takes the open question back: it is moot, also for whoever signs it, and the rotation goes on with a step.
 func (r *runner) withdraw(next rotation.Step) {
 	if q := r.Approvals.Open; q != nil {
 		q.Answered, q.Next = true, next
+		r.Approvals.dropSigning()
+		r.Poll.At = time.Time{}
 	}
 }
 
@@ -130,7 +133,7 @@ func (r *runner) awaitApproval() decision {
 		case r.deadlineEnds():
 			r.nobodyActed()
 		default:
-			// Whoever was made an operator meanwhile can sign from the next reminder on.
+			// The list of operators may have become old.
 			r.Approvals.Recount = r.fourEyes() && r.Approvals.Signing != nil
 		}
 		return r.stay()

@@ -157,8 +157,8 @@ func (r *runner) confirm() decision {
 		r.noteRevoked(out.Unproven)
 	}
 	return func() rotation.State {
-		if r.Poll.Since.IsZero() {
-			// A provider's caches live a moment longer than they say.
+		if ok && r.Poll.ExpectedUntil.IsZero() {
+			// From the first answer on. A provider's caches live a moment longer than they say.
 			r.Poll.ExpectedUntil = r.now().Add(time.Duration(r.Keys.Prepared.RevocationLag) + 10*time.Second)
 		}
 		switch {

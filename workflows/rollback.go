@@ -32,16 +32,27 @@ func (r *runner) rollBackRequested() (rotation.State, bool) {
 	r.Progress.Outcome = request.Why
 	switch r.At.Commitment {
 	case rotation.Looking:
-		return r.to(rotation.StepRolledBack), true
+		return r.nothingChanged(), true
 	case rotation.Staged:
 		return rotation.State{Step: rotation.StepDiscard, Commitment: rotation.Discarding}, true
 	}
 	return r.reverse(), true
 }
 
+// nothingChanged ends a rotation that has changed nothing. What the one before it in the same workflow had staged is
+// discarded first: nobody else will.
+func (r *runner) nothingChanged() rotation.State {
+	if len(r.Carry.Predecessors) == 0 {
+		return r.to(rotation.StepRolledBack)
+	}
+	r.Keys.New = nil
+	return rotation.State{Step: rotation.StepDiscard, Commitment: rotation.Discarding}
+}
+
 // reverse begins a rotation in the other direction: the old key is proven and flipped back, both are kept for a grace
 // period, then the new key is revoked.
 func (r *runner) reverse() rotation.State {
+	r.neverAskedFor()
 	r.Direction = Direction{}
 	next := rotation.State{Step: rotation.StepVerify, Commitment: rotation.Reversing}
 	switch {
@@ -63,10 +74,11 @@ func (r *runner) enable() decision {
 	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "enable the old key again", acts.Revoke,
 		activities.RevokeInput{Target: r.target(), Keys: r.Keys.Old, Mode: activities.EnableKey})
 	return func() rotation.State {
+		// Once a person says that it is done by hand, verify has the last word.
 		switch {
-		case f != nil:
+		case f != nil && r.Direction.Approved != notEnabled:
 			return r.ask(notEnabled, "The old key cannot be enabled again: "+f.text+" Enable it by hand ("+r.Keys.Prepared.ProviderConsole+"), then approve to go on.", rotation.StepEnable)
-		case !ok:
+		case !ok && f == nil:
 			return r.stay()
 		case slices.Contains(out.Gone, r.Keys.Old[0].Name()):
 			r.Keys.DisableAsked = false
@@ -91,6 +103,7 @@ func (r *runner) enableAgain() bool { return r.Keys.DisableAsked && r.Direction.
 
 // cannotReverse stops a roll-back whose old key cannot be proven, and asks: applications keep the new key meanwhile.
 func (r *runner) cannotReverse(why string) rotation.State {
+	r.neverAskedFor()
 	r.Direction = Direction{PublishedAt: r.Progress.PublishedAt}
 	r.Progress.Outcome = ""
 	from := r.At

@@ -331,6 +331,7 @@ func (r *runner) follow() (rotation.Result, error) {
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
 	r.hear()
 	r.endWait()
+	r.neverAskedFor()
 	in := Input{Key: r.in.Key, Reason: r.in.Reason, By: r.in.By, Why: r.in.Why}
 	carry := r.Carry
 	carry.Round++
@@ -354,6 +355,7 @@ func (r *runner) follow() (rotation.Result, error) {
 // moment that another rotation must serve.
 func (r *runner) finish() (rotation.Result, bool) {
 	r.emergencyNotDone()
+	r.neverAskedFor()
 	p := r.Progress
 	res := rotation.Result{
 		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.phase(), Outcome: p.Outcome, NotDue: p.NotDue,

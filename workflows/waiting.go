@@ -112,8 +112,15 @@ func (r *runner) waitForPerson() {
 	if !r.expired() {
 		w.until = r.Wait.Deadline
 	}
+	if r.fourEyes() && r.Approvals.Signing != nil {
+		// Whoever was made an operator meanwhile can sign from then on.
+		w.until = earliest(w.until, r.now().Add(recountAfter))
+	}
 	r.wait(w)
 }
+
+// recountAfter is how long the list of operators is believed.
+const recountAfter = 24 * time.Hour
 
 // needPerson begins the patience with whoever has to act, if it has not begun, and notifies who is to be notified now.
 func (r *runner) needPerson() {
@@ -219,7 +226,7 @@ func (r *runner) block(f *failure) {
 	r.Blocked.Why = f.text
 	if d := time.Duration(f.RetryAfter); d > activities.MaxRetryDelay {
 		// Too long to be left to Temporal, where no message could end it.
-		r.pollAgain(d, poll{why: f.text, summary: "wait as long as was asked for"})
+		r.pollAgain(d, poll{why: f.text, summary: "wait as long as was asked for", expected: r.Poll.ExpectedUntil})
 	}
 	r.publishPhase()
 	r.refresh()

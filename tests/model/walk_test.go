@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
@@ -43,6 +45,7 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 	var done, next, stories atomic.Int64
 	var all sync.WaitGroup
 	var failed atomic.Bool
+	seen := sights{count: map[string]int{}, arrows: map[string]bool{}}
 	begin := time.Now()
 	for range 2 {
 		all.Add(1)
@@ -54,6 +57,7 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 			for done.Load() < steps && !failed.Load() {
 				w := newWalk(t, f, logger, uint64(seed+next.Add(1)-1))
 				n, err := w.story()
+				seen.add(w.count, w.arrows)
 				stories.Add(1)
 				done.Add(int64(n))
 				if err != nil {
@@ -64,7 +68,34 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 		}()
 	}
 	all.Wait()
-	fmt.Printf("walk: %d workflow tasks in %d stories, seeds from %d, %.0f a second\n", done.Load(), stories.Load(), seed, float64(done.Load())/time.Since(begin).Seconds())
+	fmt.Printf("walk: %d workflow tasks in %d stories, seeds from %d, %.0f a second\n%s\n", done.Load(), stories.Load(), seed, float64(done.Load())/time.Since(begin).Seconds(), &seen)
+}
+
+// sights are what a walk came by.
+type sights struct {
+	sync.Mutex
+	count  map[string]int
+	arrows map[string]bool
+}
+
+func (s *sights) add(count map[string]int, arrows []string) {
+	s.Lock()
+	defer s.Unlock()
+	for what, n := range count {
+		s.count[what] += n
+	}
+	for _, a := range arrows {
+		s.arrows[a] = true
+	}
+}
+
+func (s *sights) String() string {
+	var all []string
+	for what, n := range s.count {
+		all = append(all, fmt.Sprintf("%s %d", what, n))
+	}
+	slices.Sort(all)
+	return fmt.Sprintf("walk: %d of %d arrows; %s", len(s.arrows), len(arrows()), strings.Join(all, ", "))
 }
 
 // transitions is a logger that keeps the transitions that the workflow logs. Replays log nothing.
@@ -110,14 +141,21 @@ type walk struct {
 	sent      int
 	looked    string
 	// told are the keys that emergencies named to this rotation. unsettled: the failure says that it may have taken effect.
-	told      Keys
+	told   Keys
+	places []place
+	count  map[string]int
+	arrows []string
+	// suggested is the number of events from which on the run is to continue as new, 0 never. answered: an activity was
+	// answered in this task.
+	suggested int
+	answered  bool
 	unsettled bool
 	tasks     int
 	path      []string
 }
 
 func newWalk(t *testing.T, f *lockstep.Frontend, l *transitions, seed uint64) *walk {
-	return &walk{t: t, rng: rand.New(rand.NewPCG(seed, 7)), seed: seed, f: f, log: l}
+	return &walk{t: t, rng: rand.New(rand.NewPCG(seed, 7)), seed: seed, f: f, log: l, count: map[string]int{}}
 }
 
 func (w *walk) chance(percent int) bool { return w.rng.IntN(100) < percent }
@@ -166,6 +204,7 @@ func (w *walk) story() (int, error) {
 	if err := w.start(); err != nil {
 		return w.tasks, err
 	}
+	w.remember(Initial(int(w.s.Shape)), Initial(int(w.s.Shape)).At().String())
 	for n := 0; n < 150 && !w.s.Closed(); n++ {
 		if err := w.step(); err != nil {
 			w.run.Terminate()
@@ -184,7 +223,7 @@ func (w *walk) start() error {
 	if w.s.shape().Asked {
 		in.Reason = rotation.Manual
 	}
-	w.told = 0
+	w.told, w.places, w.answered = 0, nil, false
 	if w.s.Emergency {
 		w.told = set(Old)
 		in.Reason = rotation.Emergency
@@ -204,11 +243,11 @@ func (w *walk) start() error {
 
 // suggest makes the run suggest continue-as-new after a while, perhaps.
 func (w *walk) suggest() {
+	w.suggested = 0
 	if w.chance(30) {
-		w.run.SuggestContinueAsNewAfter(12 + w.rng.IntN(60))
-	} else {
-		w.run.SuggestContinueAsNewAfter(0)
+		w.suggested = 12 + w.rng.IntN(60)
 	}
+	w.run.SuggestContinueAsNewAfter(w.suggested)
 }
 
 // settle is the model's, by the walk's clock. entered: the present step was just entered.
@@ -225,9 +264,13 @@ func (w *walk) task() error {
 	for {
 		w.log.from, w.log.to = w.log.from[:0], w.log.to[:0]
 		w.tasks++
+		leaves := w.answered && w.suggested > 0 && w.run.Len() >= w.suggested
 		done, err := w.run.Task()
 		if err != nil {
 			return err
+		}
+		if done.Replayed {
+			w.count["replayed"]++
 		}
 		w.say("      %s", done)
 		for i := range w.log.to {
@@ -235,15 +278,20 @@ func (w *walk) task() error {
 				return fmt.Errorf("the workflow goes on from %s, and was in %s", w.log.from[i], w.at)
 			}
 			w.at = w.log.to[i]
+			w.arrows = append(w.arrows, w.log.from[i]+" -> "+w.at)
 		}
 		next := w.run.Continued()
 		if next == nil {
+			if leaves && !w.run.Closed() {
+				return errors.New("the workflow does not continue as new, although it should")
+			}
 			break
 		}
 		var in workflows.Input
 		if err := next.Input(&in); err != nil {
 			return err
 		}
+		w.count[map[bool]string{true: "followed", false: "continued"}[in.Carry != nil]]++
 		w.say("      continued as new: %v", map[bool]string{true: "another rotation", false: "the same one"}[in.Carry != nil])
 		if in.Carry != nil {
 			w.at = rotation.State{Step: w.s.shape().first().name(), Commitment: rotation.Looking}.String()
@@ -253,7 +301,7 @@ func (w *walk) task() error {
 		} else if in.Resume.At.String() != w.at {
 			return fmt.Errorf("the workflow continues in %s, and was in %s", in.Resume.At, w.at)
 		}
-		w.run, w.cancelled = next, false
+		w.run, w.cancelled, w.places, w.answered = next, false, nil, false
 		w.suggest()
 	}
 	return w.compare()
@@ -326,8 +374,11 @@ func (w *walk) step() error {
 		act = &open.Activities[0]
 	}
 	w.around(act != nil)
-	if w.s.shape().Operated && w.chance(1) && w.s.Round == 1 {
+	switch {
+	case w.s.shape().Operated && w.rng.IntN(200) == 0 && w.s.Round == 1:
 		return w.restart()
+	case len(w.places) > 0 && w.chance(2):
+		return w.reset()
 	}
 	switch {
 	case w.chance(3):
@@ -343,7 +394,10 @@ func (w *walk) step() error {
 	fired := false
 	switch after := w.now().Add(time.Duration(4+w.rng.IntN(8)) * time.Second); {
 	case timed && (act == nil && w.chance(60) || w.chance(3)):
-		w.run.Advance(timer.FireAt)
+		if at := timer.FireAt; at.After(w.now()) { // after a reset it may be late
+			w.run.Wait(at.Sub(w.now()))
+		}
+		w.run.Advance(w.now())
 		fired = true
 	default:
 		fired = timed && !timer.FireAt.After(after)
@@ -406,10 +460,24 @@ func (w *walk) step() error {
 		// What is waited for is not asked for any more.
 		s, _ = w.m.answer(s, AnswerUnavailable)
 	}
+	w.count["messages"] += len(messages)
+	if len(messages) > 0 && answered {
+		w.count["messages with an outcome"]++
+	}
 	w.say("%s  %s", w.now().Format("02 15:04:05"), happened)
+	before := w.s
 	w.s = w.settle(s, false)
+	w.s.Faults = 0
 	w.say("   -> %v", w.s)
-	return w.task()
+	run, was := w.run, w.at
+	w.answered = answered
+	if err := w.task(); err != nil {
+		return err
+	}
+	if run == w.run && !slices.ContainsFunc(messages, func(m *message) bool { return m.Update }) {
+		w.remember(before, was)
+	}
+	return nil
 }
 
 // waits notes when the present wait for a person ends: the list of rotations says so, and what it says of a key that is
@@ -464,10 +532,62 @@ func (w *walk) restart() error {
 	if !ok {
 		return nil
 	}
+	w.count["terminated"]++
 	w.say("%s  the workflow is terminated, and another one begins", w.now().Format("02 15:04:05"))
 	w.run.Terminate()
 	w.s = next
 	return w.start()
+}
+
+// place is what a workflow can be reset to: the completion of a workflow task in which it went on to another step.
+type place struct {
+	task      int
+	was       string
+	s         State
+	time      clock
+	told      Keys
+	cancelled bool
+}
+
+// remember notes a place. What was decided there is decided anew after a reset, when it is later: so it is one in which the
+// clock does not matter, and no update, for those come behind it.
+func (w *walk) remember(before State, was string) {
+	s := w.s
+	switch {
+	case s.Began || before.Step == s.Step && w.run.WorkflowTasks() > 1 || s.Round != before.Round || len(w.places) > 20:
+		return
+	case before.Step == disable || before.Step == remove || before.Step == discard:
+		return
+	}
+	switch s.Step {
+	case conflicts, prepare, contain, create, adopt, store, verify, promote, discard:
+		w.places = append(w.places, place{w.run.WorkflowTasks(), was, s, w.time, w.told, w.cancelled})
+	}
+}
+
+// reset puts the workflow back to a place. The world stays as it is, and nothing that was sent since is sent again.
+func (w *walk) reset() error {
+	i := w.rng.IntN(len(w.places))
+	p := w.places[i]
+	w.places = w.places[:i+1]
+	w.count["reset"]++
+	w.say("%s  the workflow is reset to task %d: %v", w.now().Format("02 15:04:05"), p.task, p.s)
+	w.run = w.run.Reset(p.task, enumspb.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL, enumspb.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE)
+	w.suggest()
+	late := w.time.late
+	w.s, w.at, w.time, w.told, w.cancelled = w.s.remembering(p.s), p.was, p.time, p.told, p.cancelled
+	w.time.late = late
+	w.say("   -> %v", w.s)
+	w.answered = false
+	return w.task()
+}
+
+// remembering is the world of s with a rotation that knows what it knew once.
+func (s State) remembering(once State) State {
+	once.Live, once.Off, once.Killed, once.Sacrificed = s.Live, s.Off, s.Killed, s.Sacrificed
+	once.LateMint, once.LateDisable, once.LateDelete = s.LateMint, s.LateDisable, s.LateDelete
+	once.Stores, once.Owed, once.Claim, once.Open = s.Stores, s.Owed, s.Claim, s.Open
+	return once
 }
 
 // order puts messages in the order in which the workflow takes them: updates first, then a cancel, then signals by kind.

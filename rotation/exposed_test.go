@@ -48,6 +48,7 @@ func TestWhatPeopleCallThingsIsNoKey(t *testing.T) {
 		"disk-snapshot-uploader-production", "risk-assessment-service-eu-1", "task-internationalization-frontend", "sk-openai-production-eu-2",
 		"sk-ecdsa-sha2-nistp256@openssh.com", "sk-ssh-ed25519@openssh.com", "arn:aws:iam::123456789012:role/rekey-production-worker",
 		"SHA256:uNiVztksCsDhcc0u9e8BrqXVODdAsOBaPjHBSJJPmrE", "5d41402abc4b2a76b9719d911017c592aaaabbbb", "# " + strings.Repeat("=", 80), strings.Repeat("_", 60),
+		"/tmp/TestAKeyThatLeakedIsReplacedWithinAMinuteAndNothingFails1234567890/001/rekey.yaml", "THE_KEY_OF_PAYMENTS_IN_PRODUCTION_IN_EUROPE_WEST_1_FOR_THE_NIGHT", "sk-",
 	} {
 		if rotation.LooksLikeKey(text) {
 			t.Errorf("%q is taken for a key", text)
@@ -55,6 +56,7 @@ func TestWhatPeopleCallThingsIsNoKey(t *testing.T) {
 	}
 	for _, text := range []string{
 		"sk-abcdefghijklmnopqrstuvwxyz", "disk-abcdefghijklmnopqrstuvwx1", "sk-proj-Ab1_cd-ef-gh-ij-kl-mn", "sk-a1-b2-c3-d4-e5-f6-g7-h8-i9-j0-k1-l2-m3-n4", `"\u0073k-abcdefghijklmnopqrstuvwxyz"`,
+		strings.Repeat("a1", 24), "0123456789abcdef0123456789abcdef0123456789abcdef", "Q1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ",
 		"AKIA\u200b0123456789ABCDEF",
 	} {
 		if !rotation.LooksLikeKey(text) {

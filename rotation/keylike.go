@@ -11,6 +11,10 @@ import (
 // readable has.
 var keyLike = regexp.MustCompile(`sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{20,}|-----BEGIN|"private_key"|[A-Za-z0-9+_=]{48,}`)
 
+// names is a long run that is a name all the same, TheNameOfATest1234 or THE_NAME_OF_A_VARIABLE, or a line that somebody
+// drew: in what is random, digits stand among the letters.
+var names = regexp.MustCompile(`^(?:[A-Za-z]*[0-9]{0,10}(?:_|$))+$|^[_=+]+$`)
+
 // LooksLikeKey reports whether a text holds what looks like a key. Escapes of JSON and characters that nobody sees do
 // not hide one.
 func LooksLikeKey(text string) bool { return firstKey(text) != "" }
@@ -23,8 +27,8 @@ func firstKey(text string) string {
 		if strings.HasPrefix(found, "sk-") && readable(found[len("sk-"):], at[0] > 0 && alphanumeric(rune(text[at[0]-1]))) {
 			continue
 		}
-		if !strings.ContainsFunc(found, alphanumeric) {
-			continue // a line that somebody drew
+		if names.MatchString(found) {
+			continue
 		}
 		return found
 	}

@@ -110,7 +110,7 @@ func examineQueue(ctx context.Context, c client.Client, queue string, kind enums
 
 // examineKeys runs the first step of a rotation for every key: it looks at everything and changes nothing.
 func examineKeys(ctx context.Context, cfg *config.Config) []finding {
-	acts, err := cfg.Open(ctx, nil)
+	acts, err := cfg.Look(ctx)
 	if err != nil {
 		return []finding{{"providers and stores", false, err.Error()}}
 	}

@@ -25,6 +25,7 @@ func TestTheExitCodeSaysWhoseFaultItIs(t *testing.T) {
 		"an unknown flag is bad input":            {[]string{"status", "--nope"}, exitBadInput},
 		"a missing argument is bad input":         {[]string{"rotate"}, exitBadInput},
 		"an unknown key is bad input":             {[]string{"--config", good, "rotate", "nope"}, exitBadInput},
+		"a key on the command line is bad input":  {[]string{"--config", good, "supply", "gpt", "--key", "sk-proj-0123456789abcdef0123456789abcdef"}, exitBadInput},
 		"a Temporal that is away is a failure":    {[]string{"--config", good, "rotate", "gpt"}, exitFailed},
 		"a doctor who finds something is no help": {[]string{"--config", good, "doctor"}, exitFailed},
 	} {

@@ -80,7 +80,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
+	err := keyless(args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -133,10 +136,7 @@ Without anything configured, try:  go run ./starter demo
 
 ` + exitCodes,
 		SilenceUsage: true, SilenceErrors: true,
-		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
-			a.parsing = false
-			return keyless(cmd, args)
-		},
+		PersistentPreRun: func(*cobra.Command, []string) { a.parsing = false },
 	}
 	a.parsing = true
 	flags := root.PersistentFlags()

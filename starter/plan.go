@@ -137,7 +137,7 @@ func (a *app) outlook(ctx context.Context, cfg *config.Config, c client.Client, 
 	var acts *activities.Activities
 	if look {
 		var err error
-		if acts, err = cfg.Open(ctx, nil); err != nil {
+		if acts, err = cfg.Look(ctx); err != nil {
 			p.Problem = "Nobody looked at providers and stores: " + err.Error()
 		}
 	}

@@ -77,7 +77,7 @@ func atPrompt(t *testing.T) (cmd *exec.Cmd, keyboard, screen *os.File, dir strin
 	keyboard, screen = newTerminal(t)
 	cmd = exec.Command(os.Args[0])
 	// This test binary is the command line if it is called so.
-	cmd.Args = []string{"starter", "--config", file, "store", "put", "l", "gpt"}
+	cmd.Args = []string{"starter", "--config", file, "store", "put", "l", "gpt", "--create"}
 	out = &strings.Builder{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = screen, out, out
 	// Its own session, with the terminal: only then does Ctrl-C reach it.
@@ -149,7 +149,7 @@ func TestWhoLeavesThePromptGetsTheTerminalBack(t *testing.T) {
 
 func TestAValueIsShownOnATerminalOnlyIfThatIsAskedFor(t *testing.T) {
 	s, file := emptyStore(t)
-	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scene.Local, "ci")
+	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scene.Local, "ci", "--create")
 	keyboard, screen := newTerminal(t)
 	var errOut strings.Builder
 	args := []string{"--config", file, "store", "get", scene.Local, "ci"}

@@ -83,14 +83,18 @@ func (s *shelf) keyAt(path string) (rotation.Key, error) {
 	return s.cfg.Keys[i], nil
 }
 
-// open opens the store and the providers named: nothing else of the file is needed, nor credentials for it.
-func (s *shelf) open(ctx context.Context, providers ...string) (*activities.Activities, store.Store, error) {
+// open opens the store and the providers named: nothing else of the file is needed, nor credentials for it. A local store
+// that is not there is made only if that is wanted.
+func (s *shelf) open(ctx context.Context, create bool, providers ...string) (*activities.Activities, store.Store, error) {
 	only := *s.cfg
 	only.Stores, only.Providers = map[string]config.Store{s.name: s.Store}, map[string]config.Provider{}
 	for _, name := range providers {
 		only.Providers[name] = s.cfg.Providers[name]
 	}
-	acts, err := only.Open(ctx, nil)
+	acts, err := only.Look(ctx)
+	if create {
+		acts, err = only.Open(ctx, nil)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -121,7 +125,7 @@ fingerprint and the provider's id of the key, as far as the store's record knows
 			if err != nil {
 				return err
 			}
-			_, opened, err := s.open(cmd.Context())
+			_, opened, err := s.open(cmd.Context(), false)
 			if err != nil {
 				return err
 			}

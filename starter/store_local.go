@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -27,16 +28,18 @@ func (a *app) localShelf(name, command, instead string) (*shelf, error) {
 }
 
 func (a *app) storePut() *cobra.Command {
-	var replace bool
+	var replace, create bool
 	cmd := &cobra.Command{
 		Use:   "put STORE PATH",
 		Short: "Make a value that you have the one that applications read (local stores)",
 		Long: `Reads a value from a prompt that does not show it, or from standard input, and makes it current without a rotation: that
 is how a key that exists already comes into a local store. rekey.yaml must have a key at this path, and the value must
 look like a key of its provider; the provider itself is not asked. A path that has a value, or one that a rotation has
-staged, is refused (exit code 3). With --replace, a rotation under way sees a change behind its back, and stops to ask.`,
+staged, is refused (exit code 3). A store that this machine does not have is made only with --create: where the worker
+runs elsewhere, nobody would read it. With --replace, a rotation under way sees a change behind its back, and stops to ask.`,
 		Example: `  starter store put local openai-prod
-  starter store put local ci-deploy < key.json`,
+  starter store put local ci-deploy < key.json
+  starter store put local openai-prod --create      before the worker was first started`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.localShelf(args[0], "put", "Add the first version there with the store's own tool, then run starter rotate.")
@@ -47,12 +50,14 @@ staged, is refused (exit code 3). With --replace, a rotation under way sees a ch
 			if err != nil {
 				return err
 			}
-			acts, opened, err := s.open(cmd.Context(), k.Provider)
+			acts, opened, err := s.open(cmd.Context(), create, k.Provider)
 			if err != nil {
 				return err
 			}
 			// A file that is refused is told before anybody types a key.
-			if _, err := opened.Load(cmd.Context(), args[1]); err != nil {
+			if _, err := opened.Load(cmd.Context(), args[1]); fault.Is(err, fault.Unavailable) && fault.Of(err).Code == local.CodeNoStore {
+				return refused("%w If this is that machine, and the worker was never started: --create", err)
+			} else if err != nil {
 				return s.explained(err)
 			}
 			value, err := a.readKey(cmd.Context(), args[0]+":"+args[1])
@@ -74,6 +79,7 @@ staged, is refused (exit code 3). With --replace, a rotation under way sees a ch
 				fmt.Sprintf("Applications read %s at %s:%s now, as version %s. Whether the provider accepts it tells: starter doctor", value.Fingerprint(), s.name, args[1], number))
 		},
 	}
+	cmd.Flags().BoolVar(&create, "create", false, "make the store if this machine does not have it: its folder, its identity")
 	cmd.Flags().BoolVar(&replace, "replace", false, "overwrite what applications read now; the old value stays as a version and its key stays live")
 	return cmd
 }
@@ -185,7 +191,9 @@ with starter doctor whether the providers accept the values.`,
 			if len(paths) == 0 {
 				paths = s.paths()
 			}
-			_, opened, err := s.open(cmd.Context())
+			// A ledger that was lost is made anew: then everything waits for somebody who accepts it.
+			_, identityErr := os.Stat(s.Identity)
+			_, opened, err := s.open(cmd.Context(), identityErr == nil)
 			if err != nil {
 				return err
 			}

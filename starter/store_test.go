@@ -45,7 +45,7 @@ func runStore(t *testing.T, want int, file, stdin string, args ...string) (out, 
 
 func TestWhatIsPutIsReadByteByByte(t *testing.T) {
 	s, file := emptyStore(t)
-	said, _ := runStore(t, exitOK, file, "'"+s.First("ci").Reveal()+"'\n", "put", scene.Local, "ci")
+	said, _ := runStore(t, exitOK, file, "'"+s.First("ci").Reveal()+"'\n", "put", scene.Local, "ci", "--create")
 	got, errOut := runStore(t, exitOK, file, "", "get", scene.Local, "ci")
 	v := secret.FromString(got)
 	named(t, said, v)
@@ -66,7 +66,7 @@ func TestAGoogleKeyFileIsRebuiltBeforeItIsPut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runStore(t, exitOK, file, string(text), "put", scene.Local, "ci")
+	runStore(t, exitOK, file, string(text), "put", scene.Local, "ci", "--create")
 	got, _ := runStore(t, exitOK, file, "", "get", scene.Local, "ci")
 	clear(fields)
 	if err := json.Unmarshal([]byte(got), &fields); err != nil {
@@ -79,7 +79,7 @@ func TestAGoogleKeyFileIsRebuiltBeforeItIsPut(t *testing.T) {
 
 func TestAKeyOfAnotherAccountIsNotPut(t *testing.T) {
 	s, file := emptyStore(t)
-	_, errOut := runStore(t, exitBadInput, file, s.First("other").Reveal(), "put", scene.Local, "ci")
+	_, errOut := runStore(t, exitBadInput, file, s.First("other").Reveal(), "put", scene.Local, "ci", "--create")
 	if !strings.Contains(errOut, "this key belongs to "+scene.Account("other")) {
 		t.Errorf("said: %s", errOut)
 	}
@@ -92,7 +92,7 @@ func TestAKeyOfAnotherAccountIsNotPut(t *testing.T) {
 func TestARefusalOfTheStoreIsNoBadInput(t *testing.T) {
 	s, file := emptyStore(t)
 	runStore(t, exitFailed, file, "", "get", scene.Local, "ci") // there is no identity
-	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scene.Local, "ci")
+	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scene.Local, "ci", "--create")
 	again := strings.Replace(s.First("ci").Reveal(), `"private_key_id": "`, `"private_key_id": "00`, 1)
-	runStore(t, exitRefused, file, again, "put", scene.Local, "ci")
+	runStore(t, exitRefused, file, again, "put", scene.Local, "ci", "--create")
 }

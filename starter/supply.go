@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -50,9 +50,15 @@ never goes to Temporal.`,
 			if s.Phase != rotation.AwaitingKey {
 				return refused("the rotation of %s is in %s and takes no key now", k.Name, s.Phase)
 			}
-			acts, err := cfg.Open(cmd.Context(), nil)
+			acts, err := cfg.Look(cmd.Context())
 			if err != nil {
 				return err
+			}
+			// Before anybody types a key. Other stores are not on a machine.
+			if first := k.Stores[0]; cfg.Stores[first.Store].Type == config.Local {
+				if _, err := acts.Stores[first.Store].Load(cmd.Context(), first.Path); err != nil {
+					return fmt.Errorf("the key was not asked for: %w", err)
+				}
 			}
 			value, err := a.readKey(cmd.Context(), k.Name)
 			if err != nil {
@@ -76,23 +82,6 @@ never goes to Temporal.`,
 	cmd.Flags().StringVar(&by, "by", who(), "who supplies it; recorded as a claim")
 	cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
 	return cmd
-}
-
-// keyless refuses a command line that holds what looks like a key, before anything repeats it or sends it on.
-func keyless(cmd *cobra.Command, args []string) error {
-	where := ""
-	if slices.ContainsFunc(args, rotation.LooksLikeKey) {
-		where = "an argument"
-	}
-	for _, name := range []string{"why", "by", "for", "reason", "grace"} {
-		if f := cmd.Flags().Lookup(name); f != nil && rotation.LooksLikeKey(f.Value.String()) {
-			where = "--" + name
-		}
-	}
-	if where == "" {
-		return nil
-	}
-	return badInput("%s looks like a key. Nothing was done, but the shell's history has it and other users of this machine could see it: treat it as leaked and revoke it. A new key goes to standard input: starter supply KEY", where)
 }
 
 // readKey reads the key without showing it.

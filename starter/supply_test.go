@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -207,4 +209,33 @@ func TestASupplyThatComesTooLateStagesNothing(t *testing.T) {
 		t.Errorf("staged: %v; said: %s", s.added(late), out)
 	}
 	s.finish(id, v)
+}
+
+// A checkout on another machine names the same store, and does not have it.
+func TestASupplyFromAMachineWithoutTheStoreMakesNoneAndSaysSo(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(c *scene.Scene) error {
+		_, err := c.OpenAIKey("gpt", scene.Local)
+		return err
+	})
+	s.starter(exitOK, "", "rotate", "gpt")
+	s.waitFor("gpt", rotation.AwaitingKey)
+	id, v := s.create()
+	elsewhere := t.TempDir()
+	file := filepath.Join(elsewhere, "rekey.yaml")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(s.YAML(), filepath.Dir(s.file), elsewhere)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.starter(exitFailed, v.Reveal(), "--config", file, "supply", "gpt"); !strings.Contains(out, "This machine does not have the store") {
+		t.Errorf("said: %s", out)
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 1 {
+		t.Errorf("it made %v, %v", left, err)
+	}
+	s.waitFor("gpt", rotation.AwaitingKey)
+	s.starter(exitOK, v.Reveal(), "supply", "gpt")
+	if st := s.waitFor("gpt", rotation.AwaitingRevocation); !strings.Contains(st.Details, v.Fingerprint()) {
+		t.Errorf("the key %s (%s) was not taken: %s", v.Fingerprint(), id, st.Details)
+	}
+	searched(t, s.said.Bytes(), v)
 }

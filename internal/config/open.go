@@ -21,9 +21,19 @@ import (
 	"github.com/rekeyhq/rekey/store/local"
 )
 
-// Open makes the adapters that the file names and the activities over them. It asks nobody anything yet. audit gets
-// a record of every change; nil drops them.
+// Open makes the adapters that the file names and the activities over them, for a worker: a local store that does not exist
+// is made. It asks nobody anything yet. audit gets a record of every change; nil drops them.
 func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Activities, error) {
+	return c.open(ctx, audit, true)
+}
+
+// Look does so for somebody who looks, or who brings something to a store that is there: no store is made. One that is not
+// on this machine says so when it is used.
+func (c *Config) Look(ctx context.Context) (*activities.Activities, error) {
+	return c.open(ctx, nil, false)
+}
+
+func (c *Config) open(ctx context.Context, audit *slog.Logger, create bool) (*activities.Activities, error) {
 	a := &activities.Activities{
 		Install: c.Install, Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{}, Allow: c.Allow, Audit: audit,
 		Limits: map[string]activities.Limit{},
@@ -45,7 +55,7 @@ func (c *Config) Open(ctx context.Context, audit *slog.Logger) (*activities.Acti
 		a.Providers[name], a.Limits[name] = opened, p.Limit
 	}
 	for name, s := range c.Stores {
-		opened, err := s.open(ctx, name)
+		opened, err := s.open(ctx, name, create)
 		if err != nil {
 			return nil, fmt.Errorf("store %s: %w", name, err)
 		}
@@ -74,7 +84,7 @@ func (p Provider) open(ctx context.Context, name string) (provider.Provider, err
 	return nil, fmt.Errorf("type %q is not known", p.Type)
 }
 
-func (s Store) open(ctx context.Context, name string) (store.Store, error) {
+func (s Store) open(ctx context.Context, name string, create bool) (store.Store, error) {
 	switch s.Type {
 	case GoogleSecretManager:
 		client, err := googleCredentials(s.Endpoint)
@@ -88,7 +98,7 @@ func (s Store) open(ctx context.Context, name string) (store.Store, error) {
 	case AWSSecretsManager:
 		return s.openAWS(ctx, name)
 	case Local:
-		return local.New(local.Options{Name: name, Dir: s.Dir, IdentityFile: s.Identity, CreateIdentity: true})
+		return local.New(local.Options{Name: name, Dir: s.Dir, IdentityFile: s.Identity, CreateIdentity: create})
 	}
 	return nil, fmt.Errorf("type %q is not known", s.Type)
 }

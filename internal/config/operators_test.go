@@ -66,7 +66,7 @@ func TestBadOperatorsAreRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 	for sentence, c := range map[string]struct{ replace, with, want string }{
 		"no name":                      {"name: bob, ", "", "rekey.yaml:5:5: operators[1].name: missing"},
 		"a name of two words":          {"name: bob", "name: bob b", `rekey.yaml:5:12: operators[1].name: "bob b" cannot name an operator`},
-		"a key for a name":             {"name: bob", "name: " + strings.Repeat("a", 50), "rekey.yaml:5:12: here stands what looks like a key"},
+		"a key for a name":             {"name: bob", "name: " + strings.Repeat("a1", 25), "rekey.yaml:5:12: here stands what looks like a key"},
 		"two of a name":                {"name: bob", "name: alice@example.com", `rekey.yaml:5:12: operators[1].name: another operator is called "alice@example.com" already`},
 		"two of a key":                 {bobKey, aliceKey + " other comment", "rekey.yaml:5:26: operators[1].ssh_key: alice@example.com has this key already"},
 		"no key":                       {`, ssh_key: "` + bobKey + `"`, "", "operators[1].ssh_key: missing"},

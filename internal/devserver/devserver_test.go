@@ -140,7 +140,9 @@ func TestTheUIAnswersItsOwnOriginOnly(t *testing.T) {
 	defer stop(t, s)
 	cases := map[string]struct {
 		host, origin string
-		want         int
+		// fetch is what a browser says of a request: site, mode and destination.
+		fetch string
+		want  int
 	}{
 		"a browser on this machine sees the UI":          {want: http.StatusOK},
 		"a rebound host name is refused":                 {host: "evil.example", want: http.StatusMisdirectedRequest},
@@ -148,6 +150,13 @@ func TestTheUIAnswersItsOwnOriginOnly(t *testing.T) {
 		"a page of another port of loopback is refused":  {origin: "http://127.0.0.1:1", want: http.StatusForbidden},
 		"a sandboxed page without an origin is refused":  {origin: "null", want: http.StatusForbidden},
 		"the UI's own origin is let through":             {origin: s.UIURL(), want: http.StatusOK},
+		"what the UI's own page fetches is let through":  {fetch: "same-origin cors empty", want: http.StatusOK},
+		"an address that a person typed is let through":  {fetch: "none navigate document", want: http.StatusOK},
+		"a link on another page leads here":              {fetch: "cross-site navigate document", want: http.StatusOK},
+		"what another page fetches is refused":           {fetch: "cross-site no-cors empty", want: http.StatusForbidden},
+		"what a page of another port fetches is refused": {fetch: "same-site cors empty", want: http.StatusForbidden},
+		"a frame on another page is refused":             {fetch: "cross-site navigate iframe", want: http.StatusForbidden},
+		"a picture on another page is refused":           {fetch: "cross-site no-cors image", want: http.StatusForbidden},
 		"the UI's own origin over another scheme is not": {origin: strings.Replace(s.UIURL(), "http", "https", 1), want: http.StatusForbidden},
 	}
 	for name, tc := range cases {
@@ -161,6 +170,9 @@ func TestTheUIAnswersItsOwnOriginOnly(t *testing.T) {
 			}
 			if tc.origin != "" {
 				req.Header.Set("Origin", tc.origin)
+			}
+			for i, value := range strings.Fields(tc.fetch) {
+				req.Header.Set([]string{"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest"}[i], value)
 			}
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {

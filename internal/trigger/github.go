@@ -118,7 +118,7 @@ func (l *leaked) UnmarshalJSON(text []byte) error {
 
 func parseAlert(body []byte) (alert, *refusal) {
 	var a alert
-	if err := json.Unmarshal(body, &a); err != nil {
+	if err := exact(body, &a); err != nil {
 		return alert{}, refuse(http.StatusBadRequest, "the body is not the JSON of an alert; set the webhook's content type to application/json")
 	}
 	if a.Action == "" || a.Alert.SecretType == "" {

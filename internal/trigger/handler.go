@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -28,7 +29,12 @@ type handler struct {
 	Options
 	sources map[string]*gate
 	flood   *rate.Limiter
-	flooded rate.Sometimes
+	bodies readings
+
+	mu sync.Mutex
+	// floodTold is when the log last said that there are too many requests, floodLost how many were lost since.
+	floodTold time.Time
+	floodLost int
 }
 
 // gate is a source with its limit.
@@ -89,9 +95,10 @@ type answer struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if !h.flood.Allow() {
-		h.flooded.Do(func() { h.refused(w, r, nil, refuse(http.StatusTooManyRequests, "too many requests")) })
+	if !h.flood.AllowN(h.Now(), 1) {
+		h.flooded(r)
 		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Connection", "close")
 		reply(w, http.StatusTooManyRequests, answer{Status: "refused", Reason: "too many requests"})
 		return
 	}
@@ -103,10 +110,27 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	g, no := h.source(r)
 	if no != nil {
-		h.refused(w, r, nil, no)
+		h.unknown(w, r, nil, no)
 		return
 	}
 	h.serve(w, r, g)
+}
+
+// flooded tells the log, once in a while, how many requests were not looked at.
+func (h *handler) flooded(r *http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.floodLost++
+	if now := h.Now(); h.floodTold.IsZero() || now.Sub(h.floodTold) >= floodNews {
+		h.log(r, nil, slog.LevelWarn, "a delivery is refused", "status", http.StatusTooManyRequests, "reason", "too many requests", "lost", h.floodLost)
+		h.floodTold, h.floodLost = now, 0
+	}
+}
+
+// unknown refuses somebody who has proven nothing, and ends the connection.
+func (h *handler) unknown(w http.ResponseWriter, r *http.Request, g *gate, no *refusal) {
+	w.Header().Set("Connection", "close")
+	h.refused(w, r, g, no)
 }
 
 // source finds whose delivery it is.
@@ -127,18 +151,21 @@ func (h *handler) source(r *http.Request) (*gate, *refusal) {
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, g *gate) {
 	if no := g.known(r.Context(), r.Header); no != nil {
-		h.refused(w, r, g, no)
+		h.unknown(w, r, g, no)
 		return
 	}
+	leave := h.bodies.enter(r.Context())
 	body, no := readBody(w, r)
+	leave()
 	defer clear(body) // it may hold a key that leaked
 	if no == nil {
 		no = g.signed(r.Header, body)
 	}
 	if no != nil {
-		h.refused(w, r, g, no)
+		h.unknown(w, r, g, no)
 		return
 	}
+	defer known(r.Context())()
 	if !g.turn(r.Context()) {
 		w.Header().Set("Retry-After", "1")
 		h.refused(w, r, g, refuse(http.StatusTooManyRequests, "the source sends more than triggers.rate of rekey.yaml"))
@@ -157,6 +184,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, g *gate) {
 }
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+	// A test's recorder has no connection.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if errors.As(err, new(*http.MaxBytesError)) {
 		return body, refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d KiB", maxBody>>10)

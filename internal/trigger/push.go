@@ -136,7 +136,7 @@ func parsePush(body []byte) (message, *refusal) {
 	var envelope struct {
 		Message message `json:"message"`
 	}
-	if err := json.Unmarshal(body, &envelope); err != nil {
+	if err := exact(body, &envelope); err != nil {
 		return message{}, refuse(http.StatusBadRequest, "the body is not the JSON of a wrapped Pub/Sub message")
 	}
 	m := envelope.Message

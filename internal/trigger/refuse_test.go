@@ -88,6 +88,12 @@ func TestWhatIsNotRightIsRefusedLoggedAndStartsNothing(t *testing.T) {
 		"a key where a fingerprint is due": {hook(`{"fingerprint":"` + leakedKey + `"}`), 400, `"fingerprint" is none`},
 		"a key in the reason":              {hook(`{"key":"openai-prod","why":"` + leakedKey + `"}`), 400, "treat that key as leaked"},
 		"a reason of two lines":            {hook(`{"key":"openai-prod","why":"a\nb"}`), 400, "must be one line"},
+		"a reason that turns around":       {hook(`{"key":"openai-prod","why":"a\u202eb"}`), 400, "must be one line"},
+		"a reason with unseen characters":  {hook(`{"key":"openai-prod","why":"a\u200bb"}`), 400, "must be one line"},
+		"a key behind an escape":           {hook(`{"key":"openai-prod","why":"\u0073` + leakedKey[1:] + `"}`), 400, "treat that key as leaked"},
+		"a field twice":                    {hook(`{"key":"openai-ci","key":"openai-prod"}`), 400, "a field stands there twice"},
+		"a field in other cases":           {hook(`{"Key":"openai-prod"}`), 400, "a field stands there twice, or its name in other cases"},
+		"a field in both cases":            {hook(`{"key":"openai-prod","leaked":false,"LEAKED":true}`), 400, "a field stands there twice"},
 		"an unknown key":                   {hook(`{"key":"openai-old"}`), 422, "no key of that name that this source may trigger"},
 		"a key of others":                  {hook(`{"key":"payments"}`), 422, "no key of that name that this source may trigger"},
 
@@ -110,6 +116,8 @@ func TestWhatIsNotRightIsRefusedLoggedAndStartsNothing(t *testing.T) {
 		"GitHub: oversized":                 {alert(`{"action":"` + strings.Repeat("x", 300<<10) + `"}`), 413, "larger than 256 KiB"},
 		"GitHub: no alert":                  {alert(`{"zen":"BODYMARK"}`), 400, "is no alert"},
 		"GitHub: a value that is no text":   {alert(alertBody("created", `,"secret":{"v":"`+leakedKey+`"}`)), 400, "not the JSON of an alert"},
+		"GitHub: a field twice":             {alert(strings.Replace(alertBody("created", ""), `"action":`, `"action":"resolved","action":`, 1)), 400, "not the JSON of an alert"},
+		"GitHub: a field in other cases":    {alert(strings.Replace(alertBody("created", ""), `"number":`, `"Number":8,"number":`, 1)), 400, "not the JSON of an alert"},
 		"GitHub: a type that nobody mapped": {alert(strings.Replace(alertBody("created", ""), "openai_api_key", "npm_token", 1)), 422, "names no key for its type"},
 		"GitHub: a type that is a key":      {alert(strings.Replace(alertBody("created", ""), "openai_api_key", leakedKey, 1)), 422, "names no key for its type"},
 
@@ -136,8 +144,13 @@ func TestWhatIsNotRightIsRefusedLoggedAndStartsNothing(t *testing.T) {
 		// Pub/Sub repeats what is not acknowledged: what can never succeed is.
 		"Google: an unknown secret":         {func(r *rig) call { return r.push("1", "SECRET_ROTATE", "projects/123456789/secrets/other") }, 200, "no key that this source may trigger"},
 		"Google: a secret of another place": {func(r *rig) call { return r.push("1", "SECRET_ROTATE", "projects/666/secrets/openai-prod") }, 200, "no key that this source may trigger"},
-		"Google: no wrapped message":        {func(r *rig) call { c := r.push("1", "", ""); c.body = `{"name":"BODYMARK"}`; return c }, 200, "set to unwrap?"},
-		"Google: oversized":                 {func(r *rig) call { c := r.push("1", "", ""); c.body = strings.Repeat("x", 300<<10); return c }, 200, "larger than 256 KiB"},
+		"Google: a secret twice": {func(r *rig) call {
+			c := r.push("1", "SECRET_ROTATE", secretName)
+			c.body = strings.Replace(c.body, `"secretId":`, `"secretID":"projects/123456789/secrets/payments","secretId":`, 1)
+			return c
+		}, 200, "not the JSON of a wrapped"},
+		"Google: no wrapped message": {func(r *rig) call { c := r.push("1", "", ""); c.body = `{"name":"BODYMARK"}`; return c }, 200, "set to unwrap?"},
+		"Google: oversized":          {func(r *rig) call { c := r.push("1", "", ""); c.body = strings.Repeat("x", 300<<10); return c }, 200, "larger than 256 KiB"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t)

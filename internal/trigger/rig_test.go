@@ -93,7 +93,7 @@ func newRig(t *testing.T, edit ...string) *rig {
 	r := &rig{T: t, google: newGoogle(t), clock: time.Now().Truncate(time.Second), ids: map[string]bool{}}
 	l, err := trigger.Listen(trigger.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Start: r.start, Fingerprints: func(v secret.Value) []string { return []string{v.Fingerprint()} },
-		Log: slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: func() time.Time { return r.clock }, Transport: r.google,
+		Log: slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: r.now, Transport: r.google,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -108,6 +108,19 @@ func newRig(t *testing.T, edit ...string) *rig {
 	})
 	r.url = "http://" + l.Addr().String()
 	return r
+}
+
+// now is the listener's clock, which a test moves with pass.
+func (r *rig) now() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clock
+}
+
+func (r *rig) pass(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clock = r.clock.Add(d)
 }
 
 // start takes each id once, as Temporal does.

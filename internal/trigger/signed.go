@@ -10,9 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
@@ -122,6 +120,9 @@ func parseOrder(body []byte) (order, *refusal) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return bad("something follows the JSON object")
 	}
+	if errors.Is(exact(body, &o), errAmbiguous) {
+		return bad("a field stands there twice, or its name in other cases; which of them counts would depend on who reads it")
+	}
 	switch {
 	case (o.Key == "") == (o.Fingerprint == ""):
 		return bad(`expected either "key" or "fingerprint"`)
@@ -129,8 +130,8 @@ func parseOrder(body []byte) (order, *refusal) {
 		return bad(`"key" is no name of a key`)
 	case o.Fingerprint != "" && !fingerprint.MatchString(o.Fingerprint):
 		return bad(`"fingerprint" is none; expected the first 12 hex digits of the value's SHA-256`)
-	case len([]rune(o.Why)) > maxWhy || strings.ContainsFunc(o.Why, unicode.IsControl):
-		return bad(`"why" must be one line of at most %d characters`, maxWhy)
+	case len([]rune(o.Why)) > maxWhy || !rotation.OneLine(o.Why):
+		return bad(`"why" must be one line of at most %d characters that can be seen`, maxWhy)
 	case rotation.LooksLikeKey(o.Why):
 		return bad(`"why" holds what looks like a key: treat that key as leaked`)
 	}

@@ -29,8 +29,12 @@ const (
 	// together less than ten seconds, after which GitHub and Pub/Sub give up.
 	patience = 5 * time.Second
 	queueing = 3 * time.Second
-	// floods is how many requests a second are looked at at all.
-	floods = 100
+	// floods is how many requests a second are looked at at all, floodNews how often the log says that there are more.
+	floods    = 100
+	floodNews = time.Minute
+	// maxBodies is how many bodies are read at once; bodyTime is how long one may take.
+	maxBodies = 32
+	bodyTime  = 5 * time.Second
 )
 
 // Options set a Listener up.
@@ -68,10 +72,10 @@ func Listen(o Options) (*Listener, error) {
 		return nil, fmt.Errorf("the listener for triggers cannot open %s; is another worker there already? %w", o.Config.Listen, err)
 	}
 	l := &Listener{addr: at.Addr(), done: make(chan error, 1), server: &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 5 * time.Second,
+		ConnContext: within, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}}
-	go func() { l.done <- l.server.Serve(at) }()
+	go func() { l.done <- l.server.Serve(&doorway{Listener: at, limit: maxConnections}) }()
 	return l, nil
 }
 

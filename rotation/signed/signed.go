@@ -33,7 +33,7 @@ func Text(q rotation.Question, m rotation.Message) []byte {
 	}{
 		{"decision", q.Kind},
 		{"key", q.Key},
-		{"revokes", slices.Concat([]string{}, q.Revokes)}, // none is a list as well
+		{"revokes", append([]string{}, q.Revokes...)}, // none is a list as well: []
 		{"namespace", q.Namespace},
 		{"workflow", q.Workflow},
 		{"rotation", q.Rotation},

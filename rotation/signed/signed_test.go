@@ -57,6 +57,16 @@ func by(name string) rotation.Message {
 	return rotation.Message{ID: "1", By: name, Why: "dashboards show no use", SignedAt: asked.Add(time.Minute)}
 }
 
+func TestWithoutIDsToRevokeTheTextSaysAnEmptyList(t *testing.T) {
+	for name, none := range map[string][]string{"nil": nil, "empty": {}} {
+		q := question()
+		q.Revokes = none
+		if text := string(signed.Text(q, by("alice"))); !strings.Contains(text, "\nrevokes: []\n") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
 // sign signs a message on a question.
 func sign(t *testing.T, s ssh.Signer, q rotation.Question, m rotation.Message) rotation.Message {
 	t.Helper()

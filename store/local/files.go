@@ -91,6 +91,9 @@ func (s *Store) lock(ctx context.Context, path, doing string, how take) (release
 	if err := s.checkPath(path); err != nil {
 		return nil, err
 	}
+	if s.absent != nil {
+		return nil, s.absent
+	}
 	lock := flock.New(filepath.Join(s.ledger, ".lock"), flock.SetPermissions(0o600))
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()

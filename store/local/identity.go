@@ -15,7 +15,8 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// openFolders makes the folder and the ledger, and refuses an identity that would lie in the folder.
+// openFolders makes the folder and the ledger, or looks whether they are there, and refuses an identity that would lie in
+// the folder.
 func (s *Store) openFolders() error {
 	const doing = "set up the store"
 	var err error
@@ -28,6 +29,15 @@ func (s *Store) openFolders() error {
 	s.ledger = s.opts.IdentityFile + ".ledger"
 	if inside(s.opts.IdentityFile, s.opts.Dir) {
 		return s.identityInside(doing)
+	}
+	if !s.opts.CreateIdentity {
+		for _, name := range []string{s.opts.IdentityFile, s.opts.Dir, s.ledger} {
+			if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+				s.absent = fault.New(fault.Unavailable, CodeNoStore, s.doing("open the store")).WithAdvice(
+					"This machine does not have the store: %s is not there. Run it on the worker's machine, as the worker's user; the worker makes the store when it first starts.", name)
+				return nil
+			}
+		}
 	}
 	for _, dir := range []string{s.opts.Dir, filepath.Dir(s.opts.IdentityFile), s.ledger} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {

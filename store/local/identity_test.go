@@ -3,6 +3,7 @@ package local_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +37,6 @@ func TestUnsafePlacesAreRefused(t *testing.T) {
 			p.open(t)
 			must(t, os.Chmod(p.identity, 0o640))
 		}},
-		"no identity, and none to be made": {"no_identity", func(_ *testing.T, _ *place, o *local.Options) { o.CreateIdentity = false }},
 		"an identity that was lost": {"identity_lost", func(t *testing.T, p *place, _ *local.Options) {
 			put(t, p.open(t), "k", one)
 			must(t, os.Remove(p.identity))
@@ -58,6 +58,49 @@ func TestUnsafePlacesAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever only looks makes nothing, and is not told that an empty store is there.
+func TestAStoreThatIsNotOnThisMachineSaysSoAndIsNotMade(t *testing.T) {
+	for name, away := range map[string]func(t *testing.T, p *place){
+		"nothing is there":     func(*testing.T, *place) {},
+		"the identity is away": func(t *testing.T, p *place) { p.open(t); must(t, os.Remove(p.identity)) },
+		"the folder is away":   func(t *testing.T, p *place) { p.open(t); must(t, os.RemoveAll(p.dir)) },
+		"the ledger is away":   func(t *testing.T, p *place) { p.open(t); must(t, os.RemoveAll(p.identity+".ledger")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			away(t, &p)
+			before := files(t, filepath.Dir(p.dir))
+			o := p.options()
+			o.CreateIdentity = false
+			s, err := local.New(o)
+			must(t, err)
+			_, loadErr := s.Load(ctx, "k")
+			_, readErr := s.Published(ctx, "k")
+			_, addErr := s.Add(ctx, "k", one)
+			_, versionsErr := s.Versions(ctx, "k")
+			_, putErr := s.PutFirst(ctx, "k", one)
+			for _, err := range []error{loadErr, readErr, addErr, versionsErr, putErr, s.Check(ctx, "k"), s.Accept(ctx, "k")} {
+				if f := fault.Of(err); f == nil || f.Class != fault.Unavailable || f.Code != local.CodeNoStore || !strings.Contains(f.Error(), "does not have the store") {
+					t.Errorf("got %v", err)
+				}
+			}
+			if after := files(t, filepath.Dir(p.dir)); !slices.Equal(before, after) {
+				t.Errorf("before: %v, after: %v", before, after)
+			}
+		})
+	}
+}
+
+// files are all that stands below a folder.
+func files(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(name string, _ os.DirEntry, err error) error {
+		names = append(names, name)
+		return err
+	}))
+	return names
 }
 
 func TestTwoThatMakeTheIdentityAtOnceUseTheSameOne(t *testing.T) {

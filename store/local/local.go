@@ -31,12 +31,14 @@ const maxValue = 64 << 10
 type Options struct {
 	// Name is how messages call this store; "local" if empty.
 	Name string
-	// Dir is the folder of the encrypted files. It is made, for its owner only, if it does not exist.
+	// Dir is the folder of the encrypted files.
 	Dir string
 	// IdentityFile holds the age identity, as age-keygen writes it. It must not lie in Dir. One identity serves one
 	// folder. The ledger is the folder <IdentityFile>.ledger.
 	IdentityFile string
-	// CreateIdentity makes the identity if it does not exist and nothing was encrypted yet.
+	// CreateIdentity makes what does not exist: the folders, for their owner only, and the identity if nothing was
+	// encrypted yet. Without it nothing is made, and every method of a store that is not on this machine says that
+	// (Unavailable, CodeNoStore).
 	CreateIdentity bool
 	// Now dates versions and the identity; time.Now if nil.
 	Now func() time.Time
@@ -49,12 +51,17 @@ type Store struct {
 	ledger     string
 	identities []age.Identity
 	recipient  age.Recipient
+	// absent says that the store is not on this machine.
+	absent error
 }
 
 var (
 	_ store.Store = (*Store)(nil)
 	_ store.Dated = (*Store)(nil)
 )
+
+// CodeNoStore is the code of the fault of a store that is not on this machine.
+const CodeNoStore = "no_store"
 
 // New opens the folder. It refuses (Rejected, with advice) an identity inside it, and folders and identities that
 // others can read.
@@ -71,6 +78,9 @@ func New(o Options) (*Store, error) {
 	}
 	if err := s.openFolders(); err != nil {
 		return nil, err
+	}
+	if s.absent != nil {
+		return s, nil
 	}
 	if err := s.openIdentity(); err != nil {
 		return nil, err
@@ -260,6 +270,9 @@ func (s *Store) Published(_ context.Context, path string) (secret.Value, error) 
 	doing := "read the current value of " + path
 	if err := s.checkPath(path); err != nil {
 		return secret.Value{}, err
+	}
+	if s.absent != nil {
+		return secret.Value{}, s.absent
 	}
 	return s.readCurrent(path, doing)
 }

@@ -127,9 +127,9 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 	}
 	a.rules.Foreign = []string{stray.ID}
 	b.Advance(24 * time.Hour)
-	bNew := b.create(r1)
+	b.create(r1)
 	b.discard(r1)
-	bNew = b.create(r2)
+	bNew := b.create(r2)
 	a.keys(a.oldID, stray.ID, bNew.KeyID)
 	a.rules.Foreign = nil
 	a.claimed(r3)

@@ -9,7 +9,7 @@ import (
 
 // keyLike is what the keys of the providers we know look like, and long runs without a space that nothing
 // readable has.
-var keyLike = regexp.MustCompile(`sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{20,}|-----BEGIN|"private_key"|[A-Za-z0-9+_=]{48,}`)
+var keyLike = regexp.MustCompile(`sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{20,}|-----BEGIN|"private_key"|([A-Za-z0-9+_=]{48,})`)
 
 // names is a long run that is a name all the same, TheNameOfATest1234 or THE_NAME_OF_A_VARIABLE, or a line that somebody
 // drew: in what is random, digits stand among the letters.
@@ -22,12 +22,12 @@ func LooksLikeKey(text string) bool { return firstKey(text) != "" }
 // firstKey is the first thing in a text that looks like a key.
 func firstKey(text string) string {
 	text = revealed(text)
-	for _, at := range keyLike.FindAllStringIndex(text, -1) {
+	for _, at := range keyLike.FindAllStringSubmatchIndex(text, -1) {
 		found := text[at[0]:at[1]]
 		if strings.HasPrefix(found, "sk-") && readable(found[len("sk-"):], at[0] > 0 && alphanumeric(rune(text[at[0]-1]))) {
 			continue
 		}
-		if names.MatchString(found) {
+		if onlyLong := at[2] >= 0; onlyLong && names.MatchString(found) {
 			continue
 		}
 		return found

@@ -126,7 +126,7 @@ func (c *chaos) play() error {
 		}
 	}
 	s, err := c.status()
-	return fmt.Errorf("it does not come to its end: %v\n%s\n%s", err, c.run.Pending(), s.Details)
+	return fmt.Errorf("it does not come to its end: %w\n%s\n%s", err, c.run.Pending(), s.Details)
 }
 
 // task is one workflow task; if the run is continued, the next one begins.

@@ -67,13 +67,13 @@ func read(name string, text []byte) (f file, tree *ast.File, _ Problems) {
 	var p *Problem
 	err := guarded(func() (err error) {
 		if p = oneDocument(name, text); p != nil {
-			return nil
+			return p
 		}
 		if tree, err = parser.ParseBytes(text, 0); err != nil {
 			return err
 		}
 		if p = plainYAML(name, tree); p != nil {
-			return nil
+			return p
 		}
 		err = yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(&f)
 		if errors.Is(err, io.EOF) {
@@ -142,7 +142,7 @@ func pasted(name string, text []byte) (found Problems) {
 		column, rest := 0, line
 		for _, at := range word.FindAllStringIndex(line, -1) {
 			w := line[at[0]:at[1]]
-			if publicSSH(w) || isPath(w) && !keyIn(w) {
+			if publicSSH(w) {
 				rest = strings.ReplaceAll(rest, w, "")
 			} else if column == 0 && keyIn(w) {
 				column = utf8.RuneCountInString(line[:at[0]]) + 1
@@ -160,23 +160,8 @@ func pasted(name string, text []byte) (found Problems) {
 
 const keyMessage = "here stands what looks like a key; it is not repeated, and nothing of the file was used. rekey.yaml holds no secrets: take it out, and treat that key as leaked, because whoever can read this file or its former versions has it"
 
-// keyIn reports whether a word holds a key that is to be kept secret. An operator's public key is none, nor is the path of a
-// file, only because a folder has a long name.
-func keyIn(w string) bool {
-	if isPath(w) {
-		// The names of keys are found in it all the same; length alone says nothing.
-		w = longName.ReplaceAllString(w, "$0/")
-	}
-	return rotation.LooksLikeKey(w) && !publicSSH(w)
-}
-
-// longName is a piece of a name that is not long enough to be a key by its length alone.
-var longName = regexp.MustCompile(`[A-Za-z0-9_]{40}`)
-
-// isPath reports whether a word is written as the path of a file.
-func isPath(w string) bool {
-	return slices.ContainsFunc([]string{"/", "./", "../", "~/"}, func(begin string) bool { return strings.HasPrefix(w, begin) })
-}
+// keyIn reports whether a word holds a key that is to be kept secret. An operator's public key is none.
+func keyIn(w string) bool { return rotation.LooksLikeKey(w) && !publicSSH(w) }
 
 // publicSSH reports whether a word is the base64 of a public SSH key: it begins with the length and the name of its type.
 func publicSSH(w string) bool {

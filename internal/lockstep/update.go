@@ -10,7 +10,6 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	protocolpb "go.temporal.io/api/protocol/v1"
 	updatepb "go.temporal.io/api/update/v1"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -156,7 +155,7 @@ func (r *Run) handleMessage(m *protocolpb.Message) {
 				Meta: body.GetMeta(), AcceptedEventId: u.acceptedEvent, Outcome: body.GetOutcome(),
 			}}})
 	default:
-		r.f.t.Fatalf("lockstep: the workflow sent a %s, which lockstep does not know", body.(proto.Message).ProtoReflect().Descriptor().FullName())
+		r.f.t.Fatalf("lockstep: the workflow sent a %s, which lockstep does not know", body.ProtoReflect().Descriptor().FullName())
 	}
 }
 

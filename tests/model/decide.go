@@ -100,7 +100,7 @@ func (m Model) ask(s State, q Question, after step, into commitment) State {
 func (m Model) back(s State) State {
 	switch s.Commitment {
 	case looking:
-		return m.to(s, rolledBack, looking)
+		return m.nothingChanged(s)
 	case staged:
 		return m.to(s, discard, discarding)
 	}
@@ -178,9 +178,18 @@ func (m Model) afterConflicts(s State) State {
 	case Unavailable:
 		return m.to(s, conflicts, looking)
 	case Refused:
-		return m.to(s, rolledBack, looking)
+		return m.nothingChanged(s)
 	}
 	return m.to(s, prepare, looking)
+}
+
+// nothingChanged ends a rotation that has changed nothing. What the one before it in the same workflow had staged is
+// discarded first.
+func (m Model) nothingChanged(s State) State {
+	if s.Follows {
+		return m.to(s, discard, discarding)
+	}
+	return m.to(s, rolledBack, looking)
 }
 
 func (m Model) afterPrepare(s State) State {
@@ -193,7 +202,7 @@ func (m Model) afterPrepare(s State) State {
 	case s.Fact == Asked:
 		return m.ask(s, ForeignClaim, prepare, looking)
 	case s.Fact == Refused:
-		return m.to(s, rolledBack, looking)
+		return m.nothingChanged(s)
 	case s.Fact == NotDue && s.Follows && !m.breaks(ForgetPredecessor):
 		return m.to(s, retire, forwardOnly)
 	case s.Fact == NotDue:
@@ -256,7 +265,7 @@ func (m Model) afterCreate(s State) State {
 		s.Overdue = true
 	case s.Step == adopt && s.Fact == Over && !s.Resupplied && s.Commitment.name().CanRollBack():
 		return m.back(s)
-	case s.Step == adopt && (s.Fact == Refused || s.Fact == Unusable || s.Fact == Over || s.Resupplied && (s.Fact == OK || s.Fact == Unavailable)):
+	case s.Step == adopt && (s.Fact == Refused || s.Fact == Unusable || s.Fact == Over || s.Resupplied && (s.Fact == OK || s.Fact == Unavailable || s.Fact == Asked)):
 		later := s.Resupplied
 		s.Resupplied = false
 		if s = m.to(s, awaitKey, s.Commitment); later {

@@ -205,24 +205,36 @@ func (m Model) sweep(s State) (State, bool, bool) {
 
 // discardNext deletes the new key, clears what is staged, sweeps, and gives the claim back.
 func (m Model) discardNext(s State) (State, bool, bool) {
-	own := s.own()
-	if s.currents().has(own) {
+	if s.currents().has(s.own()) {
 		return s, false, false
 	}
-	if (s.minted().has(own) || m.breaks(DeleteSupplied)) && (s.Live | s.Off).has(own) && s.staging(own) {
-		s.Live, s.Off = s.Live&^set(own), s.Off&^set(own)
-		return s, false, true
-	}
-	if s.staging(own) {
+	for _, k := range s.discards() {
+		if (s.minted().has(k) || m.breaks(DeleteSupplied)) && (s.Live | s.Off).has(k) {
+			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
+			return s, false, true
+		}
 		for _, i := range s.stores() {
-			s.Stores[i].Values &^= set(own)
-			if s.Stores[i].Pending == own {
+			s.Stores[i].Values &^= set(k)
+			if s.Stores[i].Pending == k {
 				s.Stores[i].Pending = NoKey
 			}
 		}
 		return s, false, true
 	}
 	return m.sweep(s)
+}
+
+// discards are the keys that a roll-back before promote discards: the rotation's own, and what the one before it in the
+// same workflow has left pending.
+func (s State) discards() []Key {
+	var all []Key
+	if s.staging(s.own()) {
+		all = append(all, s.own())
+	}
+	if before := New1; s.Follows && s.own() != before && s.pending().has(before) && !s.currents().has(before) {
+		all = append(all, before)
+	}
+	return all
 }
 
 // staging reports whether a store has a value of k or names it as pending.
@@ -387,7 +399,7 @@ func (m Model) reply(s State, in Input) (State, bool) {
 		}
 		return s, true
 	case discard:
-		return s, may && s.Claim == 0 && !s.currents().has(s.own()) && !s.staging(s.own())
+		return s, may && s.Claim == 0 && !s.currents().has(s.own()) && len(s.discards()) == 0
 	}
 	return s, false
 }

@@ -117,8 +117,14 @@ func (c *chaos) play() error {
 		}
 	}
 	c.say("--- it calms down")
+	alone := c.IntN(3) == 0
 	for range 600 {
-		if err := c.calm(); err != nil {
+		if alone && !c.run.Ready() {
+			if s, err := c.status(); err != nil || s.Overdue {
+				return err // it waits, and says so
+			}
+		}
+		if err := c.calm(alone); err != nil {
 			return err
 		}
 		if err := c.task(); err != nil || c.run.Closed() {
@@ -207,8 +213,8 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// calm answers what is asked and lets time pass.
-func (c *chaos) calm() error {
+// calm lets time pass. If the rotation is not left alone, what it asks is answered.
+func (c *chaos) calm(alone bool) error {
 	done := false
 	for _, child := range c.run.Pending().Children {
 		if !child.Started {
@@ -228,12 +234,19 @@ func (c *chaos) calm() error {
 	if err != nil {
 		return err
 	}
-	switch s.Phase {
-	case rotation.AwaitingApproval:
+	waits := slices.ContainsFunc(s.Accepts, func(k rotation.Kind) bool {
+		return slices.Contains([]rotation.Kind{rotation.Approve, rotation.KeySupplied, rotation.KeyRevoked}, k)
+	})
+	if _, ok := c.run.NextTimer(); waits && s.Deadline.IsZero() && !ok {
+		return fmt.Errorf("it waits for a person without a deadline:\n%s", s.Details)
+	}
+	switch {
+	case alone:
+	case s.Phase == rotation.AwaitingApproval:
 		c.send(rotation.Approve, rotation.Message{By: "ana", Why: "yes"}, s)
-	case rotation.AwaitingKey:
+	case s.Phase == rotation.AwaitingKey:
 		c.send(rotation.KeySupplied, rotation.Message{By: "ana", Version: "7"}, s)
-	case rotation.AwaitingRevocation:
+	case s.Phase == rotation.AwaitingRevocation:
 		c.send(rotation.KeyRevoked, rotation.Message{By: "ana"}, s)
 	default:
 		if slices.Contains(s.Accepts, rotation.Approve) { // on the way back

@@ -383,7 +383,7 @@ func (r *runner) status() rotation.Status {
 	s := rotation.Status{
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
 		Phase: r.phase(), Details: r.details(), Deadline: r.Wait.Deadline, GraceUntil: r.Direction.GraceUntil,
-		Overdue: r.overdue(), Accepts: r.situation().Accepts(), Trail: r.Progress.Trail, Told: r.delivered(), Signing: r.signing(),
+		Overdue: r.expired(), Accepts: r.situation().Accepts(), Trail: r.Progress.Trail, Told: r.delivered(), Signing: r.signing(),
 	}
 	if r.Keys.New != nil {
 		s.New = r.Keys.New.Fingerprint

@@ -133,9 +133,6 @@ func (r *runner) needPerson() {
 	r.notifyDue()
 }
 
-// overdue reports whether the deadline has passed and a person is still needed.
-func (r *runner) overdue() bool { return !r.Wait.Deadline.IsZero() && r.now().After(r.Wait.Deadline) }
-
 // expired reports whether the deadline has come.
 func (r *runner) expired() bool {
 	return !r.Wait.Deadline.IsZero() && !r.now().Before(r.Wait.Deadline)

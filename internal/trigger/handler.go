@@ -29,7 +29,7 @@ type handler struct {
 	Options
 	sources map[string]*gate
 	flood   *rate.Limiter
-	bodies readings
+	bodies  readings
 
 	mu sync.Mutex
 	// floodTold is when the log last said that there are too many requests, floodLost how many were lost since.

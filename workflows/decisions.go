@@ -123,7 +123,7 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 	}
 	d := rotation.Decision{Kind: kind, Message: m, At: r.now(), Signer: signer}
 	c := r.context()
-	r.Carry.Decisions = append(r.Carry.Decisions, d)
+	r.Carry.Decisions = keep(r.Carry.Decisions, d)
 	r.Progress.Note = ""
 	if kind != rotation.HandOver {
 		r.plan++ // whatever rests on less is decided anew
@@ -158,6 +158,24 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 	case rotation.FinishGrace:
 		r.finishGrace()
 	}
+}
+
+// maxDecisions bounds what a rotation carries along that hears thousands of messages.
+const maxDecisions = 1000
+
+// keep adds a decision, in the place of the oldest one that is least needed where there are too many: a note that others
+// have come after, or else what was neither signed nor an emergency.
+func keep(all []rotation.Decision, d rotation.Decision) []rotation.Decision {
+	if len(all) >= maxDecisions {
+		i := slices.IndexFunc(all, func(o rotation.Decision) bool { return o.Kind == rotation.HandOver })
+		if i < 0 {
+			i = slices.IndexFunc(all, func(o rotation.Decision) bool { return o.Signer == nil && o.Kind != rotation.RaiseEmergency })
+		}
+		if i >= 0 {
+			all = slices.Delete(slices.Clone(all), i, i+1)
+		}
+	}
+	return append(all, d)
 }
 
 // finishGrace ends the grace period, but not before the last reader can see the new value.

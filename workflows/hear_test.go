@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -195,6 +196,30 @@ func TestAMessageThatIsTooLongIsNotReadAndAnsweredSo(t *testing.T) {
 				t.Errorf("the details do not say so:\n%s", l.details)
 			}
 		})
+	}
+}
+
+func TestOfThousandsOfMessagesARotationKeepsWhatMattersAndTheLatest(t *testing.T) {
+	l := listening(t, rotation.HandOver)
+	l.after(time.Minute, func() {
+		l.signal(rotation.ExtendWait, rotation.Message{By: "ana", Why: "later", For: rotation.Duration(time.Hour)})
+	})
+	const notes = 3000
+	var next func(n int)
+	next = func(n int) {
+		l.signal(rotation.HandOver, rotation.Message{By: "a script", Why: fmt.Sprint(strings.Repeat("a note ", 70), n)})
+		if n+1 < notes {
+			l.after(time.Second, func() { next(n + 1) })
+		}
+	}
+	l.after(2*time.Minute, func() { next(0) })
+	kept, all := l.end()
+	// Temporal takes 2 MB.
+	if len(all) > 1_000_000 {
+		t.Errorf("%d bytes are carried along", len(all))
+	}
+	if kept[0].Kind != rotation.ExtendWait || !strings.HasSuffix(kept[len(kept)-1].Why, fmt.Sprint(" ", notes-1)) || len(kept) < 500 {
+		t.Errorf("of %d the first is %+v, the last %+v", len(kept), kept[0], kept[len(kept)-1])
 	}
 }
 

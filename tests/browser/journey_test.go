@@ -23,7 +23,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.reads("1 Workflow", workflows.ID(journeyKey))
 	p.picture("list")
 	p.click("link", workflows.ID(journeyKey))
-	p.reads("waits for a person: what to do stands under User Metadata")
+	p.reads("waits for a person: what to do is under User Metadata")
 	p.picture("timeline")
 
 	p.details("What you do now", "make a new key of "+scene.OpenAIProject(journeyKey), "Leave the old one: "+old, "starter supply "+journeyKey, "Never put a key into either",

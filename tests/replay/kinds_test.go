@@ -84,6 +84,9 @@ var kinds = map[string]func(story) bool{
 	"a rotation that needs no person": func(s story) bool {
 		return s.activities["Create"] == 1 && s.activities["Adopt"] == 0 && s.ended(rotation.Completed, rotation.Manual)
 	},
+	"a rotation whose first attempt to make a key got no answer": func(s story) bool {
+		return s.activities["Create"] > 1 && s.ended(rotation.Completed, rotation.Manual)
+	},
 	"a rotation that a schedule started": func(s story) bool { return s.ended(rotation.Completed, rotation.Scheduled) },
 	"a rotation by hand": func(s story) bool {
 		return s.activities["Adopt"] > 0 && s.messages["key-revoked"] > 0 && s.ended(rotation.Completed, rotation.Manual)

@@ -76,7 +76,10 @@ func (r *runner) wait(w waiting) {
 		if moment.IsZero() {
 			_ = workflow.Await(r.ctx, over)
 		} else {
-			_, _ = workflow.AwaitWithOptions(r.ctx, workflow.AwaitOptions{Timeout: moment.Sub(now), TimerOptions: workflow.TimerOptions{Summary: w.summary}}, over)
+			// The SDK leaves the timer running when something else ends the wait: it would fire in another step, days later.
+			ctx, cancel := workflow.WithCancel(r.ctx)
+			_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: moment.Sub(now), TimerOptions: workflow.TimerOptions{Summary: w.summary}}, over)
+			cancel()
 		}
 		// A message that was sent before the moment counts, also when no worker was there to hear it in time.
 		r.hear()

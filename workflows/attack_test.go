@@ -502,3 +502,15 @@ func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *
 		})
 	}
 }
+
+func TestAWaitThatAMessageEndsLeavesNoTimer(t *testing.T) {
+	c := steady(t, noDeadline)
+	c.toActivity("CheckHealth")
+	c.on()
+	for range 20 {
+		c.signal(rotation.ExtendGrace, rotation.Message{By: "ana", Why: "longer", For: rotation.Duration(time.Minute)})
+	}
+	if timers := c.run.Pending().Timers; len(timers) != 1 {
+		t.Errorf("%d timers run: %v", len(timers), c.run.Pending())
+	}
+}

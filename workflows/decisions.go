@@ -169,8 +169,8 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 // stay far below what Temporal takes (2 MB), or it ends the workflow where it stands.
 const maxDecisions = 200_000
 
-// keepDecision remembers a decision, and forgets the oldest ones where there are too many; the history keeps them all.
-// Emergencies go last: whoever raised one asks for it by its id.
+// keepDecision remembers a decision, and forgets the oldest ones where there are too many; the history keeps them all. Notes
+// go first, and emergencies last: whoever raised one asks for it by its id.
 func (r *runner) keepDecision(d rotation.Decision) {
 	size := func(d rotation.Decision) int {
 		return 200 + len(d.ID) + len(d.By) + len(d.Why) + len(d.Signature) + len(strings.Join(d.Leaked, "___"))
@@ -180,7 +180,11 @@ func (r *runner) keepDecision(d rotation.Decision) {
 		total += size(one)
 	}
 	for total > maxDecisions {
-		i := max(0, slices.IndexFunc(all[:len(all)-1], func(d rotation.Decision) bool { return d.Kind != rotation.RaiseEmergency }))
+		earlier := all[:len(all)-1]
+		i := slices.IndexFunc(earlier, func(d rotation.Decision) bool { return d.Kind == rotation.HandOver })
+		if i < 0 {
+			i = max(0, slices.IndexFunc(earlier, func(d rotation.Decision) bool { return d.Kind != rotation.RaiseEmergency && d.Signer == nil }))
+		}
 		total -= size(all[i])
 		all = slices.Delete(all, i, i+1)
 	}

@@ -38,6 +38,11 @@ func (m Model) hear(s State, message Message) (State, bool) {
 		if s.Step != grace && s.Step != recheck {
 			return s, false
 		}
+		if s.signs() {
+			if s.Signatures = min(s.Signatures+1, 2); s.Signatures < 2 && !m.breaks(OneSignature) {
+				return s, true
+			}
+		}
 		s.GraceOver = true
 	case SayExtend:
 		if s.Step != grace && s.Step != recheck && s.Step != guard && !s.extendable() {
@@ -46,6 +51,8 @@ func (m Model) hear(s State, message Message) (State, bool) {
 		s.GraceOver, s.Released = false, false
 		if s.Step == approval {
 			s = s.withdraw(grace)
+		} else {
+			s.Signatures = 0 // whoever signed for a shorter one has not agreed to this
 		}
 	case EmergencyOld, EmergencyNew, EmergencyAll, EmergencyFirst, EmergencyOther:
 		if message.Input == EmergencyNew && !(s.Live | s.Off | s.Killed).has(s.own()) {
@@ -76,12 +83,24 @@ func (s State) withdraw(next step) State {
 	return s
 }
 
-// approve answers the question. Under four eyes it takes two to let a key go.
+// signs reports whether approvals take two signatures.
+func (s State) signs() bool { return s.shape().FourEyes && !s.Emergency }
+
+// approve answers the question. Under four eyes it takes two.
 func (m Model) approve(s State) State {
-	if s.shape().FourEyes && s.Question.releases() && !s.Emergency {
-		if s.Signatures++; s.Signatures < 2 && !m.breaks(OneSignature) {
+	if s.signs() {
+		if s.Signatures = min(s.Signatures+1, 2); s.Signatures < 2 && !m.breaks(OneSignature) {
 			return s
 		}
+		return m.signedYes(s)
+	}
+	s.Approved, s.Fact = s.Question, Answered
+	return s
+}
+
+// signedYes is the answer that two operators have signed.
+func (m Model) signedYes(s State) State {
+	if s.Question.releases() {
 		s.Mandate, s.Void = s.outgoing(), false
 	}
 	s.Approved, s.Fact = s.Question, Answered

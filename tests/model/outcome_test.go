@@ -68,6 +68,8 @@ func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
 				may = append(may, in, in, in, in, in, in, in, in, in, in, in, in)
 			case AnswerRefused, AnswerUnavailable:
 				may = append(may, in)
+			case AnswerNewRefused:
+				may = append(may, in, in, in, in, in, in, in, in, in, in)
 			default:
 				may = append(may, in, in, in)
 			}
@@ -178,6 +180,7 @@ func (w *walk) outcome(s State, in Input) (result any, as Input, err error) {
 		}
 		return activities.Promoted{To: w.ref(s.incoming())}, in, nil
 	case recheck:
+		w.time.eyes.looked = true
 		if in == AnswerOK {
 			changed := w.chance(15)
 			if !changed {
@@ -233,6 +236,7 @@ func (w *walk) patient(d time.Duration) bool {
 // unavailable are the ways in which an activity brings nothing that can be decided on.
 func (w *walk) unavailable(s State) (any, Input, error) {
 	if s.Step == recheck {
+		w.time.eyes.looked = false
 		w.time.nextCheck = w.now().Add(w.time.recheck)
 		return nil, AnswerUnavailable, fail(pick(w, fault.Unavailable, fault.Rejected, fault.AccessDenied), activities.Failure{})
 	}
@@ -262,6 +266,7 @@ func (w *walk) unavailable(s State) (any, Input, error) {
 func (w *walk) unhealthy(s State, in Input) (any, Input, error) {
 	c := &w.time
 	c.refusals++
+	c.eyes.looked = true
 	c.recheck = min(c.recheck, time.Minute)
 	c.nextCheck = w.now().Add(c.recheck)
 	out := activities.Health{Current: true, Old: in == AnswerOldWorks}
@@ -325,6 +330,9 @@ func (w *walk) prepared(s State) activities.Prepared {
 		Verdict: rotation.Verdict{Work: rotation.Rotate, Rule: "walk", Message: "The walk says so."}, Old: w.refs(s.olds()),
 		OldRefused: s.Back != NoKey && !s.Works, SupplyByHand: sh.SupplyByHand, RevokeByHand: sh.RevokeByHand, CanDisable: sh.Disable,
 		Propagation: rotation.Duration(w.propagation), RevocationLag: rotation.Duration(lag), Horizon: rotation.Duration(horizon),
+	}
+	if sh.FourEyes {
+		p.Signers = signers()
 	}
 	switch s.Fact {
 	case NotDue:

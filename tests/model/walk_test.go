@@ -47,6 +47,8 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 	var failed atomic.Bool
 	seen := sights{count: map[string]int{}, arrows: map[string]bool{}}
 	begin := time.Now()
+	deadline, bounded := t.Deadline()
+	over := func() bool { return bounded && time.Until(deadline) < 10*time.Second }
 	for range 2 {
 		all.Add(1)
 		// New must run here: it may fail the test.
@@ -54,7 +56,7 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 		f := lockstep.New(t, func(r worker.WorkflowRegistry) { r.RegisterWorkflow(workflows.RotateKey) }, lockstep.Options{Logger: logger})
 		go func() {
 			defer all.Done()
-			for done.Load() < steps && !failed.Load() {
+			for done.Load() < steps && !failed.Load() && !over() {
 				w := newWalk(t, f, logger, uint64(seed+next.Add(1)-1))
 				n, err := w.story()
 				seen.add(w.count, w.arrows)
@@ -68,6 +70,9 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 		}()
 	}
 	all.Wait()
+	if n := done.Load(); n < steps && !t.Failed() {
+		t.Errorf("the time was over after %d of %d steps, without a difference", n, steps)
+	}
 	fmt.Printf("walk: %d workflow tasks in %d stories, seeds from %d, %.0f a second\n%s\n", done.Load(), stories.Load(), seed, float64(done.Load())/time.Since(begin).Seconds(), &seen)
 }
 
@@ -142,6 +147,7 @@ type walk struct {
 	looked    string
 	// told are the keys that emergencies named to this rotation. unsettled: the failure says that it may have taken effect.
 	told   Keys
+	err    error
 	places []place
 	count  map[string]int
 	arrows []string
@@ -195,9 +201,6 @@ func (w *walk) key() rotation.Key {
 // story runs one rotation, and those that follow it, to an end; or for a while.
 func (w *walk) story() (int, error) {
 	w.s = Initial(w.rng.IntN(len(stories)))
-	for w.s.shape().FourEyes {
-		w.s = Initial(w.rng.IntN(len(stories)))
-	}
 	w.propagation, w.maxGrace = pick(w, 0, time.Minute), pick(w, graceLength, 100000*time.Hour)
 	w.say("%s; propagation %s, max grace %s", w.s, w.propagation, w.maxGrace)
 	w.say("shape %+v", *w.s.shape())
@@ -253,10 +256,10 @@ func (w *walk) suggest() {
 // settle is the model's, by the walk's clock. entered: the present step was just entered.
 func (w *walk) settle(s State, entered bool) State {
 	w.time.last = s
-	if entered && s.passes() {
+	if entered && s.passes() && !w.time.eyes.waits(s, true, w.now()) {
 		s = w.m.decide(s)
 	}
-	return w.m.settle(s, func(s State) Fact { return w.time.due(s, w.now()) })
+	return w.m.settle(s, func(s State, again bool) (Fact, bool) { return w.time.due(s, entered || again, w.now()) })
 }
 
 // task runs one workflow task, and those of the runs that continue it, and compares.
@@ -345,7 +348,16 @@ func (w *walk) compare() error {
 		return nil
 	}
 	open := w.run.Pending()
+	e := &w.time.eyes
+	e.counting = false
 	for _, a := range open.Activities {
+		if a.Type == "Signers" && w.s.shape().FourEyes && (w.s.Step == grace || w.s.Step == guard || w.s.Step == approval) {
+			e.counting = true
+			if id := w.run.RunID + a.ID; id != w.looked {
+				w.looked, e.recount, e.poll = id, false, time.Time{}
+			}
+			continue
+		}
 		if a.Type != expected[w.s.Step] {
 			return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 		}
@@ -360,7 +372,7 @@ func (w *walk) compare() error {
 		return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 	}
 	w.waits()
-	if overdue := w.time.expired(w.now()) && !(w.s.Step == awaitKey && w.s.Commitment == staged); !w.s.Step.works() && !overdue && len(open.Timers) == 0 {
+	if overdue := w.time.expired(w.now()) && !(w.s.Step == awaitKey && w.s.Commitment == staged); !w.s.Step.works() && !overdue && !e.counting && len(open.Timers) == 0 {
 		return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 	}
 	return nil
@@ -377,7 +389,7 @@ func (w *walk) step() error {
 	switch {
 	case w.s.shape().Operated && w.rng.IntN(200) == 0 && w.s.Round == 1:
 		return w.restart()
-	case len(w.places) > 0 && w.chance(2):
+	case len(w.places) > 0 && w.chance(2) && !w.time.eyes.counting:
 		return w.reset()
 	}
 	switch {
@@ -421,7 +433,12 @@ func (w *walk) step() error {
 	if act != nil && strings.Contains(act.Summary, "until it succeeds") && w.chance(20) {
 		w.run.NotPickedUp(act.ID)
 	}
-	if act != nil && w.chance(80) {
+	polled := act == nil && !w.time.eyes.poll.IsZero()
+	counting, counted := act != nil && act.Type == "Signers", false
+	if counting && w.chance(80) {
+		counted = w.counted(*act)
+		answered, happened = true, happened+fmt.Sprintf("counted: %v", counted)
+	} else if act != nil && !counting && w.chance(80) {
 		var label string
 		var err error
 		if s, label, err = w.answer(s, *act); err != nil {
@@ -438,6 +455,9 @@ func (w *walk) step() error {
 
 	// Messages arrive with it.
 	messages := w.messages(s)
+	if w.err != nil {
+		return w.err
+	}
 	if happened == "" && len(messages) == 0 && !w.run.Ready() {
 		w.s = s
 		return nil
@@ -456,7 +476,7 @@ func (w *walk) step() error {
 	if s.Step == adopt && s.Fact == Unavailable && w.time.expired(w.now()) {
 		s.Fact = Over
 	}
-	if polling := s.Step.works() && act == nil && !answered; polling && (s.Request || s.Follow || joined) {
+	if polling := s.Step.works() && act == nil && !answered && !polled; polling && (s.Request || s.Follow || joined) {
 		// What is waited for is not asked for any more.
 		s, _ = w.m.answer(s, AnswerUnavailable)
 	}
@@ -465,8 +485,11 @@ func (w *walk) step() error {
 		w.count["messages with an outcome"]++
 	}
 	w.say("%s  %s", w.now().Format("02 15:04:05"), happened)
+	if counting && answered {
+		s = w.afterCount(s, counted)
+	}
 	before := w.s
-	w.s = w.settle(s, false)
+	w.s = w.settle(s, counting && answered || polled)
 	w.s.Faults = 0
 	w.say("   -> %v", w.s)
 	run, was := w.run, w.at
@@ -513,6 +536,9 @@ func (w *walk) around(running bool) {
 	may = append(may, LateMint, LateDisable, LateDelete, PersonRevokes, PersonRevokes, SomebodyMends)
 	if w.chance(4) {
 		may = append(may, SomebodyKillsNew, SomebodyKillsOld)
+	}
+	if w.s.Commitment == reversing && w.s.Disables != 0 {
+		may = append(may, SomebodyKillsOld) // was it the abandoned disable?
 	}
 	for range w.rng.IntN(8) {
 		in := pick(w, may...)

@@ -110,8 +110,8 @@ func (m Model) signedYes(s State) State {
 // releases reports whether a question is whether the old key may go.
 func (q Question) releases() bool { return q >= ReleasePolicy && q <= ReleaseInUse }
 
-// Beyond reports whether a message leads to what the model has no names for: a third key of a person, a third rotation.
-func (m Model) Beyond(s State, in Input) bool {
+// beyond reports whether a message leads to what the model has no names for: a third key of a person, a third rotation.
+func (m Model) beyond(s State, in Input) bool {
 	switch in {
 	case SaySupplied:
 		return s.shape().SupplyByHand && s.Step != awaitKey && (s.Olds | s.Leaked | s.Killed).has(s.own())
@@ -130,7 +130,7 @@ func supplied(s State, keep bool) (State, bool) {
 	k := s.fresh()
 	before := s.Commitment == looking || (s.Commitment == staged || s.Commitment == forwardOnly) && s.New == NoKey
 	switch {
-	case !s.shape().SupplyByHand || Model{}.Beyond(s, SaySupplied):
+	case !s.shape().SupplyByHand || Model{}.beyond(s, SaySupplied):
 		return s, false
 	case s.Step == awaitKey:
 		s.Fact = Claimed

@@ -64,7 +64,7 @@ func (w *walk) messages(s State) []*message {
 	// What the model has no names for is not sent.
 	at := *w
 	return slices.DeleteFunc(all, func(m *message) bool {
-		if !m.nothing && w.m.Beyond(s, m.Input) {
+		if !m.nothing && w.m.beyond(s, m.Input) {
 			w.cancelled = w.cancelled && !m.cancel
 			return true
 		}

@@ -17,6 +17,7 @@ type clock struct {
 	maxGrace time.Duration
 	// deadline is that of the present wait for a person, question that of the one before.
 	deadline, question time.Time
+	eyes               eyes
 	// last is the state before the decision.
 	last State
 }
@@ -43,22 +44,25 @@ func (c *clock) pass(s State, now time.Time) State {
 func (c *clock) expired(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
 
 // due is what the clock brings in a step without an activity. It is asked between decisions, and notes what begins.
-func (c *clock) due(s State, now time.Time) Fact {
+func (c *clock) due(s State, turn bool, now time.Time) (Fact, bool) {
 	from := c.last
 	c.begin(from, s, now)
 	c.last = s
+	if c.eyes.waits(s, turn, now) {
+		return Nothing, true
+	}
 	switch {
 	case s.Step == grace && !s.GraceOver && !now.Before(c.graceUntil):
-		return Over
+		return Over, false
 	case s.Step == grace && !s.GraceOver && !now.Before(c.nextCheck):
 		c.last.Fact = Look
-		return Look
+		return Look, false
 	case s.Step == soak && !now.Before(c.soakUntil):
-		return Over
+		return Over, false
 	case s.Step == awaitKey && from.Step == adopt && s.Commitment == staged && c.expired(now):
-		return Over // the key that came at the last moment could not be used
+		return Over, false // the key that came at the last moment could not be used
 	}
-	return Nothing
+	return Nothing, false
 }
 
 // begin notes what a decision has begun.
@@ -67,6 +71,7 @@ func (c *clock) begin(from, to State, now time.Time) {
 		*c = clock{late: c.late, maxGrace: c.maxGrace, last: to}
 		return
 	}
+	c.eyes.begin(from, to)
 	if to.Step != from.Step {
 		c.polled = false
 	}

@@ -59,9 +59,12 @@ func (m Model) decide(s State) State {
 	}
 }
 
+// watches reports whether a step belongs to the grace period.
+func (s step) watches() bool { return s == grace || s == recheck }
+
 // to enters a step.
 func (m Model) to(s State, next step, into commitment) State {
-	stays := next == s.Step
+	stays, watches := next == s.Step, s.Step.watches() && next.watches()
 	if next == remove && s.Step != remove {
 		s.Before = into == bothKeys
 	}
@@ -74,7 +77,10 @@ func (m Model) to(s State, next step, into commitment) State {
 	}
 	s.Overdue, s.Retried = false, false
 	if next != approval {
-		s.Question, s.After, s.Signatures = NoQuestion, 0, 0
+		s.Question, s.After = NoQuestion, 0
+	}
+	if !watches {
+		s.Signatures = 0
 	}
 	switch next {
 	case prepare:

@@ -38,6 +38,11 @@ func (m Model) hear(s State, message Message) (State, bool) {
 		if s.Step != grace && s.Step != recheck {
 			return s, false
 		}
+		if s.signs() {
+			if s.Signatures = min(s.Signatures+1, 2); s.Signatures < 2 && !m.breaks(OneSignature) {
+				return s, true
+			}
+		}
 		s.GraceOver = true
 	case SayExtend:
 		if s.Step != grace && s.Step != recheck && s.Step != guard && !s.extendable() {
@@ -46,6 +51,8 @@ func (m Model) hear(s State, message Message) (State, bool) {
 		s.GraceOver, s.Released = false, false
 		if s.Step == approval {
 			s = s.withdraw(grace)
+		} else {
+			s.Signatures = 0 // whoever signed for a shorter one has not agreed to this
 		}
 	case EmergencyOld, EmergencyNew, EmergencyAll, EmergencyFirst, EmergencyOther:
 		if message.Input == EmergencyNew && !(s.Live | s.Off | s.Killed).has(s.own()) {
@@ -76,12 +83,24 @@ func (s State) withdraw(next step) State {
 	return s
 }
 
-// approve answers the question. Under four eyes it takes two to let a key go.
+// signs reports whether approvals take two signatures.
+func (s State) signs() bool { return s.shape().FourEyes && !s.Emergency }
+
+// approve answers the question. Under four eyes it takes two.
 func (m Model) approve(s State) State {
-	if s.shape().FourEyes && s.Question.releases() && !s.Emergency {
-		if s.Signatures++; s.Signatures < 2 && !m.breaks(OneSignature) {
+	if s.signs() {
+		if s.Signatures = min(s.Signatures+1, 2); s.Signatures < 2 && !m.breaks(OneSignature) {
 			return s
 		}
+		return m.signedYes(s)
+	}
+	s.Approved, s.Fact = s.Question, Answered
+	return s
+}
+
+// signedYes is the answer that two operators have signed.
+func (m Model) signedYes(s State) State {
+	if s.Question.releases() {
 		s.Mandate, s.Void = s.outgoing(), false
 	}
 	s.Approved, s.Fact = s.Question, Answered
@@ -91,8 +110,8 @@ func (m Model) approve(s State) State {
 // releases reports whether a question is whether the old key may go.
 func (q Question) releases() bool { return q >= ReleasePolicy && q <= ReleaseInUse }
 
-// Beyond reports whether a message leads to what the model has no names for: a third key of a person, a third rotation.
-func (m Model) Beyond(s State, in Input) bool {
+// beyond reports whether a message leads to what the model has no names for: a third key of a person, a third rotation.
+func (m Model) beyond(s State, in Input) bool {
 	switch in {
 	case SaySupplied:
 		return s.shape().SupplyByHand && s.Step != awaitKey && (s.Olds | s.Leaked | s.Killed).has(s.own())
@@ -111,7 +130,7 @@ func supplied(s State, keep bool) (State, bool) {
 	k := s.fresh()
 	before := s.Commitment == looking || (s.Commitment == staged || s.Commitment == forwardOnly) && s.New == NoKey
 	switch {
-	case !s.shape().SupplyByHand || Model{}.Beyond(s, SaySupplied):
+	case !s.shape().SupplyByHand || Model{}.beyond(s, SaySupplied):
 		return s, false
 	case s.Step == awaitKey:
 		s.Fact = Claimed

@@ -16,6 +16,9 @@ type message struct {
 	// cancel: it is a request to cancel the workflow. nothing: the model knows nothing of it. again: it is the same as the one
 	// before.
 	cancel, nothing, again bool
+	// by is the operator who has signed it, number what was signed.
+	by     string
+	number int
 }
 
 func (m *message) String() string {
@@ -61,7 +64,7 @@ func (w *walk) messages(s State) []*message {
 	// What the model has no names for is not sent.
 	at := *w
 	return slices.DeleteFunc(all, func(m *message) bool {
-		if !m.nothing && w.m.Beyond(s, m.Input) {
+		if !m.nothing && w.m.beyond(s, m.Input) {
 			w.cancelled = w.cancelled && !m.cancel
 			return true
 		}
@@ -106,6 +109,13 @@ func (w *walk) message(s State) *message {
 		m.Update = m.Update && !m.cancel
 	}
 	m.body = body
+	if e := w.time.eyes; s.signs() && e.open && (in == SayApprove && !e.finish && s.Step == approval || in == SayFinish && e.finish && s.Step.watches()) && w.chance(80) {
+		m.by, m.number = pick(w, operators...), e.number
+		body.By = m.by
+		if m.body, w.err = w.sign(m.kind, body); w.err != nil {
+			return m
+		}
+	}
 	if w.chance(5) {
 		m = &message{Message: Message{Input: in, Update: w.chance(40)}, kind: pick(w, rotation.Kinds()...), body: pick[any](w, 17.5, []string{"a"}, map[string]any{"nobody": "knows"}, true), nothing: true}
 	}
@@ -133,7 +143,9 @@ func (w *walk) hear(s State, m *message) (State, bool) {
 	if m.Input == SayExtend && s.Began && !c.graceUntil.Before(c.cap()) {
 		return s, false
 	}
-	before := s.Emergency
+	if s.signs() && (m.Input == SayApprove || m.Input == SayFinish) {
+		return w.hearSigned(s, m)
+	}
 	next, ok := w.m.hear(s, m.Message)
 	if !ok {
 		return s, false
@@ -142,6 +154,9 @@ func (w *walk) hear(s State, m *message) (State, bool) {
 	case SayExtend:
 		c.extend(30*time.Minute, w.now())
 		next.GraceOver = !w.now().Before(c.graceUntil) // no further than the policy allows
+		if s.Step != approval {
+			c.eyes.ask(next, true)
+		}
 	case SayFinish:
 		c.graceUntil = w.now()
 	case EmergencyOld, EmergencyFirst:
@@ -149,9 +164,11 @@ func (w *walk) hear(s State, m *message) (State, bool) {
 	case EmergencyNew:
 		w.told |= set(s.own())
 	}
+	if m.Input >= EmergencyOld && !(next.Follow && !s.Follow) {
+		c.eyes.poll = time.Time{}
+	}
 	if m.Input >= EmergencyOld && !next.Follow && next.Began && c.graceUntil.After(w.now()) && !c.graceUntil.IsZero() {
 		c.graceUntil = w.now()
 	}
-	_ = before
 	return next, true
 }

@@ -59,13 +59,18 @@ func (m Model) Task(s State, happened Input, messages ...Message) (State, error)
 			next = heard
 		}
 	}
-	return m.settle(next, func(State) Fact { return Nothing }), nil
+	return m.settle(next, func(State, bool) (Fact, bool) { return Nothing, false }), nil
 }
 
-// settle decides until something has to happen. due says what the clock brings in a step without an activity.
-func (m Model) settle(s State, due func(State) Fact) State {
-	for entered := false; !s.Closed(); {
-		if came := due(s); s.Fact == Nothing && !s.Step.works() {
+// settle decides until something has to happen. due says what the clock brings in a step without an activity, and whether
+// something else has to be done first; again: there was a decision before.
+func (m Model) settle(s State, due func(s State, again bool) (came Fact, waits bool)) State {
+	for entered, again := false, false; !s.Closed(); again = true {
+		came, waits := due(s, again)
+		if waits {
+			break
+		}
+		if s.Fact == Nothing && !s.Step.works() {
 			s.Fact = came
 		}
 		if !s.awake() && !(entered && s.passes()) {

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/internal/lockstep"
@@ -47,6 +45,8 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 	var failed atomic.Bool
 	seen := sights{count: map[string]int{}, arrows: map[string]bool{}}
 	begin := time.Now()
+	deadline, bounded := t.Deadline()
+	over := func() bool { return bounded && time.Until(deadline) < 10*time.Second }
 	for range 2 {
 		all.Add(1)
 		// New must run here: it may fail the test.
@@ -54,7 +54,7 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 		f := lockstep.New(t, func(r worker.WorkflowRegistry) { r.RegisterWorkflow(workflows.RotateKey) }, lockstep.Options{Logger: logger})
 		go func() {
 			defer all.Done()
-			for done.Load() < steps && !failed.Load() {
+			for done.Load() < steps && !failed.Load() && !over() {
 				w := newWalk(t, f, logger, uint64(seed+next.Add(1)-1))
 				n, err := w.story()
 				seen.add(w.count, w.arrows)
@@ -68,57 +68,11 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 		}()
 	}
 	all.Wait()
+	if n := done.Load(); n < steps && !t.Failed() {
+		t.Errorf("the time was over after %d of %d steps, without a difference", n, steps)
+	}
 	fmt.Printf("walk: %d workflow tasks in %d stories, seeds from %d, %.0f a second\n%s\n", done.Load(), stories.Load(), seed, float64(done.Load())/time.Since(begin).Seconds(), &seen)
 }
-
-// sights are what a walk came by.
-type sights struct {
-	sync.Mutex
-	count  map[string]int
-	arrows map[string]bool
-}
-
-func (s *sights) add(count map[string]int, arrows []string) {
-	s.Lock()
-	defer s.Unlock()
-	for what, n := range count {
-		s.count[what] += n
-	}
-	for _, a := range arrows {
-		s.arrows[a] = true
-	}
-}
-
-func (s *sights) String() string {
-	var all []string
-	for what, n := range s.count {
-		all = append(all, fmt.Sprintf("%s %d", what, n))
-	}
-	slices.Sort(all)
-	return fmt.Sprintf("walk: %d of %d arrows; %s", len(s.arrows), len(arrows()), strings.Join(all, ", "))
-}
-
-// transitions is a logger that keeps the transitions that the workflow logs. Replays log nothing.
-type transitions struct{ from, to []string }
-
-func (l *transitions) Debug(string, ...any) {}
-func (l *transitions) Warn(string, ...any)  {}
-func (l *transitions) Error(string, ...any) {}
-func (l *transitions) Info(message string, pairs ...any) {
-	if message != "Transition" {
-		return
-	}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		switch pairs[i] {
-		case "from":
-			l.from = append(l.from, pairs[i+1].(string))
-		case "to":
-			l.to = append(l.to, pairs[i+1].(string))
-		}
-	}
-}
-
-var _ log.Logger = (*transitions)(nil)
 
 // walk is one story: a run of the real workflow beside a state of the model.
 type walk struct {
@@ -142,6 +96,7 @@ type walk struct {
 	looked    string
 	// told are the keys that emergencies named to this rotation. unsettled: the failure says that it may have taken effect.
 	told   Keys
+	err    error
 	places []place
 	count  map[string]int
 	arrows []string
@@ -195,9 +150,6 @@ func (w *walk) key() rotation.Key {
 // story runs one rotation, and those that follow it, to an end; or for a while.
 func (w *walk) story() (int, error) {
 	w.s = Initial(w.rng.IntN(len(stories)))
-	for w.s.shape().FourEyes {
-		w.s = Initial(w.rng.IntN(len(stories)))
-	}
 	w.propagation, w.maxGrace = pick(w, 0, time.Minute), pick(w, graceLength, 100000*time.Hour)
 	w.say("%s; propagation %s, max grace %s", w.s, w.propagation, w.maxGrace)
 	w.say("shape %+v", *w.s.shape())
@@ -205,7 +157,7 @@ func (w *walk) story() (int, error) {
 		return w.tasks, err
 	}
 	w.remember(Initial(int(w.s.Shape)), Initial(int(w.s.Shape)).At().String())
-	for n := 0; n < 150 && !w.s.Closed(); n++ {
+	for n := 0; n < 150 && !w.s.Closed() && w.s.Round <= 2; n++ { // the model has no names for the keys of a third rotation
 		if err := w.step(); err != nil {
 			w.run.Terminate()
 			return w.tasks, err
@@ -253,10 +205,10 @@ func (w *walk) suggest() {
 // settle is the model's, by the walk's clock. entered: the present step was just entered.
 func (w *walk) settle(s State, entered bool) State {
 	w.time.last = s
-	if entered && s.passes() {
+	if entered && s.passes() && !w.time.eyes.waits(s, true, w.now()) {
 		s = w.m.decide(s)
 	}
-	return w.m.settle(s, func(s State) Fact { return w.time.due(s, w.now()) })
+	return w.m.settle(s, func(s State, again bool) (Fact, bool) { return w.time.due(s, entered || again, w.now()) })
 }
 
 // task runs one workflow task, and those of the runs that continue it, and compares.
@@ -345,7 +297,16 @@ func (w *walk) compare() error {
 		return nil
 	}
 	open := w.run.Pending()
+	e := &w.time.eyes
+	e.counting = false
 	for _, a := range open.Activities {
+		if a.Type == "Signers" && w.s.shape().FourEyes && (w.s.Step == grace || w.s.Step == guard || w.s.Step == approval) {
+			e.counting = true
+			if id := w.run.RunID + a.ID; id != w.looked {
+				w.looked, e.recount, e.poll = id, false, time.Time{}
+			}
+			continue
+		}
 		if a.Type != expected[w.s.Step] {
 			return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 		}
@@ -360,7 +321,7 @@ func (w *walk) compare() error {
 		return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 	}
 	w.waits()
-	if overdue := w.time.expired(w.now()) && !(w.s.Step == awaitKey && w.s.Commitment == staged); !w.s.Step.works() && !overdue && len(open.Timers) == 0 {
+	if overdue := w.time.expired(w.now()) && !(w.s.Step == awaitKey && w.s.Commitment == staged); !w.s.Step.works() && !overdue && !e.counting && len(open.Timers) == 0 {
 		return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 	}
 	return nil
@@ -377,7 +338,7 @@ func (w *walk) step() error {
 	switch {
 	case w.s.shape().Operated && w.rng.IntN(200) == 0 && w.s.Round == 1:
 		return w.restart()
-	case len(w.places) > 0 && w.chance(2):
+	case len(w.places) > 0 && w.chance(2) && !w.time.eyes.counting:
 		return w.reset()
 	}
 	switch {
@@ -421,7 +382,12 @@ func (w *walk) step() error {
 	if act != nil && strings.Contains(act.Summary, "until it succeeds") && w.chance(20) {
 		w.run.NotPickedUp(act.ID)
 	}
-	if act != nil && w.chance(80) {
+	polled := act == nil && !w.time.eyes.poll.IsZero()
+	counting, counted := act != nil && act.Type == "Signers", false
+	if counting && w.chance(80) {
+		counted = w.counted(*act)
+		answered, happened = true, happened+fmt.Sprintf("counted: %v", counted)
+	} else if act != nil && !counting && w.chance(80) {
 		var label string
 		var err error
 		if s, label, err = w.answer(s, *act); err != nil {
@@ -438,6 +404,9 @@ func (w *walk) step() error {
 
 	// Messages arrive with it.
 	messages := w.messages(s)
+	if w.err != nil {
+		return w.err
+	}
 	if happened == "" && len(messages) == 0 && !w.run.Ready() {
 		w.s = s
 		return nil
@@ -456,7 +425,7 @@ func (w *walk) step() error {
 	if s.Step == adopt && s.Fact == Unavailable && w.time.expired(w.now()) {
 		s.Fact = Over
 	}
-	if polling := s.Step.works() && act == nil && !answered; polling && (s.Request || s.Follow || joined) {
+	if polling := s.Step.works() && act == nil && !answered && !polled; polling && (s.Request || s.Follow || joined) {
 		// What is waited for is not asked for any more.
 		s, _ = w.m.answer(s, AnswerUnavailable)
 	}
@@ -465,10 +434,16 @@ func (w *walk) step() error {
 		w.count["messages with an outcome"]++
 	}
 	w.say("%s  %s", w.now().Format("02 15:04:05"), happened)
+	if counting && answered {
+		s = w.afterCount(s, counted)
+	}
 	before := w.s
-	w.s = w.settle(s, false)
+	w.s = w.settle(s, counting && answered || polled)
 	w.s.Faults = 0
 	w.say("   -> %v", w.s)
+	if w.s.Round > 2 {
+		return nil
+	}
 	run, was := w.run, w.at
 	w.answered = answered
 	if err := w.task(); err != nil {
@@ -514,6 +489,9 @@ func (w *walk) around(running bool) {
 	if w.chance(4) {
 		may = append(may, SomebodyKillsNew, SomebodyKillsOld)
 	}
+	if w.s.Commitment == reversing && w.s.Disables != 0 {
+		may = append(may, SomebodyKillsOld) // was it the abandoned disable?
+	}
 	for range w.rng.IntN(8) {
 		in := pick(w, may...)
 		w.s.Faults = 0
@@ -523,71 +501,6 @@ func (w *walk) around(running bool) {
 			w.say("   (%s)", in)
 		}
 	}
-}
-
-// restart terminates the workflow, and begins another, or resets it.
-func (w *walk) restart() error {
-	w.s.Faults = 0
-	next, ok := w.m.Step(w.s, Terminate)
-	if !ok {
-		return nil
-	}
-	w.count["terminated"]++
-	w.say("%s  the workflow is terminated, and another one begins", w.now().Format("02 15:04:05"))
-	w.run.Terminate()
-	w.s = next
-	return w.start()
-}
-
-// place is what a workflow can be reset to: the completion of a workflow task in which it went on to another step.
-type place struct {
-	task      int
-	was       string
-	s         State
-	time      clock
-	told      Keys
-	cancelled bool
-}
-
-// remember notes a place. What was decided there is decided anew after a reset, when it is later: so it is one in which the
-// clock does not matter, and no update, for those come behind it.
-func (w *walk) remember(before State, was string) {
-	s := w.s
-	switch {
-	case s.Began || before.Step == s.Step && w.run.WorkflowTasks() > 1 || s.Round != before.Round || len(w.places) > 20:
-		return
-	case before.Step == disable || before.Step == remove || before.Step == discard:
-		return
-	}
-	switch s.Step {
-	case conflicts, prepare, contain, create, adopt, store, verify, promote, discard:
-		w.places = append(w.places, place{w.run.WorkflowTasks(), was, s, w.time, w.told, w.cancelled})
-	}
-}
-
-// reset puts the workflow back to a place. The world stays as it is, and nothing that was sent since is sent again.
-func (w *walk) reset() error {
-	i := w.rng.IntN(len(w.places))
-	p := w.places[i]
-	w.places = w.places[:i+1]
-	w.count["reset"]++
-	w.say("%s  the workflow is reset to task %d: %v", w.now().Format("02 15:04:05"), p.task, p.s)
-	w.run = w.run.Reset(p.task, enumspb.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL, enumspb.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE)
-	w.suggest()
-	late := w.time.late
-	w.s, w.at, w.time, w.told, w.cancelled = w.s.remembering(p.s), p.was, p.time, p.told, p.cancelled
-	w.time.late = late
-	w.say("   -> %v", w.s)
-	w.answered = false
-	return w.task()
-}
-
-// remembering is the world of s with a rotation that knows what it knew once.
-func (s State) remembering(once State) State {
-	once.Live, once.Off, once.Killed, once.Sacrificed = s.Live, s.Off, s.Killed, s.Sacrificed
-	once.LateMint, once.LateDisable, once.LateDelete = s.LateMint, s.LateDisable, s.LateDelete
-	once.Stores, once.Owed, once.Claim, once.Open = s.Stores, s.Owed, s.Claim, s.Open
-	return once
 }
 
 // order puts messages in the order in which the workflow takes them: updates first, then a cancel, then signals by kind.

@@ -317,7 +317,7 @@ func (w *walk) compare() error {
 			}
 		}
 	}
-	if len(open.Activities) > 1 || !w.run.Ready() && w.s.Step.works() && len(open.Activities)+len(open.Timers) == 0 {
+	if len(open.Activities) > 1 || w.s.Step.works() && len(open.Activities)+len(open.Timers) == 0 && !w.run.Ready() {
 		return fmt.Errorf("the workflow waits for %s, and the model is in %v", open, w.s)
 	}
 	w.waits()
@@ -438,6 +438,9 @@ func (w *walk) step() error {
 		s = w.afterCount(s, counted)
 	}
 	before := w.s
+	if s.Step == verify && s.Fact == NewRefused && s.Commitment == reversing && s.Disables != 0 && s.Enabled == maxEnables {
+		w.count["enabled as often as it may be"]++
+	}
 	w.s = w.settle(s, counting && answered || polled)
 	w.s.Faults = 0
 	w.say("   -> %v", w.s)
@@ -490,7 +493,8 @@ func (w *walk) around(running bool) {
 		may = append(may, SomebodyKillsNew, SomebodyKillsOld)
 	}
 	if w.s.Commitment == reversing && w.s.Disables != 0 {
-		may = append(may, SomebodyKillsOld) // was it the abandoned disable?
+		// Was it an abandoned request to disable it?
+		may = append(may, SomebodyKillsOld, SomebodyKillsOld, SomebodyKillsOld, SomebodyKillsOld, SomebodyKillsOld)
 	}
 	for range w.rng.IntN(8) {
 		in := pick(w, may...)

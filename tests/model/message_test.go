@@ -150,12 +150,15 @@ func (w *walk) hear(s State, m *message) (State, bool) {
 	if !ok {
 		return s, false
 	}
+	c.eyes.poll = time.Time{} // whatever changes the plan ends a poll
 	switch m.Input {
 	case SayExtend:
 		c.extend(30*time.Minute, w.now())
 		next.GraceOver = !w.now().Before(c.graceUntil) // no further than the policy allows
 		if s.Step != approval {
 			c.eyes.ask(next, true)
+		} else {
+			c.eyes.drop() // the question is moot, also for whoever signs it
 		}
 	case SayFinish:
 		c.graceUntil = w.now()
@@ -163,9 +166,6 @@ func (w *walk) hear(s State, m *message) (State, bool) {
 		w.told |= set(Old)
 	case EmergencyNew:
 		w.told |= set(s.own())
-	}
-	if m.Input >= EmergencyOld && !(next.Follow && !s.Follow) {
-		c.eyes.poll = time.Time{}
 	}
 	if m.Input >= EmergencyOld && !next.Follow && next.Began && c.graceUntil.After(w.now()) && !c.graceUntil.IsZero() {
 		c.graceUntil = w.now()

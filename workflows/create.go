@@ -119,6 +119,10 @@ func (r *runner) discard() decision {
 	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{
 		Target: r.target(), Predecessors: r.Carry.Predecessors,
 	})
+	if n := r.Keys.New; ok && n != nil && !r.Keys.Minted && out.Published == nil && len(out.Left) == 0 {
+		// An earlier try has cleared the record, and its answer was lost.
+		r.followUp(fmt.Sprintf("The supplied key %s is not used, and rekey deletes no key that it did not make. Delete it at %s, if it is live: %s", n.Name(), r.in.Key.Provider, r.Keys.Prepared.ProviderConsole))
+	}
 	r.noteSwept(out.Retired)
 	return func() rotation.State {
 		switch {

@@ -59,6 +59,8 @@ func (c *clock) due(s State, turn bool, now time.Time) (Fact, bool) {
 		return Look, false
 	case s.Step == soak && !now.Before(c.soakUntil):
 		return Over, false
+	case s.Step == approval && from.Step == approval && turn && c.expired(now) && s.rollsBack():
+		return Over, false // the deadline came while signatures were counted
 	case s.Step == awaitKey && from.Step == adopt && s.Commitment == staged && c.expired(now):
 		return Over, false // the key that came at the last moment could not be used
 	}

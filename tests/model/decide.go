@@ -431,12 +431,16 @@ func (m Model) revoke(s State) State {
 	return m.to(s, remove, s.Commitment)
 }
 
+// rollsBack reports whether a question that nobody answers ends in a roll-back.
+func (s State) rollsBack() bool {
+	return s.Commitment.name().CanRollBack() && s.Question != NotRevoked && !(s.After == guard && s.shape().Use == Never)
+}
+
 func (m Model) afterApproval(s State) State {
-	never := s.Question == NotRevoked || s.After == guard && s.shape().Use == Never
 	switch {
 	case s.Fact == Answered:
 		return m.goOn(s)
-	case s.Fact == Over && s.Commitment.name().CanRollBack() && !never:
+	case s.Fact == Over && s.rollsBack():
 		return m.back(s)
 	case s.Fact == Over:
 		s.Overdue = true

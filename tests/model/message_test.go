@@ -76,7 +76,7 @@ func (w *walk) messages(s State) []*message {
 func (w *walk) message(s State) *message {
 	in := pick(w, SayApprove, SayReject, SaySupplied, SayRevoked, SayExtend, SayFinish, SayRollBack, SayRollBack, SayRollBack,
 		EmergencyOld, EmergencyOld, EmergencyNew, EmergencyAll, EmergencyFirst, EmergencyOther)
-	if in >= SayRollBack && w.chance(70) { // or no story would come far
+	if in >= SayRollBack && w.chance(80) { // or no story would come far
 		in = pick(w, SayApprove, SayExtend, SayFinish)
 	}
 	switch {
@@ -84,6 +84,8 @@ func (w *walk) message(s State) *message {
 		in = SayApprove
 	case s.Step == awaitKey && w.chance(60):
 		in = SaySupplied
+	case (s.Step == disable || s.Step == soak) && w.chance(60):
+		in = SayRollBack
 	case (s.Step == awaitRevocation || s.Step == awaitContainment) && w.chance(60):
 		in = SayRevoked
 	}

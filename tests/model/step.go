@@ -8,6 +8,11 @@
 // An activity is requests to the provider and the stores, one input each, and then its answer: so it can be cut off
 // between any two of them. An answer and a message write down what they bring; Decide then looks at nothing but the
 // state. Time passes when the model says so, and the horizon of unanswered requests is the only clock that it needs.
+//
+// The real workflow walks beside it: walk_test.go takes both through the same random stories, a workflow task at a time,
+// and holds every place, every activity's input and the end to the model's. clock_test.go and eyes_test.go have what the
+// model leaves out: times, and how signatures are counted. REKEY_STEPS says how many workflow tasks (100000 in CI,
+// 10000000 by hand, with -timeout 0), REKEY_SEED where to begin.
 package model
 
 import "fmt"

@@ -438,8 +438,8 @@ func (w *walk) step() error {
 		s = w.afterCount(s, counted)
 	}
 	before := w.s
-	if s.Step == verify && s.Fact == NewRefused && s.Commitment == reversing && s.Disables != 0 && s.Enabled == maxEnables {
-		w.count["enabled as often as it may be"]++
+	if s.Step == verify && s.Fact == NewRefused && s.Commitment == reversing && s.Disables.has(s.Back) {
+		w.count[fmt.Sprintf("refused when enabled %d times", s.Enabled)]++
 	}
 	w.s = w.settle(s, counting && answered || polled)
 	w.s.Faults = 0

@@ -130,7 +130,7 @@ func (m Model) reverse(s State) State {
 // turn forgets what belongs to one direction.
 func (s State) turn() State {
 	s.Began, s.GraceOver, s.Released, s.Approved, s.Mandate, s.Void = false, false, false, NoQuestion, 0, false
-	s.EarlySupply, s.EarlyRevoked, s.Before, s.DeleteOpen, s.Deleted, s.Enabled = false, false, false, false, 0, 0
+	s.EarlySupply, s.EarlyRevoked, s.Before, s.DeleteOpen, s.Deleted, s.Enabled, s.ByHand = false, false, false, false, 0, 0, false
 	return s
 }
 
@@ -525,7 +525,9 @@ func (m Model) afterConfirm(s State) State {
 
 func (m Model) afterBackwards(s State) State {
 	switch {
-	case s.Step == enable && s.Fact == OK:
+	case s.Step == enable && s.Fact == Refused && s.ByHand && s.DisableOpen:
+		return m.to(s, enable, reversing) // once more, when no disable can take effect any more
+	case s.Step == enable && (s.Fact == OK || s.Fact == Refused && s.ByHand): // verify has the last word
 		s.Enabled = min(s.Enabled+1, maxEnables)
 		if s.Missing {
 			return m.to(s, store, reversing)

@@ -94,7 +94,7 @@ func (m Model) approve(s State) State {
 		}
 		return m.signedYes(s)
 	}
-	s.Approved, s.Fact = s.Question, Answered
+	s.Approved, s.Fact, s.ByHand = s.Question, Answered, s.After == enable
 	return s
 }
 

@@ -142,7 +142,7 @@ func (w *walk) hear(s State, m *message) (State, bool) {
 		return s, false
 	}
 	c := &w.time
-	if m.Input == SayExtend && s.Began && !c.graceUntil.Before(c.cap()) {
+	if m.Input == SayExtend && s.Began && (!c.graceUntil.Before(c.cap()) || !w.now().Before(c.cap())) {
 		return s, false
 	}
 	if s.signs() && (m.Input == SayApprove || m.Input == SayFinish) {

@@ -235,6 +235,8 @@ type State struct {
 	Disables    Keys
 	DisableOpen bool
 	Enabled     uint8
+	// ByHand: a person says that they have enabled the old key.
+	ByHand bool
 	// Before: the commitment before delete was BothKeys. DeleteOpen: a delete was not answered.
 	Before, DeleteOpen bool
 	// Retried: an attempt of the activity that runs was not answered.

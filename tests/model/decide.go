@@ -82,6 +82,9 @@ func (m Model) to(s State, next step, into commitment) State {
 	if !watches {
 		s.Signatures = 0
 	}
+	if next != adopt && next != awaitKey {
+		s.Resupplied = false
+	}
 	switch next {
 	case prepare:
 		s.Stale = false

@@ -54,8 +54,7 @@ func names(keys Keys) (all []string) {
 func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
 	if a.CancelRequested && w.chance(60) {
 		w.run.CancelActivity(a.ID)
-		next, _ := w.m.answer(s, AnswerUnavailable)
-		return next, "cancelled", nil
+		return w.cancel(s), "cancelled", nil
 	}
 	if s.Step == enable {
 		s.DisableOpen = a.ScheduledAt.Before(w.time.disableOpen)
@@ -107,6 +106,15 @@ func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
 	}
 	w.run.CompleteActivity(a.ID, result)
 	return next, label, nil
+}
+
+// cancel ends an activity of which nobody knows what it did.
+func (w *walk) cancel(s State) State {
+	next, _ := w.m.answer(s, AnswerUnavailable)
+	if s.Step == disable && s.Commitment != reversing {
+		w.time.disableOpen = w.now().Add(horizon)
+	}
+	return next
 }
 
 func fail(class fault.Class, f activities.Failure) error {

@@ -376,7 +376,7 @@ func (w *walk) step() error {
 	answered := false
 	if act == nil && cancelled && s.Step.works() {
 		// Nobody had picked the activity up when the workflow cancelled it.
-		s, _ = w.m.answer(s, AnswerUnavailable)
+		s = w.cancel(s)
 		answered, happened = true, happened+"cancelled"
 	}
 	if act != nil && strings.Contains(act.Summary, "until it succeeds") && w.chance(20) {

@@ -2,6 +2,7 @@ package trigger_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,8 +33,8 @@ func closed(t *testing.T, c net.Conn) bool {
 		t.Fatal(err)
 	}
 	_, err := io.Copy(io.Discard, c)
-	timeout, ok := err.(net.Error)
-	return !ok || !timeout.Timeout()
+	var timeout net.Error
+	return !errors.As(err, &timeout) || !timeout.Timeout()
 }
 
 // Whoever opens connections and says nothing, or half of something, keeps nobody else out and takes no more descriptors

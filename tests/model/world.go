@@ -208,7 +208,8 @@ func (m Model) discardNext(s State) (State, bool, bool) {
 	if s.currents().has(s.own()) {
 		return s, false, false
 	}
-	for _, k := range s.discards() {
+	if all := s.discards(); len(all) > 0 {
+		k := all[0]
 		if (s.minted().has(k) || m.breaks(DeleteSupplied)) && (s.Live | s.Off).has(k) {
 			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
 			return s, false, true

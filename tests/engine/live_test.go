@@ -168,12 +168,16 @@ func (l *live) together(name string, begin func() client.WorkflowRun, kind rotat
 	answered := 0
 	l.until("the answer of "+name, func() bool {
 		events := l.history(run)
-		answered = len(events)
-		return events[answered-1].GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED && l.answered(events) == name
+		for i, e := range events {
+			if e.GetEventType() == enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED {
+				answered = i + 1
+			}
+		}
+		return l.answered(events) == name
 	})
 	l.signal(kind, m)
 	// A poll that the server did not see end may have been given the task. Then it times out, and only then the signal is
-	// written; and a task for the worker that stopped is scheduled again. All of that is one task to the next worker.
+	// written. A task for the worker that stopped may be scheduled again. All of that is one task to the next worker.
 	l.until("the signal", func() bool {
 		for _, e := range l.history(run)[answered:] {
 			switch e.GetEventType() {

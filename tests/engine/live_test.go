@@ -167,13 +167,9 @@ func (l *live) together(name string, begin func() client.WorkflowRun, kind rotat
 	close(h.release)
 	answered := 0
 	l.until("the answer of "+name, func() bool {
-		events := l.history(run)
-		for i, e := range events {
-			if e.GetEventType() == enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED {
-				answered = i + 1
-			}
-		}
-		return l.answered(events) == name
+		var last string
+		last, answered = lastAnswer(l.history(run))
+		return last == name
 	})
 	l.signal(kind, m)
 	// A poll that the server did not see end may have been given the task. Then it times out, and only then the signal is
@@ -193,18 +189,15 @@ func (l *live) together(name string, begin func() client.WorkflowRun, kind rotat
 	return run
 }
 
-// answered is the name of the activity that was answered last.
-func (l *live) answered(events []*historypb.HistoryEvent) string {
-	for _, e := range slices.Backward(events) {
+// lastAnswer is the name of the activity that was answered last, and how many events there were then.
+func lastAnswer(events []*historypb.HistoryEvent) (name string, after int) {
+	for i, e := range slices.Backward(events) {
 		if a := e.GetActivityTaskCompletedEventAttributes(); a != nil {
-			for _, s := range events {
-				if s.GetEventId() == a.GetScheduledEventId() {
-					return s.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName()
-				}
-			}
+			// Events are numbered from one, without gaps.
+			return events[a.GetScheduledEventId()-1].GetActivityTaskScheduledEventAttributes().GetActivityType().GetName(), i + 1
 		}
 	}
-	return ""
+	return "", 0
 }
 
 func (l *live) history(run client.WorkflowRun) (events []*historypb.HistoryEvent) {

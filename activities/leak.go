@@ -153,7 +153,7 @@ func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepa
 	for _, s := range l.records {
 		for _, v := range s.Stages() {
 			if v.Rotation == j.Rotation && j.Rotation != "" && (len(in.Leaked) == 0 || slices.ContainsFunc(in.Leaked, func(name string) bool { return j.refOf(v, 0).Called(name, nil) })) {
-				out.OwnLeaked = true
+				out.StartAnew = true
 			}
 		}
 	}

@@ -41,10 +41,14 @@ type Prepared struct {
 	// RotateAfter: the account has no room for another key until what earlier rotations left is revoked, so the work is
 	// "finish" (rule "no-room"); the rotation that was wanted has to follow at once.
 	RotateAfter bool `json:"rotateAfter,omitempty"`
-	// NothingKnown: not one of the names of what leaked fits. OwnLeaked: what this very rotation has staged or published is
-	// among what leaked (a workflow that was reset comes here again), so another one must follow.
+	// NothingKnown: not one of the names of what leaked fits.
 	NothingKnown bool `json:"nothingKnown,omitempty"`
-	OwnLeaked    bool `json:"ownLeaked,omitempty"`
+	// StartAnew: a workflow that was reset cannot go on with what it had made, for that has leaked, or is to be revoked
+	// because it was rolled back from. Another rotation must follow.
+	StartAnew bool `json:"startAnew,omitempty"`
+	// Wait, if set, is how long to wait before anything can be decided: a request to take away what applications read was not
+	// answered and may still take effect.
+	Wait rotation.Duration `json:"wait,omitempty"`
 	// Question, if set, must be approved by a person before the rotation goes on.
 	Question *rotation.Ask `json:"question,omitempty"`
 	// OldRefused: the provider refuses what applications read, so there is nothing to be careful with.
@@ -109,11 +113,19 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	if err != nil {
 		return out, err
 	}
+	for _, r := range look.currents {
+		if rest := j.mayYetGo(r, look.records); rest > 0 {
+			out.Wait = max(out.Wait, waitFor(rest))
+		}
+	}
+	if out.Wait > 0 {
+		return out, nil
+	}
 	look.keys = slices.DeleteFunc(look.keys, func(k providerKey) bool { return slices.Contains(in.Revoked, k.ID) })
 	if q := j.foreign(look.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
 		out.Question = q
 	}
-	out.OldRefused = look.facts.CurrentRefused
+	out.OldRefused, out.StartAnew = look.facts.CurrentRefused, j.rolledBackFrom(look.records)
 	if in.Reason == rotation.Emergency {
 		if err := j.emergency(ctx, in, look, &out); err != nil {
 			return out, err
@@ -137,6 +149,17 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	}
 	j.recognisable(ctx, out.New)
 	return out, nil
+}
+
+// rolledBackFrom reports whether the records name what this rotation made as a key to revoke: it was rolling back when it
+// was reset, or its workflow was. Under its id that key would be found as staged, and be published.
+func (j *job) rolledBackFrom(records []store.Snapshot) bool {
+	own := func(v store.Version) bool {
+		r := Ref{KeyID: v.KeyID, Fingerprint: v.Fingerprint}
+		everywhere := !slices.ContainsFunc(records, func(s store.Snapshot) bool { return !staged(r, s.Current) })
+		return j.Rotation != "" && v.Rotation == j.Rotation && owed(r, records) && !everywhere
+	}
+	return slices.ContainsFunc(records, func(s store.Snapshot) bool { return slices.ContainsFunc(s.Stages(), own) })
 }
 
 // look is what stores and provider tell about a key.

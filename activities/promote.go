@@ -58,6 +58,9 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 	if !found || !to.pendingHere && !to.wasRead && !to.owed {
 		return Promoted{To: in.To}, j.unknownValue(ctx, in.To)
 	}
+	if rest := j.mayYetGo(to.Ref, records); rest > 0 {
+		return Promoted{To: in.To}, j.unsettled(to.Ref, rest)
+	}
 	duties, unknown, err := j.traceDuties(ctx, in.Duties, records)
 	if err != nil {
 		return Promoted{To: in.To}, err

@@ -98,16 +98,26 @@ type Verified struct {
 	// too young.
 	Final bool   `json:"final,omitempty"`
 	Why   string `json:"why,omitempty"`
+	// Wait, if set, is how long to wait before it can be proven: a request to take it away may still take effect.
+	Wait rotation.Duration `json:"wait,omitempty"`
 }
 
 // probes in a row must be accepted: the provider's front ends learn of a new key one after another.
 const probes = 3
 
-// Verify reads the value back from every store by version number and proves it at the provider.
+// Verify reads the value back from every store by version number and proves it at the provider. Not before every request to
+// take the key away is settled: what is accepted now could be gone a moment later.
 func (a *Activities) Verify(ctx context.Context, in VerifyInput) (Verified, error) {
 	j, err := a.job(in.Target)
 	if err != nil {
 		return Verified{}, err
+	}
+	records, err := j.loadAll(ctx)
+	if err != nil {
+		return Verified{}, err
+	}
+	if rest := j.mayYetGo(in.Value, records); rest > 0 {
+		return Verified{Wait: waitFor(rest)}, nil
 	}
 	var value secret.Value
 	for i, number := range in.Value.Numbers {

@@ -43,9 +43,6 @@ type Revoked struct {
 	// Gone names the keys that the provider does not have any more: somebody else has taken them away. A key that is gone
 	// is as good as revoked, and cannot be enabled again.
 	Gone []string `json:"gone,omitempty"`
-	// Retried: the request was sent more than once, or may have been. An earlier one that was not answered may still take
-	// effect.
-	Retried bool `json:"retried,omitempty"`
 }
 
 // Revoke disables, enables or deletes keys at the provider. Before each call that takes a key away it reads every
@@ -69,29 +66,24 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 	if err := j.approved(ctx, in, keys); err != nil {
 		return Revoked{}, err
 	}
-	out := Revoked{Retried: retried(ctx)}
+	var out Revoked
 	for _, t := range keys {
 		r := t.Ref
 		if r.KeyID == "" {
 			return out, fault.New(fault.Rejected, "no_id", "revoke the value "+r.Fingerprint+" of "+j.Key.Name).
 				WithAdvice("Its id at %s is not known. Revoke it by hand: %s", j.Key.Provider, j.provider.Console(j.Key.Account))
 		}
-		if in.Mode != EnableKey {
-			if err := j.mayGo(ctx, r, in); err != nil {
-				return out, err
-			}
-		}
-		change := j.provider.Enable
+		var wasGone bool
 		switch in.Mode {
 		case EnableKey:
-		case DisableKey:
-			change = j.provider.Disable
-		case DeleteKey:
-			change = j.provider.Delete
+			wasGone, err = j.change(ctx, r.KeyID, j.provider.Enable)
+		case DisableKey, DeleteKey:
+			if records, err = j.mayGo(ctx, r, in); err == nil {
+				wasGone, err = j.takeAway(ctx, r, in.Mode, records)
+			}
 		default:
-			return out, fault.New(fault.Internal, "mode", "revoke keys of "+j.Key.Name)
+			err = fault.New(fault.Internal, "mode", "revoke keys of "+j.Key.Name)
 		}
-		wasGone, err := j.change(ctx, r.KeyID, change)
 		if err != nil {
 			return out, err
 		}
@@ -114,40 +106,41 @@ const StillStaged = "still_staged"
 
 // mayGo reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
 // read, every key while a store does not give them keep or the provider refuses that, and every key that no rotation wrote
-// down as its duty before it promoted (I4): the ids in a workflow's input alone are no order to delete.
-func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) error {
+// down as its duty before it promoted (I4): the ids in a workflow's input alone are no order to delete. It returns the
+// records as it read them.
+func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) ([]store.Snapshot, error) {
 	keep := in.Keep
 	records, err := j.loadAll(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if in.Contain {
-		return nil // applications read it, and it goes all the same
+		return records, nil // applications read it, and it goes all the same
 	}
 	published, err := j.notRead(ctx, r, records)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !owed(r, records) {
-		return j.refuse(r, "No store names it as a key that a rotation promised to revoke.")
+		return nil, j.refuse(r, "No store names it as a key that a rotation promised to revoke.")
 	}
 	for i, s := range records {
 		if staged(r, s.Pending) {
-			return j.refuse(r, "%s names it as pending.", j.Key.Stores[i])
+			return nil, j.refuse(r, "%s names it as pending.", j.Key.Stores[i])
 		}
 		if !staged(keep, s.Current) || !keep.is(published[i]) {
-			return j.refuse(r, "Applications do not read %s in %s, which was proven and is to stay.", keep.Name(), j.Key.Stores[i])
+			return nil, j.refuse(r, "Applications do not read %s in %s, which was proven and is to stay.", keep.Name(), j.Key.Stores[i])
 		}
 	}
 	if in.Emergency != "" {
-		return nil // what leaked does not stay for want of another
+		return records, nil // what leaked does not stay for want of another
 	}
 	// Its versions are those of the records: the input could name none.
 	refused, err := j.refused(ctx, j.refOf(*records[0].Current, 0))
 	if err == nil && refused {
 		err = j.refuse(r, "The provider refuses %s, which applications read: without this one they would have none.", keep.Name())
 	}
-	return err
+	return records, err
 }
 
 // notRead refuses a key that is current in a record, or that applications read. It gives what applications read in
@@ -374,7 +367,7 @@ func (j *job) retire(ctx context.Context, i int, gone []Ref) (store.Snapshot, er
 		duties := slices.DeleteFunc(slices.Clone(s.Duties), func(d store.Duty) bool { return isGone(d.KeyID, d.Fingerprint) })
 		changed = changed || len(duties) != len(s.Duties)
 		s.Duties = duties
-		return changed, nil
+		return forgetRevokes(s, isGone) || changed, nil
 	})
 }
 
@@ -482,7 +475,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 			if _, err := j.notRead(ctx, r, records); err != nil {
 				return out, err
 			}
-			if _, err := j.change(ctx, r.KeyID, j.provider.Delete); err != nil {
+			if _, err := j.takeAway(ctx, r, DeleteKey, records); err != nil {
 				return out, err
 			}
 			j.audit(ctx, "new key discarded", "key_id", r.KeyID, "stamp", r.Stamp)

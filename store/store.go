@@ -55,6 +55,14 @@ type Duty struct {
 	Since    time.Time `json:"since"`
 }
 
+// Revoke is a request to disable or delete a key that was sent to the provider, and of which it is not known that nothing
+// of it can take effect any more. It is written down before it is sent, and outlives a rotation that is terminated or reset.
+type Revoke struct {
+	KeyID       string    `json:"keyId,omitempty"`
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	At          time.Time `json:"at"`
+}
+
 // Record is what rekey writes beside the values of a path. It holds no key material.
 type Record struct {
 	// Install is the rekey installation that keeps this path; empty before its first rotation.
@@ -64,6 +72,7 @@ type Record struct {
 	Current  *Version `json:"current,omitempty"`
 	Previous *Version `json:"previous,omitempty"`
 	Duties   []Duty   `json:"duties,omitempty"`
+	Revokes  []Revoke `json:"revokes,omitempty"`
 }
 
 // Snapshot is a record as it was read, with the revision that Save and Promote compare.

@@ -428,6 +428,9 @@ func (c *chaos) result(a lockstep.Activity, well bool) any {
 		if rare() {
 			return activities.Verified{Why: "It is refused.", Final: c.IntN(2) == 0}
 		}
+		if rare() {
+			return activities.Verified{Wait: rotation.Duration(time.Minute)}
+		}
 		return activities.Verified{OK: true}
 	case "Promote":
 		var in activities.PromoteInput
@@ -459,7 +462,7 @@ func (c *chaos) result(a lockstep.Activity, well bool) any {
 	case "Revoke":
 		var in activities.RevokeInput
 		decode(&in)
-		out := activities.Revoked{Retried: c.IntN(4) == 0}
+		var out activities.Revoked
 		for _, k := range in.Keys {
 			if rare() {
 				out.Gone = append(out.Gone, k.Name())
@@ -513,8 +516,10 @@ func (c *chaos) prepare(in activities.PrepareInput, rare func() bool) activities
 		out.Verdict.Work, out.New, out.RotateAfter = rotation.Finish, &current, c.IntN(2) == 0
 	case rare():
 		out.Old = nil
-	case rare() && in.Reason == rotation.Emergency:
-		out.OwnLeaked = true
+	case rare():
+		out.StartAnew = true
+	case rare():
+		out.Wait = rotation.Duration(time.Minute)
 	case rare() && in.Reason == rotation.Emergency && len(in.Leaked) > 0:
 		out.Unknown, out.NothingKnown = []string{"Nobody knows it."}, true
 	}

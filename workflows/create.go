@@ -137,9 +137,8 @@ func (r *runner) discard() decision {
 				r.Progress.Note, r.Progress.Outcome = "Applications read the new key already, and there is no old key that works to go back to. ("+r.Progress.Outcome+")", ""
 				return rotation.State{Step: rotation.StepVerify, Commitment: rotation.ForwardOnly}
 			}
-			// Nobody knows any more whether the old key was being disabled.
+			// Nobody knows any more whether the old key was disabled.
 			r.Keys.DisableAsked = r.Keys.Prepared.CanDisable
-			r.Keys.DisableOpenUntil = r.now().Add(time.Duration(r.Keys.Prepared.Horizon))
 			return r.reverse()
 		}
 		if out.SweepIn > 0 {

@@ -34,7 +34,8 @@ type Inbox struct {
 	// version that is being checked.
 	Claim    *rotation.Decision `json:"claim,omitempty"`
 	Adopting *rotation.Decision `json:"adopting,omitempty"`
-	// Successors are emergencies that need a rotation of their own. Again: another rotation follows, to make a new key.
+	// Successors are emergencies that need a rotation of their own. Again: another rotation follows, to make a new key, at
+	// once if this one has changed nothing.
 	Successors []rotation.Decision `json:"successors,omitempty"`
 	Again      bool                `json:"again,omitempty"`
 }

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"strings"
+	"time"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
@@ -48,12 +49,12 @@ func (r *runner) prepare() decision {
 		r.Keys.Prepared, r.Keys.Old, r.Keys.New = out, out.Old, out.New
 		r.noteUnknown(out.Unknown)
 		switch {
+		case out.Wait > 0:
+			return r.waitOut(time.Duration(out.Wait), "A request to take away what applications read was not answered. What is true is known when it can no longer take effect.")
 		case out.Question != nil:
 			return r.askAbout(*out.Question, rotation.StepPrepare)
-		case out.OwnLeaked:
-			// A workflow that was reset: under this rotation's id the leaked key would be found as staged.
-			r.Inbox.Successors = append(r.Inbox.Successors, r.Emergency.Leaks...)
-			r.Emergency.Leaks = nil
+		case out.StartAnew:
+			r.Inbox.Again = true // under this rotation's id that key would be found as staged
 			return r.stay()
 		case out.NothingKnown && out.Verdict.Work == rotation.Finish:
 			r.calmDown()

@@ -45,6 +45,8 @@ func (r *runner) verify() decision {
 			r.Poll.ExpectedUntil = patience // from the first answer on
 		}
 		switch {
+		case out.Wait > 0:
+			return r.waitOut(time.Duration(out.Wait), "A request to take "+r.incoming().Name()+" away was not answered. It is proven when that can no longer take effect.")
 		case ok && out.OK:
 			return r.promoting()
 		case f == nil && !out.Final && r.now().Before(r.Poll.ExpectedUntil):

@@ -57,10 +57,6 @@ func (r *runner) takeAway(mode activities.RevokeMode, keys ...activities.Ref) ac
 // disable makes the provider refuse the outgoing keys, which can be undone.
 func (r *runner) disable() decision {
 	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "disable the old key at the provider", acts.Revoke, r.takeAway(activities.DisableKey, r.outgoing()...))
-	if !r.backwards() && (!ok || out.Retried) {
-		// One that was not answered may still take effect.
-		r.Keys.DisableOpenUntil = r.now().Add(time.Duration(r.Keys.Prepared.Horizon))
-	}
 	return func() rotation.State {
 		switch {
 		case f != nil:

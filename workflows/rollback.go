@@ -67,10 +67,9 @@ func (r *runner) reverse() rotation.State {
 // oldIsMissing reports whether a store never had the old value: it gets it first.
 func (r *runner) oldIsMissing() bool { return slices.Contains(r.Keys.Old[0].Numbers, "") }
 
-// enable undoes a disable, also one whose answer was lost. That one may take effect after this: so it is done once more
-// when it no longer can.
+// enable undoes a disable, also one whose answer was lost. That one may take effect after this: verify waits until it no
+// longer can, and comes back here if it has.
 func (r *runner) enable() decision {
-	began := r.now()
 	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "enable the old key again", acts.Revoke,
 		activities.RevokeInput{Target: r.target(), Keys: r.Keys.Old, Mode: activities.EnableKey})
 	return func() rotation.State {
@@ -83,8 +82,6 @@ func (r *runner) enable() decision {
 		case slices.Contains(out.Gone, r.Keys.Old[0].Name()):
 			r.Keys.DisableAsked = false
 			return r.cannotReverse("The old key " + r.Keys.Old[0].Name() + " is gone at the provider.")
-		case began.Before(r.Keys.DisableOpenUntil):
-			return r.waitOut(r.Keys.DisableOpenUntil.Sub(r.now()), "A request to disable the old key was not answered; it is enabled once more when that one can no longer take effect.")
 		}
 		r.Direction.Enabled++
 		if r.oldIsMissing() {

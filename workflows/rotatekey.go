@@ -322,7 +322,7 @@ func (r *runner) continueAsNew() (rotation.Result, error) {
 
 // superseded reports whether the rotation leaves the rest to one that follows.
 func (r *runner) superseded() bool {
-	return len(r.Inbox.Successors) > 0 || r.Inbox.Again && r.At.Step.Closed()
+	return len(r.Inbox.Successors) > 0 || r.Inbox.Again && (r.At.Step.Closed() || r.At.Commitment == rotation.Looking)
 }
 
 // follow ends this rotation and begins the one that serves what it could not: everything that must be revoked is in the

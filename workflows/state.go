@@ -84,10 +84,8 @@ type Keys struct {
 	// a person said so.
 	Found []activities.Ref `json:"found,omitempty"`
 	Extra []activities.Ref `json:"extra,omitempty"`
-	// DisableAsked: the old keys may be disabled. DisableOpenUntil is until when a disable without an answer may still
-	// take effect.
-	DisableAsked     bool      `json:"disableAsked,omitempty"`
-	DisableOpenUntil time.Time `json:"disableOpenUntil,omitzero"`
+	// DisableAsked: the old keys may be disabled.
+	DisableAsked bool `json:"disableAsked,omitempty"`
 }
 
 // Direction is what a rotation knows on its way in one direction: forwards, or back to the old key.

@@ -120,6 +120,7 @@ func (s *suite) roundTrip(t *testing.T) {
 		{KeyID: "old", Fingerprint: "0123456789ab", Version: current.Number, Rotation: "bbbbbbbb", Since: at},
 		{Fingerprint: "ba9876543210", Rotation: "cccccccc", Since: at.Add(-1)},
 	}
+	snap.Revokes = []store.Revoke{{KeyID: "old", Fingerprint: "0123456789ab", At: at}, {KeyID: "older", At: at.Add(1)}}
 	saved := s.save(t, path, snap)
 	if diff := cmp.Diff(snap.Record, saved.Record); diff != "" {
 		t.Fatalf("save returned another record (-want +got):\n%s", diff)
@@ -131,7 +132,7 @@ func (s *suite) roundTrip(t *testing.T) {
 		t.Fatalf("load (-want +got):\n%s", diff)
 	}
 	// Emptied again, nothing of it stays.
-	saved.Claim, saved.Pending, saved.Duties = nil, nil, nil
+	saved.Claim, saved.Pending, saved.Duties, saved.Revokes = nil, nil, nil, nil
 	again := s.save(t, path, saved)
 	if diff := cmp.Diff(again, s.load(t, path)); diff != "" {
 		t.Fatalf("load after emptying (-want +got):\n%s", diff)

@@ -27,9 +27,9 @@ const (
 	// OneSignature is enough for the workflow, NoSignatures are asked for by the activity.
 	OneSignature
 	NoSignatures
-	// EnableOnce: a roll-back does not wait until no disable can take effect. EnableForEver: it tries as long as the key is
-	// refused.
-	EnableOnce
+	// NoSettling: nothing waits until requests to take a key away that were not answered can no longer take effect.
+	NoSettling
+	// EnableForEver: a roll-back enables the old key as long as it is refused.
 	EnableForEver
 	// NoHorizon: neither mint nor sweep wait for requests that were not answered.
 	NoHorizon
@@ -53,6 +53,8 @@ const (
 	ForgetPredecessor
 	// PublishOwnLeaked: a rotation that was reset goes on with what it had minted, although that has leaked.
 	PublishOwnLeaked
+	// PublishRolledBack: a rotation that was reset while it rolled back goes on with the key that it went back from.
+	PublishRolledBack
 	// DiscardIntoLeaked: a rotation that was reset and finds its key published rolls back in an emergency, too.
 	DiscardIntoLeaked
 	// PublishUnproven: where a roll-back is given up the new key is published without being proven again.

@@ -10,8 +10,8 @@ type clock struct {
 	// polled: the present step was told to wait; expected is until when nobody has to worry.
 	polled   bool
 	expected time.Time
-	// disableOpen is until when the workflow takes it that a disable may take effect, late until when requests do.
-	disableOpen, late time.Time
+	// late is until when requests that were not answered may take effect.
+	late time.Time
 	// outAt is when applications could first read the new key, maxGrace how long grace can last from then on.
 	outAt    time.Time
 	maxGrace time.Duration
@@ -35,7 +35,7 @@ func (c *clock) pass(s State, now time.Time) State {
 		s.GraceOver = !now.Before(c.graceUntil)
 	}
 	if !now.Before(c.late) {
-		s.LateMint, s.LateDisable, s.LateDelete, s.Open = 0, 0, 0, false
+		s.LateMint, s.LateDisable, s.LateDelete, s.Asked, s.Open = 0, 0, 0, 0, false
 	}
 	return s
 }
@@ -98,8 +98,6 @@ func (c *clock) begin(from, to State, now time.Time) {
 		c.extend(time.Minute, now)
 	case from.Step == disable && to.Step == soak:
 		c.soakUntil = now.Add(soakLength)
-	case from.Step == discard && to.Commitment == reversing:
-		c.disableOpen = now.Add(horizon)
 	}
 }
 

@@ -173,7 +173,7 @@ func (m Model) follow(s State) State {
 func (s State) begin() State {
 	return State{
 		Shape: s.Shape, Live: s.Live, Off: s.Off, Killed: s.Killed, Sacrificed: s.Sacrificed, Leaked: s.Leaked, LateMint: s.LateMint, LateDisable: s.LateDisable,
-		LateDelete: s.LateDelete, Stores: s.Stores, Owed: s.Owed, Claim: s.Claim, Open: s.Open, Round: s.Round, Faults: s.Faults,
+		LateDelete: s.LateDelete, Asked: s.Asked, Stores: s.Stores, Owed: s.Owed, Claim: s.Claim, Open: s.Open, Round: s.Round, Faults: s.Faults,
 	}
 }
 
@@ -528,8 +528,6 @@ func (m Model) afterConfirm(s State) State {
 
 func (m Model) afterBackwards(s State) State {
 	switch {
-	case s.Step == enable && s.Fact == Refused && s.ByHand && s.DisableOpen:
-		return m.to(s, enable, reversing) // once more, when no disable can take effect any more
 	case s.Step == enable && (s.Fact == OK || s.Fact == Refused && s.ByHand): // verify has the last word
 		s.Enabled = min(s.Enabled+1, maxEnables)
 		if s.Missing {
@@ -544,7 +542,7 @@ func (m Model) afterBackwards(s State) State {
 	case s.Step == discard && s.Fact == AlreadyPublished:
 		s.New = s.own()
 		if s.Disables = 0; s.shape().Disable {
-			s.Disables, s.DisableOpen = set(s.Back), true // it may have been asked for before the reset
+			s.Disables = set(s.Back) // it may have been asked for before the reset
 		}
 		if s.Back != NoKey && s.Works && (!s.Emergency || m.breaks(DiscardIntoLeaked)) {
 			return m.reverse(s)

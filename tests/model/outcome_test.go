@@ -3,7 +3,6 @@ package model
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -56,9 +55,6 @@ func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
 		w.run.CancelActivity(a.ID)
 		return w.cancel(s), "cancelled", nil
 	}
-	if s.Step == enable {
-		s.DisableOpen = a.ScheduledAt.Before(w.time.disableOpen)
-	}
 	var may []Input
 	for in := AnswerOK; in <= AnswerGone; in++ {
 		if _, ok := w.m.Step(s, in); ok {
@@ -73,9 +69,6 @@ func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
 				may = append(may, in, in, in)
 			}
 		}
-	}
-	if s.Step == enable && len(may) > 0 && !slices.Contains(may, AnswerOK) && s.DisableOpen && !s.Off.has(s.Back) {
-		may = append(may, AnswerOK, AnswerOK, AnswerOK)
 	}
 	in := pick(w, may...)
 	label := in.String()
@@ -93,9 +86,6 @@ func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
 	if as == AnswerOK && s.Step == prepare {
 		result = w.prepared(next)
 	}
-	if s.Step == disable && s.Commitment != reversing && next.DisableOpen && (s.Retried || in != AnswerOK && in != AnswerGone) {
-		w.time.disableOpen = w.now().Add(horizon)
-	}
 	if w.unsettled {
 		next.DeleteOpen = next.DeleteOpen || s.Step == remove
 		w.unsettled = false
@@ -111,9 +101,6 @@ func (w *walk) answer(s State, a lockstep.Activity) (State, string, error) {
 // cancel ends an activity of which nobody knows what it did.
 func (w *walk) cancel(s State) State {
 	next, _ := w.m.answer(s, AnswerUnavailable)
-	if s.Step == disable && s.Commitment != reversing {
-		w.time.disableOpen = w.now().Add(horizon)
-	}
 	return next
 }
 
@@ -201,24 +188,20 @@ func (w *walk) outcome(s State, in Input) (result any, as Input, err error) {
 	case guard:
 		return w.use(s, in)
 	case disable:
-		out := activities.Revoked{Retried: s.Retried}
+		var out activities.Revoked
 		if in == AnswerGone {
 			out.Gone = names(s.outgoing() &^ (s.Live | s.Off))
 		}
 		return out, in, nil
 	case remove:
-		return activities.Revoked{Retried: s.Retried}, in, nil
+		return activities.Revoked{}, in, nil
 	case confirm:
 		return w.confirmed(s, in)
 	case retire:
 		return activities.Retired{}, in, nil
 	case enable:
-		switch {
-		case in == AnswerGone:
+		if in == AnswerGone {
 			return activities.Revoked{Gone: []string{id(s.Back)}}, in, nil
-		case s.DisableOpen:
-			w.time.polled = true
-			return activities.Revoked{}, AnswerUnavailable, nil
 		}
 		return activities.Revoked{}, in, nil
 	case discard:
@@ -251,6 +234,13 @@ func (w *walk) unavailable(s State) (any, Input, error) {
 	wait := rotation.Duration(2 * time.Minute)
 	if w.chance(30) {
 		switch s.Step {
+		case prepare:
+			p := w.prepared(s)
+			p.Wait = wait
+			return p, AnswerUnavailable, nil
+		case verify:
+			w.time.polled, w.time.expected = true, w.now().Add(time.Duration(wait)+horizon)
+			return activities.Verified{Wait: wait}, AnswerUnavailable, nil
 		case create:
 			return activities.Created{Wait: wait}, AnswerUnavailable, nil
 		case promote:
@@ -349,7 +339,7 @@ func (w *walk) prepared(s State) activities.Prepared {
 		r := w.ref(s.New)
 		p.Verdict.Work, p.New, p.OldRefused = rotation.Finish, &r, false
 	case Another:
-		p.OwnLeaked = true
+		p.StartAnew = true
 	}
 	if s.nothingKnown() {
 		p.NothingKnown, p.Unknown = true, []string{"It is not known."}

@@ -64,7 +64,7 @@ func (w *walk) reset() error {
 // remembering is the world of s with a rotation that knows what it knew once.
 func (s State) remembering(once State) State {
 	once.Live, once.Off, once.Killed, once.Sacrificed = s.Live, s.Off, s.Killed, s.Sacrificed
-	once.LateMint, once.LateDisable, once.LateDelete = s.LateMint, s.LateDisable, s.LateDelete
+	once.LateMint, once.LateDisable, once.LateDelete, once.Asked = s.LateMint, s.LateDisable, s.LateDelete, s.Asked
 	once.Stores, once.Owed, once.Claim, once.Open = s.Stores, s.Owed, s.Claim, s.Open
 	return once
 }

@@ -195,6 +195,8 @@ type State struct {
 	Live, Off, Killed, Sacrificed, Leaked Keys
 	// Requests that nobody answered and that may still take effect, until the horizon is over.
 	LateMint, LateDisable, LateDelete Keys
+	// Asked are the keys of which the record says that a request to take them away was not answered, until then.
+	Asked Keys
 
 	// Stores, the second unused in a story of one; Owed are the duties written down in them; Claim is the round of the
 	// rotation that holds the claim, Open whether its last mint may still take effect.
@@ -230,11 +232,10 @@ type State struct {
 	// Out: applications could read the new key once. Began: grace began in this direction. GraceOver: both keys were kept
 	// long enough. Released: guard, or a person, let the old one go.
 	Out, Began, GraceOver, Released bool
-	// Disables are the keys that a disable was ever asked for, DisableOpen: one may still take effect. Enabled counts how
-	// often the old key was enabled on one way back.
-	Disables    Keys
-	DisableOpen bool
-	Enabled     uint8
+	// Disables are the keys that a disable was ever asked for. Enabled counts how often the old key was enabled on one way
+	// back.
+	Disables Keys
+	Enabled  uint8
 	// ByHand: a person says that they have enabled the old key.
 	ByHand bool
 	// Before: the commitment before delete was BothKeys. DeleteOpen: a delete was not answered.

@@ -175,7 +175,7 @@ func (m Model) happen(s State, in Input) (State, bool) {
 		wait = wait || s.Step == adopt && s.Commitment == staged // while it does not get on
 		return s, wait && !s.Overdue
 	case Horizon:
-		s.LateMint, s.LateDisable, s.LateDelete, s.Open, s.DisableOpen = 0, 0, 0, false, false
+		s.LateMint, s.LateDisable, s.LateDelete, s.Asked, s.Open = 0, 0, 0, 0, false
 	case PersonRevokes:
 		k := s.outgoing() & (s.Live | s.Off)
 		if k == 0 || s.Step != awaitRevocation && s.Step != awaitContainment {
@@ -216,9 +216,10 @@ func (m Model) late(s State) (State, bool) {
 			break
 		}
 		s.LateDelete |= (s.Live | s.Off) &^ (next.Live | next.Off)
-	case remove:
+	case remove, discard:
 		s.LateDelete |= (s.Live | s.Off) &^ (next.Live | next.Off)
 	}
+	s.Asked |= s.LateDisable | s.LateDelete
 	s.Retried = s.Step == disable || s.Step == remove
 	return s, true
 }
@@ -253,19 +254,9 @@ func mend(s State) (State, bool) {
 	return s, true
 }
 
-// beyondReset are the states in which a reset breaks what must hold, as the engine is today: nothing in the stores tells
-// the new life of a request to take a key away that was not answered and may still take effect; and one that was rolling
-// back takes its own key, which is to be revoked, for staged.
-func (s State) beyondReset() bool {
-	return s.LateDelete|s.LateDisable != 0 || s.Owed.has(s.own()) && !s.reads(s.own())
-}
-
 // operate is what an administrator of Temporal does to the workflow.
 func (m Model) operate(s State, in Input) (State, bool) {
 	if !s.shape().Operated || s.Faults == 1 || s.Round == 2 || s.Step == conflicts || s.Follow {
-		return s, false
-	}
-	if in != Terminate && s.beyondReset() {
 		return s, false
 	}
 	next := s.begin()

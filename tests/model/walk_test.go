@@ -266,7 +266,7 @@ func (w *walk) lookAtCarry(in workflows.Input) error {
 		return fmt.Errorf("another rotation follows in the workflow, and none in the model, which is in %v", w.s)
 	case len(in.Carry.Predecessors) != 1:
 		return fmt.Errorf("the rotation that follows knows %d predecessors", len(in.Carry.Predecessors))
-	case in.Reason != rotation.Emergency:
+	case (in.Reason == rotation.Emergency) != w.s.Emergency:
 		return fmt.Errorf("the rotation that follows is of reason %s", in.Reason)
 	}
 	return nil

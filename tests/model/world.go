@@ -212,7 +212,7 @@ func (m Model) discardNext(s State) (State, bool, bool) {
 		k := all[0]
 		if (s.minted().has(k) || m.breaks(DeleteSupplied)) && (s.Live | s.Off).has(k) {
 			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
-			return s, false, true
+			return s, true, true
 		}
 		for _, i := range s.stores() {
 			s.Stores[i].Values &^= set(k)
@@ -248,8 +248,6 @@ func (m Model) answer(s State, in Input) (State, bool) {
 		return s, false
 	}
 	switch {
-	case s.Step == disable && s.Commitment != reversing && (s.Retried || in != AnswerOK && in != AnswerGone):
-		next.DisableOpen = true
 	case s.Step == remove && (in == AnswerUnavailable || s.Retried && in != AnswerOK):
 		next.DeleteOpen = true
 	}
@@ -323,7 +321,7 @@ func (m Model) reply(s State, in Input) (State, bool) {
 		s.Fact = NewRefused
 		switch s.Step {
 		case verify:
-			return s, !s.Live.has(s.incoming())
+			return s, !s.Live.has(s.incoming()) && m.settled(s, s.incoming())
 		case confirm:
 			return s, !s.Live.has(s.incoming()) && s.Approved != NewRefusedNow
 		}
@@ -367,7 +365,7 @@ func (m Model) reply(s State, in Input) (State, bool) {
 		if m.breaks(NoVerify) {
 			return s, true
 		}
-		if !s.Live.has(s.incoming()) || !s.everywhere(s.incoming()) && !m.breaks(VerifyOneStore) {
+		if !s.Live.has(s.incoming()) || !s.everywhere(s.incoming()) && !m.breaks(VerifyOneStore) || !m.settled(s, s.incoming()) {
 			return s, false
 		}
 		s.Verified |= set(s.incoming())
@@ -392,18 +390,15 @@ func (m Model) reply(s State, in Input) (State, bool) {
 	case retire:
 		return s, may && s.Claim == 0 && s.Owed&s.outgoing() == 0
 	case enable:
-		switch {
-		case more || s.Off.has(s.Back) || !s.Live.has(s.Back) && !s.Killed.has(s.Back):
-			return s, false
-		case s.DisableOpen && !m.breaks(EnableOnce):
-			return s, false // the horizon of the last disable is waited out, and it is enabled once more
-		}
-		return s, true
+		return s, !more && !s.Off.has(s.Back) && (s.Live.has(s.Back) || s.Killed.has(s.Back))
 	case discard:
 		return s, may && s.Claim == 0 && !s.currents().has(s.own()) && len(s.discards()) == 0
 	}
 	return s, false
 }
+
+// settled reports whether no request to take a key away may take effect any more: what proves a key waits for that.
+func (m Model) settled(s State, k Key) bool { return !s.Asked.has(k) || m.breaks(NoSettling) }
 
 // works reports whether a step is an activity.
 func (s step) works() bool {
@@ -433,6 +428,9 @@ func (m Model) look(s State, as Fact) (State, bool) {
 		return s, s.shape().Questions
 	}
 	mine, currents := set(s.own(), s.stray()), s.currents()
+	if currents&s.Asked != 0 && !m.breaks(NoSettling) {
+		return s, false // what is true is known when that can no longer take effect
+	}
 	duties := s.Owed &^ currents
 	disagree := len(currents.each()) > 1 || s.empty() && currents != 0
 	first := s.Stores[0].Current
@@ -448,6 +446,10 @@ func (m Model) look(s State, as Fact) (State, bool) {
 	}
 	if s.Follows && !s.shape().SupplyByHand {
 		named |= leaks & s.pending() & set(New1, Stray1) // nobody will ever publish it
+	}
+	if s.Owed.has(s.own()) && !s.reads(s.own()) && !m.breaks(PublishRolledBack) {
+		s.Fact = Another // this rotation was reset while it was rolling back
+		return s, true
 	}
 	if own := mine & s.stagedByMe(); s.Emergency && (own&s.Leaked != 0 || s.Vague && own != 0) && !m.breaks(PublishOwnLeaked) {
 		s.Fact = Another // this rotation was reset, and what it minted has leaked

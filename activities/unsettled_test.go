@@ -1,0 +1,197 @@
+package activities_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+// tookAway are the two ways to take a key away, and the method of Google's IAM.
+var tookAway = map[activities.RevokeMode]string{activities.DisableKey: "DisableServiceAccountKey", activities.DeleteKey: "DeleteServiceAccountKey"}
+
+func (r *rig) verify(id string, value activities.Ref) activities.Verified {
+	r.Helper()
+	out, err := r.acts.Verify(context.Background(), activities.VerifyInput{Target: r.target(id), Value: value})
+	if r.note(out, err); err != nil {
+		r.Fatalf("Verify: %v", err)
+	}
+	return out
+}
+
+// unanswered loses the answer of the next request of a mode, before or after it takes effect.
+func (r *rig) unanswered(mode activities.RevokeMode, kind simcloud.FaultKind) {
+	r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: tookAway[mode], Times: 1, Kind: kind})
+}
+
+func TestARevokeWithoutAnAnswerCountsUntilItCanNoLongerTakeEffect(t *testing.T) {
+	for mode := range tookAway {
+		for sentence, kind := range map[string]simcloud.FaultKind{"it never arrived": simcloud.DropBefore, "its answer was lost": simcloud.LoseReply} {
+			t.Run(string(mode)+", "+sentence, func(t *testing.T) {
+				r := newRig(t, google(scene.Alias, scene.Latest))
+				_, old := r.published(r1)
+				r.unanswered(mode, kind)
+				_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
+
+				// Whoever comes next, and knows nothing of it.
+				if out := r.verify(r2, old[0]); out.OK || out.Wait <= 0 || time.Duration(out.Wait) > r.horizon() {
+					t.Errorf("Verify does not wait: %+v", out)
+				}
+				_, err := r.tryPromote(r1, old[0])
+				if f := r.fails(err, fault.Unavailable, activities.MayYetGo); f.RetryAfter <= 0 {
+					t.Errorf("Promote does not say how long: %+v", f)
+				}
+				r.Advance(r.horizon())
+				if out := r.verify(r2, old[0]); out.Wait > 0 || out.OK != (kind == simcloud.DropBefore) {
+					t.Errorf("after the horizon: %+v", out)
+				}
+			})
+		}
+	}
+}
+
+func TestARevokeThatIsRepeatedAfterOneWithoutAnAnswerStillCounts(t *testing.T) {
+	for mode := range tookAway {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			_, old := r.published(r1)
+			r.unanswered(mode, simcloud.DropBefore)
+			_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
+			if err := r.revoke(r1, mode, old...); err != nil {
+				t.Fatal(err)
+			}
+			if mode == activities.DisableKey {
+				if err := r.revoke(r1, activities.EnableKey, old...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out := r.verify(r1, old[0]); out.Wait <= 0 {
+				t.Errorf("the first request is forgotten: %+v", out)
+			}
+		})
+	}
+}
+
+func TestADisableThatWasAnsweredHoldsNothingUp(t *testing.T) {
+	for sentence, refused := range map[string]bool{"done": false, "refused": true} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			_, old := r.published(r1)
+			if refused {
+				r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: tookAway[activities.DisableKey], Times: 1, Kind: simcloud.Refuse, Code: 403})
+			}
+			if err := r.revoke(r1, activities.DisableKey, old...); (err != nil) != refused {
+				t.Fatal(err)
+			}
+			if err := r.revoke(r1, activities.EnableKey, old...); err != nil {
+				t.Fatal(err)
+			}
+			if out := r.verify(r1, old[0]); !out.OK {
+				t.Errorf("%+v", out)
+			}
+			if left := r.record(0).Revokes; len(left) > 0 {
+				t.Errorf("the record still has %+v", left)
+			}
+		})
+	}
+}
+
+func TestNothingIsTakenAwayThatCannotBeWrittenDownFirst(t *testing.T) {
+	for mode, method := range tookAway {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			_, old := r.published(r1)
+			r.Cloud.Inject(inStore("UpdateSecret", simcloud.DropBefore))
+			_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
+			if n := r.Cloud.Calls(simcloud.GoogleIAMService, method); n > 0 {
+				t.Errorf("%s was asked for %d times", mode, n)
+			}
+			if !r.live(r.oldID) {
+				t.Error("the key is gone")
+			}
+		})
+	}
+}
+
+func TestARotationWaitsUntilAnUnansweredContainmentIsSettled(t *testing.T) {
+	for mode := range tookAway {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			r.rules.MayDie = []string{r.oldID}
+			p, err := r.prepare(r1, rotation.Emergency)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.unanswered(mode, simcloud.LoseReply)
+			_, err = r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: p.Old, Mode: mode, Contain: true, Emergency: "ada"})
+			_ = r.fails(err, fault.Unavailable, "")
+
+			// The workflow is terminated, and another one begins.
+			p, err = r.prepare(r2, rotation.Scheduled)
+			if err != nil || p.Wait <= 0 || p.Verdict.Work != "" || p.Horizon <= 0 {
+				t.Fatalf("Prepare decides before it can know: %+v, %v", p, err)
+			}
+			r.Advance(r.horizon())
+			p, err = r.prepare(r2, rotation.Scheduled)
+			if err != nil || p.Wait > 0 || !p.OldRefused || p.Verdict.Work != rotation.Rotate {
+				t.Errorf("after the horizon: %+v, %v", p, err)
+			}
+		})
+	}
+}
+
+func TestADiscardWithoutAnAnswerIsKnownToARotationThatWasReset(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	n := r.create(r1)
+	r.unanswered(activities.DeleteKey, simcloud.DropBefore)
+	_, err := r.tryDiscard(r1)
+	_ = r.fails(err, fault.Unavailable, "")
+	if again := r.create(r1); again.KeyID != n.KeyID {
+		t.Fatalf("another key was made: %s", again.KeyID)
+	}
+	if out := r.verify(r1, n); out.Wait <= 0 {
+		t.Errorf("it is proven although it may yet go: %+v", out)
+	}
+}
+
+func TestWhatIsClearedIsForgotten(t *testing.T) {
+	r := newRig(t, google(scene.Alias, scene.Latest))
+	_, old := r.published(r1)
+	r.unanswered(activities.DeleteKey, simcloud.LoseReply)
+	_ = r.fails(r.revoke(r1, activities.DeleteKey, old...), fault.Unavailable, "")
+	if left := r.record(0).Revokes; len(left) != 1 {
+		t.Fatalf("the record has %+v", left)
+	}
+	r.retire(r1, old...)
+	if left := r.record(0).Revokes; len(left) > 0 {
+		t.Errorf("the record still has %+v", left)
+	}
+}
+
+func TestARotationThatWasResetWhileItRolledBackStartsAnew(t *testing.T) {
+	for sentence, stores := range map[string][]string{"one store": {scene.Alias}, "two stores": {scene.Alias, scene.Latest}} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(stores...))
+			n, old := r.published(r1)
+			if p, err := r.prepare(r1, rotation.Manual); err != nil || p.StartAnew {
+				t.Fatalf("before the roll-back: %+v, %v", p, err)
+			}
+			if out, err := r.tryPromote(r1, old[0], n); err != nil || len(out.Lagging) > 0 {
+				t.Fatalf("%+v, %v", out, err)
+			}
+			for _, reason := range []rotation.Reason{rotation.Manual, rotation.Emergency} {
+				if p, err := r.prepare(r1, reason); err != nil || !p.StartAnew {
+					t.Errorf("%s: its own key would be published: %+v, %v", reason, p, err)
+				}
+			}
+			if p, err := r.prepare(r2, rotation.Manual); err != nil || p.StartAnew || len(p.Old) != 2 {
+				t.Errorf("the one that follows: %+v, %v", p, err)
+			}
+		})
+	}
+}

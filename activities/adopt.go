@@ -18,6 +18,8 @@ type AdoptInput struct {
 	Target
 	// Version is the number that the person named; empty means the newest that is under no other stage.
 	Version string `json:"version,omitempty"`
+	// Fingerprint is what the version holds, by whoever supplied it; empty if they did not say.
+	Fingerprint string `json:"fingerprint,omitempty"`
 	// Old are the keys that the new one replaces.
 	Old []Ref `json:"old,omitempty"`
 	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
@@ -71,6 +73,10 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	} else if err != nil {
 		return Adopted{}, err
 	}
+	if in.Fingerprint != "" && !j.holds(raw, in.Fingerprint) {
+		return Adopted{Unusable: fmt.Sprintf("Version %s of %s holds the value %s, and %s was supplied: it was put into another store, or under another path. Compare rekey.yaml where you supplied it with the worker's.",
+			number, j.Key.Stores[0], raw.Fingerprint(), in.Fingerprint)}, nil
+	}
 	parsed, unusable, err := j.judge(ctx, raw, in.Old)
 	if err == nil && unusable == "" && slices.Contains(in.Exposed, parsed.Value.Fingerprint()) {
 		unusable = "This key was sent in a message, and Temporal keeps messages, so it counts as leaked. Delete it and make another at " + j.provider.Console(j.Key.Account) + "."
@@ -109,6 +115,12 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	}
 	j.audit(ctx, "supplied key staged", "key_id", v.KeyID, "fingerprint", v.Fingerprint, "store", j.Key.Stores[0].String(), "version", v.Number)
 	return j.adopted(ctx, v), nil
+}
+
+// holds reports whether what stands in a store is the value with that fingerprint, or that value with quotes around it.
+func (j *job) holds(raw secret.Value, fingerprint string) bool {
+	parsed, err := j.provider.Parse(raw)
+	return raw.Fingerprint() == fingerprint || err == nil && parsed.Value.Fingerprint() == fingerprint
 }
 
 // adopted names a version of the first store as the new key, with what a person knows it by.

@@ -165,3 +165,32 @@ func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
 		}
 	})
 }
+
+func TestASuppliedVersionMustHoldWhatWasSupplied(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		quote       string
+		fingerprint func(value secret.Value) string
+		taken       bool
+	}{
+		"the same value":           {fingerprint: secret.Value.Fingerprint, taken: true},
+		"the same value in quotes": {quote: `"`, fingerprint: secret.Value.Fingerprint, taken: true},
+		"nobody says":              {fingerprint: func(secret.Value) string { return "" }, taken: true},
+		"another value":            {fingerprint: func(secret.Value) string { return "0123456789ab" }},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, openAI(scene.Alias))
+			version, v := r.typed("new", c.quote)
+			out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(r1), Version: version, Fingerprint: c.fingerprint(v), StartedAt: r.begin})
+			r.note(out, err)
+			if err != nil || (out.New != nil) != c.taken {
+				t.Fatalf("%+v, %v", out, err)
+			}
+			if !c.taken && (!strings.Contains(out.Unusable, v.Fingerprint()) || !strings.Contains(out.Unusable, "0123456789ab")) {
+				t.Errorf("it does not say what was found and what was wanted: %q", out.Unusable)
+			}
+			if !c.taken && r.record(0).Pending != nil {
+				t.Error("it is staged all the same")
+			}
+		})
+	}
+}

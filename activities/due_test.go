@@ -11,6 +11,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store"
 )
 
 func (r *rig) due(in activities.DueInput) (activities.Dueness, error) {
@@ -170,4 +171,16 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 		_, err := r.acts.Apart(context.Background(), r.target(r1))
 		_ = r.fails(err, fault.Unavailable, "temporal")
 	})
+}
+
+func TestARotationThatWasResetGoesBackToWhatApplicationsReadLast(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	r.write(0, func(s *store.Snapshot) {
+		s.Duties = []store.Duty{{KeyID: "older", Fingerprint: "0123456789ab", Rotation: r3, Since: r.Now().Add(-time.Hour)}}
+	})
+	r.published(r1)
+	p, err := r.prepare(r1, rotation.Manual)
+	if err != nil || len(p.Old) != 2 || p.Old[0].KeyID != r.oldID {
+		t.Errorf("it would go back to %+v, want %s (%v)", p.Old, r.oldID, err)
+	}
 }

@@ -240,7 +240,8 @@ func (j *job) foreign(records []store.Snapshot, startedAt time.Time, predecessor
 }
 
 // standing gives the different values that stand as current (one, unless stores disagree), and the keys that
-// earlier rotations have promised to revoke and that are not current.
+// earlier rotations have promised to revoke and that are not current, the latest promise first: that one is about what
+// applications read last.
 func (j *job) standing(records []store.Snapshot) (currents, duties []Ref) {
 	for i, r := range records {
 		if r.Current != nil {
@@ -248,7 +249,8 @@ func (j *job) standing(records []store.Snapshot) (currents, duties []Ref) {
 		}
 	}
 	for i, r := range records {
-		for _, d := range r.Duties {
+		byAge := slices.SortedStableFunc(slices.Values(r.Duties), func(a, b store.Duty) int { return b.Since.Compare(a.Since) })
+		for _, d := range byAge {
 			ref := Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint, Numbers: make([]string, len(j.stores))}
 			ref.Numbers[i] = d.Version
 			if !slices.ContainsFunc(currents, ref.is) {

@@ -62,6 +62,12 @@ type Message struct {
 	// Version is for KeySupplied: the number of the version in the first store; empty means the newest one that
 	// is not current.
 	Version string `json:"version,omitempty"`
+	// Fingerprint is for KeySupplied: what the version holds, by whoever put it there. A worker whose store holds another
+	// value says so, and does not use it. Empty is allowed.
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// Question is for Approve and Reject: the id of the question that is answered, as details and status show it. An answer
+	// to a question that is no longer open is refused. Empty means the one that is.
+	Question string `json:"question,omitempty"`
 	// For is for ExtendGrace and ExtendWait: how much longer; for RaiseEmergency: how long the leaked key may still work beside the new
 	// one, 0 for not at all.
 	For Duration `json:"for,omitempty"`
@@ -90,6 +96,8 @@ type Situation struct {
 	// State is where the rotation is.
 	State
 	Now time.Time
+	// Question is the id of the open question, if there is one.
+	Question string
 	// Extendable: grace can begin again; a question that has nothing to do with it cannot be answered with more of it.
 	Extendable bool
 	// GraceUntil and GraceCap are the end of the grace period and the latest end that extensions can reach.
@@ -190,6 +198,9 @@ func (s Situation) Check(k Kind, m Message) error {
 	if field := m.unseen(); field != "" {
 		return &Refusal{fmt.Sprintf("the field %q holds characters that nobody sees, or that turn text around. Send it without them", field)}
 	}
+	if m.Question != "" && (k == Approve || k == Reject) && m.Question != s.Question {
+		return &Refusal{fmt.Sprintf("the question %s is not open any more; asked now is %s. Look at it, then answer that", m.Question, s.Question)}
+	}
 	if m.By == "" {
 		return &Refusal{`say who decides: {"by": "you@example.com", "why": "…"}`}
 	}
@@ -267,5 +278,5 @@ func (m Message) keyLike() string {
 }
 
 func (m Message) fields() []struct{ name, text string } {
-	return []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}, {"leaked", strings.Join(m.Leaked, " ")}}
+	return []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}, {"fingerprint", m.Fingerprint}, {"question", m.Question}, {"leaked", strings.Join(m.Leaked, " ")}}
 }

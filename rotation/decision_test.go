@@ -290,3 +290,21 @@ func FuzzNoMessageMakesTheCheckPanicOrRepeatAKey(f *testing.F) {
 		}
 	})
 }
+
+func TestAnAnswerToAQuestionThatIsNoLongerOpenIsRefused(t *testing.T) {
+	s := inPhase(AwaitingApproval)
+	s.Question = "key-in-use-2"
+	for _, k := range []Kind{Approve, Reject} {
+		for question, taken := range map[string]bool{"": true, "key-in-use-2": true, "key-in-use-1": false, "use-unknown-2": false} {
+			m := complete()
+			m.Question = question
+			err := s.Check(k, m)
+			if taken && err != nil {
+				t.Errorf("%s of %q: %v", k, question, err)
+			}
+			if !taken && !strings.Contains(refusal(t, err), "asked now is key-in-use-2") {
+				t.Errorf("%s of %q: %v", k, question, err)
+			}
+		}
+	}
+}

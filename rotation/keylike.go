@@ -90,7 +90,8 @@ func unseen(r rune) bool {
 // several lines.
 func (m Message) unseen() string {
 	why := strings.NewReplacer("\n", " ", "\r", " ", "\t", " ").Replace(m.Why)
-	for _, f := range []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", why}, {"version", m.Version}, {"leaked", strings.Join(m.Leaked, " ")}} {
+	m.Why = why
+	for _, f := range m.fields() {
 		if !OneLine(f.text) {
 			return f.name
 		}

@@ -108,6 +108,8 @@ type Status struct {
 	Told []Told `json:"told,omitempty"`
 	// Accepts are the decisions that would be taken now.
 	Accepts []Kind `json:"accepts,omitempty"`
+	// Question is the id of what a person is asked now; empty if nothing.
+	Question string `json:"question,omitempty"`
 	// Signing is what operators have to sign now, under four eyes; nil if nothing.
 	Signing *Signing `json:"signing,omitempty"`
 	// New is the fingerprint of the new value.

@@ -36,14 +36,14 @@ func (a *app) decisions() []*cobra.Command {
 		{rotation.HandOver, "note KEY", "Leave a note for whoever comes next; it decides nothing", `  starter note openai-prod --why "asked Kim, who has the console's password; back at nine"`, true, false},
 		{rotation.KeyRevoked, "revoked KEY", "Say that you have revoked the old key; rekey checks it", `  starter revoked openai-prod`, false, false},
 	} {
-		var by, why, length string
+		var by, why, length, question string
 		var grace bool
 		var signs signing
 		canSign := d.kind == rotation.Approve || d.kind == rotation.FinishGrace
 		cmd := &cobra.Command{
 			Use: d.use, Short: d.short, Example: d.example, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				m := rotation.Message{ID: uuid.NewString(), By: by, Why: why}
+				m := rotation.Message{ID: uuid.NewString(), By: by, Why: why, Question: question}
 				if d.needsWhy && why == "" {
 					return badInput("say why with --why: it is kept with the rotation")
 				}
@@ -88,6 +88,9 @@ func (a *app) decisions() []*cobra.Command {
 		}
 		cmd.Flags().StringVar(&by, "by", who(), "who decides; recorded as a claim")
 		cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
+		if d.kind == rotation.Approve || d.kind == rotation.Reject {
+			cmd.Flags().StringVar(&question, "question", "", "id of the question that is answered, as status shows it; another one is left alone")
+		}
 		if canSign {
 			cmd.Flags().StringVar(&signs.keyFile, "ssh-key", os.Getenv(sshKeyVariable), "private key `file` to sign with, or a .pub file to choose a key of the agent (default from "+sshKeyVariable+", else the agent's key that rekey.yaml lists)")
 			cmd.Flags().BoolVar(&signs.must, "sign", false, "send nothing that is not signed; a rotation under four eyes is signed for anyway")

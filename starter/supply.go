@@ -71,7 +71,7 @@ never goes to Temporal.`,
 				}
 				return err
 			}
-			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.Message{ID: uuid.NewString(), By: by, Why: why, Version: version})
+			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.Message{ID: uuid.NewString(), By: by, Why: why, Version: version, Fingerprint: fingerprint})
 			if err != nil {
 				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told (%w). If it still waits for a key, send it the update key-supplied with that version", fingerprint, k.Stores[0], version, err)
 			}

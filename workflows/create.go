@@ -69,7 +69,7 @@ func (r *runner) adopt() decision {
 	version := r.Inbox.Adopting.Version
 	out, f, ok := runStep[activities.Adopted](r, writeRetry(), "check the supplied key", acts.Adopt, activities.AdoptInput{
 		Target: r.target(), Version: version, Old: r.Keys.Old, StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted,
-		Predecessors: r.Carry.Predecessors, Exposed: r.Carry.LeakedFingerprints,
+		Fingerprint: r.Inbox.Adopting.Fingerprint, Predecessors: r.Carry.Predecessors, Exposed: r.Carry.LeakedFingerprints,
 	})
 	console := r.Keys.Prepared.ProviderConsole
 	switch {

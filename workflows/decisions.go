@@ -14,7 +14,7 @@ import (
 
 // descriptions tell in the Temporal UI what a message does and what to send.
 var descriptions = map[rotation.Kind]string{
-	rotation.Approve:        `In awaiting-approval: says yes to the question that the details ask. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.Approve:        `In awaiting-approval: says yes to the question that the details ask. Input: {"by": "you@example.com", "why": "…"}; with "question": "…", its id, no other question is answered by mistake`,
 	rotation.Reject:         `In awaiting-approval: says no, and returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
 	rotation.KeySupplied:    `In awaiting-key: says that the new key stands in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
 	rotation.KeyRevoked:     `In awaiting-revocation: says that the key to revoke is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
@@ -215,7 +215,7 @@ func (r *runner) hear() {
 // situation is what decisions are judged by.
 func (r *runner) situation() rotation.Situation {
 	d := r.Direction
-	s := rotation.Situation{State: r.At, Now: r.now(), GraceUntil: d.GraceUntil, Deadline: r.Wait.Deadline}
+	s := rotation.Situation{State: r.At, Now: r.now(), Question: r.question().ID, GraceUntil: d.GraceUntil, Deadline: r.Wait.Deadline}
 	if !s.Deadline.IsZero() {
 		s.WaitCap = r.Wait.Began.Add(rotation.WaitCap * time.Duration(r.in.Key.Policy.Patience))
 	}

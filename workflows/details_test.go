@@ -167,7 +167,7 @@ func complete(kind rotation.Kind, m rotation.Message) error {
 	}
 	s := rotation.Situation{
 		State: rotation.State{Step: step, Commitment: rotation.BothKeys}, Now: now, Extendable: true, GraceUntil: now.Add(time.Hour), GraceCap: now.Add(100 * day),
-		Deadline: now.Add(time.Hour), WaitCap: now.Add(100 * day),
+		Deadline: now.Add(time.Hour), WaitCap: now.Add(100 * day), Question: m.Question,
 	}
 	return s.Check(kind, m)
 }

@@ -217,6 +217,7 @@ func encode(fields map[string]any) []byte {
 func (r *runner) wasTaken(kind rotation.Kind, m rotation.Message) bool {
 	return slices.ContainsFunc(r.Carry.Decisions, func(d rotation.Decision) bool {
 		return d.Kind == kind && d.By == m.By && d.Why == m.Why && d.Version == m.Version && d.For == m.For && d.Signature == m.Signature &&
+			d.Question == m.Question && d.Fingerprint == m.Fingerprint &&
 			d.RevokeFirst == m.RevokeFirst && slices.Equal(d.Leaked, m.Leaked)
 	})
 }

@@ -239,10 +239,10 @@ func (r *runner) enter(next rotation.State) {
 
 // leavePhase drops what belongs to a phase.
 func (r *runner) leavePhase(from, to rotation.Phase) {
-	if to.Waiting() {
+	if to.Waiting() && r.At.Step != rotation.StepAdopt {
 		r.newWait()
 	} else {
-		r.endWait()
+		r.endWait() // adopt belongs to a phase that waits, and waits for nobody
 	}
 	if from == rotation.AwaitingApproval {
 		r.Approvals.Open = nil
@@ -383,7 +383,7 @@ func (r *runner) status() rotation.Status {
 	s := rotation.Status{
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
 		Phase: r.phase(), Details: r.details(), Deadline: r.Wait.Deadline, GraceUntil: r.Direction.GraceUntil,
-		Overdue: r.expired(), Accepts: r.situation().Accepts(), Trail: r.Progress.Trail, Told: r.delivered(), Signing: r.signing(),
+		Overdue: r.expired(), Accepts: r.situation().Accepts(), Trail: r.Progress.Trail, Told: r.delivered(), Signing: r.signing(), Question: r.question().ID,
 	}
 	if r.Keys.New != nil {
 		s.New = r.Keys.New.Fingerprint

@@ -90,12 +90,13 @@ func (r *runner) revokeKey() []string {
 // decide are the answers to the present question.
 func (r *runner) decide() []string {
 	approve, reject := r.answers()
-	steps := []string{fmt.Sprintf("To %s: %s", approve, update(rotation.Approve, whyInput))}
+	input := strings.TrimSuffix(whyInput, "}") + fmt.Sprintf(`, "question": %q}`, r.question().ID)
+	steps := []string{fmt.Sprintf("To %s: %s", approve, update(rotation.Approve, input))}
 	if r.signs(rotation.Approve) {
 		steps[0] = fmt.Sprintf("To %s: %s", approve, r.both("starter approve "+r.in.Key.Name))
 	}
 	if r.takes(rotation.Reject, rotation.Message{}) {
-		steps = append(steps, fmt.Sprintf("To %s: %s", reject, update(rotation.Reject, whyInput)))
+		steps = append(steps, fmt.Sprintf("To %s: %s", reject, update(rotation.Reject, input)))
 	}
 	return steps
 }

@@ -109,6 +109,7 @@ func (r *runner) begin() {
 	r.Progress = Progress{StartedAt: now, Trail: []rotation.Entry{{Phase: rotation.Prepare, At: now}}}
 	if r.in.Carry != nil {
 		r.Carry = *r.in.Carry
+		r.Keys.Prepared.Signers, r.Carry.Signers = r.Carry.Signers, nil
 	}
 	r.beginEmergency()
 	r.Carry.Channels = channels(r.in.Key.Policy, r.Carry.Channels)
@@ -336,7 +337,7 @@ func (r *runner) follow() (rotation.Result, error) {
 	carry := r.Carry
 	carry.Round++
 	carry.Predecessors = append(slices.Clone(carry.Predecessors), r.id)
-	carry.Emergencies = nil
+	carry.Emergencies, carry.Signers = nil, r.Keys.Prepared.Signers
 	if r.At.Step != rotation.StepCompleted || r.Inbox.Again {
 		carry.Emergencies = slices.Clone(r.Emergency.Leaks)
 	}

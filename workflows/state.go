@@ -40,6 +40,8 @@ type CarryOver struct {
 	FollowUps []string            `json:"followUps,omitempty"`
 	// Unknown: an emergency named values that nobody knows; FollowUps says which.
 	Unknown bool `json:"unknown,omitempty"`
+	// Signers are the operators as they were known: a roll-back can come before the next rotation has looked.
+	Signers []rotation.Operator `json:"signers,omitempty"`
 	// Revoked names the keys that were revoked.
 	Revoked []string `json:"revoked,omitempty"`
 	// LeakedFingerprints are of what was sent in a message and looks like a key, LeakedIn is the run whose history has it.

@@ -80,7 +80,7 @@ func (a *Activities) raise(ctx context.Context, k rotation.Key, m rotation.Messa
 	// rotation before has recorded cannot hold an emergency up: where that is unreadable, one rotation too many is the
 	// lesser evil.
 	s, err := a.Starter.Standing(ctx, k.Name)
-	if unreadable(err) || err == nil && !serves(s, m.ID) {
+	if unreadable(err) || err == nil && !s.Served(m.ID) {
 		err = a.Starter.Raise(ctx, k, m)
 	}
 	if err != nil {
@@ -94,13 +94,6 @@ func (a *Activities) raise(ctx context.Context, k rotation.Key, m rotation.Messa
 // unreadable reports whether Temporal answered, and what it has kept of a rotation makes no sense. That is the problem of
 // one key, where no answer is everybody's.
 func unreadable(err error) bool { return fault.Is(err, fault.Internal) }
-
-// serves reports whether a rotation has ended that took the decision.
-func serves(s rotation.Standing, id string) bool {
-	return s.Result != nil && slices.ContainsFunc(s.Result.Decisions, func(d rotation.Decision) bool {
-		return d.Kind == rotation.RaiseEmergency && d.ID == id
-	})
-}
 
 // StandingsInput asks how the rotations of keys stand that were to serve an emergency.
 type StandingsInput struct {
@@ -206,7 +199,7 @@ func (a *Activities) fleetStanding(ctx context.Context, key, id string) (FleetSt
 		return FleetStanding{}, err
 	}
 	out := FleetStanding{Key: key, Running: s.Running, Phase: s.Phase}
-	if serves(s, id) {
+	if s.Served(id) {
 		r := s.Result
 		out.Served, out.Phase, out.PublishedAt, out.RevokedAt = true, r.Phase, r.PublishedAt, r.RevokedAt
 		out.Outcome, out.Left, out.Unknown = shorten(r.Outcome), len(r.Left), r.Unknown

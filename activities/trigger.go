@@ -83,7 +83,7 @@ func (a *Activities) leakReported(ctx context.Context, k rotation.Key, in StartI
 	if in.Value != "" {
 		m.Leaked = []string{in.Value}
 	}
-	if serves(s, in.ID) {
+	if s.Served(in.ID) {
 		done := Started{Done: "An emergency rotation has served this already: " + shorten(s.Result.Outcome)}
 		if in.Value == "" || s.Result.EndedAt.After(in.Since) && s.Result.Phase == rotation.Completed {
 			return done, nil

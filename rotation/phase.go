@@ -160,3 +160,8 @@ type Standing struct {
 	// Result is set when it has ended by itself. Neither running nor with a result, it was ended from outside.
 	Result *Result `json:"result,omitempty"`
 }
+
+// Served reports whether the rotation has ended and took the emergency with that id.
+func (s Standing) Served(id string) bool {
+	return s.Result != nil && slices.ContainsFunc(s.Result.Decisions, func(d Decision) bool { return d.Kind == RaiseEmergency && d.ID == id })
+}

@@ -6,18 +6,14 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/workflows"
 )
 
 // decisions are the commands that send one decision to a rotation.
@@ -117,28 +113,15 @@ func whatToExtend(ctx context.Context, c client.Client, key string) rotation.Kin
 	return rotation.ExtendGrace
 }
 
-// decide sends a decision as an Update and waits until it is taken or refused.
+// decide sends a decision and waits until it is taken or refused.
 func decide(ctx context.Context, c client.Client, key string, kind rotation.Kind, m rotation.Message) (rotation.Status, error) {
-	var s rotation.Status
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	h, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: workflows.ID(key), UpdateID: m.ID, UpdateName: string(kind), Args: []any{m}, WaitForStage: client.WorkflowUpdateStageCompleted,
-	})
-	if err == nil {
-		err = h.Get(ctx, &s)
-	}
-	var app *temporal.ApplicationError
-	var gone *serviceerror.NotFound
+	s, err := rotations.Decide(ctx, c, key, kind, m)
+	var no *rotation.Refusal
 	switch {
-	case err == nil:
-		return s, nil
-	case errors.As(err, &app):
-		return s, refused("%s was not taken: %s", kind, strings.TrimSuffix(app.Message(), "."))
-	case errors.As(err, &gone):
+	case errors.As(err, &no):
+		return s, refused("%s was not taken: %s", kind, no.Message)
+	case errors.Is(err, rotations.ErrNoRotation):
 		return s, refused("no rotation of %s is under way", key)
-	case ctx.Err() != nil:
-		return s, fmt.Errorf("the rotation of %s did not answer in 30 s; is a worker running? (starter doctor)", key)
 	}
-	return s, fmt.Errorf("%s could not be sent to the rotation of %s: %w", kind, key, err)
+	return s, err
 }

@@ -121,7 +121,7 @@ func (a *app) raiseEmergency(ctx context.Context, args []string, o emergencyFlag
 		in.Keys = append(in.Keys, k.Name)
 	}
 	if err := rotations.StartEmergency(ctx, c, in); err != nil {
-		return fmt.Errorf("%w. It may have begun all the same; see with: starter emergency --resume %s", err, in.ID)
+		return err
 	}
 	if o.detach {
 		return a.print(map[string]any{"id": in.ID, "workflow_id": workflows.EmergencyID(in.ID), "keys": len(in.Keys)},

@@ -53,6 +53,39 @@ type Options struct {
 	UIPort int
 	// SearchAttributes are registered in the namespace, and usable when Start returns.
 	SearchAttributes map[string]enumspb.IndexedValueType
+	// Faults make the server's own database fail, or lie; for tests.
+	Faults []Fault
+}
+
+// Fault makes a method of the database's executions fail.
+type Fault struct {
+	// Method is one of Temporal's ExecutionStore, such as CreateWorkflowExecution.
+	Method string
+	// Kind is what Temporal's fault injection calls it: Timeout and Unavailable do nothing, ExecuteAndTimeout does what was
+	// asked for and reports that it did not come back.
+	Kind string
+	// Rate is how often, from 0 to 1; Seed makes it the same each time.
+	Rate float64
+	Seed int64
+}
+
+// injection is the server's setting for faults; nil for none.
+func injection(faults []Fault) *config.FaultInjection {
+	if len(faults) == 0 {
+		return nil
+	}
+	methods := map[string]config.FaultInjectionMethodConfig{}
+	for _, f := range faults {
+		m, ok := methods[f.Method]
+		if !ok {
+			m = config.FaultInjectionMethodConfig{Errors: map[string]float64{}, Seed: f.Seed}
+		}
+		m.Errors[f.Kind] = f.Rate
+		methods[f.Method] = m
+	}
+	return &config.FaultInjection{Targets: config.FaultInjectionTargets{
+		DataStores: map[config.DataStoreName]config.FaultInjectionDataStoreConfig{config.ExecutionStoreName: {Methods: methods}},
+	}}
 }
 
 // Server is a running Temporal server. Stop it once.
@@ -121,7 +154,7 @@ func startOn(o Options, p ports) (temporal.Server, error) {
 			temporal.ForServices(temporal.DefaultServices),
 			temporal.WithLogger(logger{log.NewNoopLogger()}),
 			temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
-			temporal.WithDynamicConfigClient(dynamicConfig()),
+			temporal.WithDynamicConfigClient(dynamicConfig(o)),
 		)
 		return err
 	})
@@ -228,7 +261,7 @@ func serverConfig(o Options, p ports) (*config.Config, *config.SQL, error) {
 		Global: config.Global{Membership: config.Membership{MaxJoinDuration: 30 * time.Second, BroadcastAddress: "127.0.0.1"}},
 		Persistence: config.Persistence{
 			DefaultStore: sqliteplugin.PluginName, VisibilityStore: sqliteplugin.PluginName, NumHistoryShards: 1,
-			DataStores: map[string]config.DataStore{sqliteplugin.PluginName: {SQL: sqlConfig}},
+			DataStores: map[string]config.DataStore{sqliteplugin.PluginName: {SQL: sqlConfig, FaultInjection: injection(o.Faults)}},
 		},
 		ClusterMetadata: &cluster.Config{
 			FailoverVersionIncrement: 10, MasterClusterName: "active", CurrentClusterName: "active",
@@ -259,8 +292,13 @@ func serverConfig(o Options, p ports) (*config.Config, *config.SQL, error) {
 }
 
 // dynamicConfig departs from the defaults where they are made for a shared cluster with many tenants.
-func dynamicConfig() dynamicconfig.StaticClient {
+func dynamicConfig(o Options) dynamicconfig.StaticClient {
+	// What cleans up in long-lived clusters ends the process if its own workflows cannot be started.
+	cleans := len(o.Faults) == 0
 	return dynamicconfig.StaticClient{
+		dynamicconfig.TaskQueueScannerEnabled.Key(): cleans,
+		dynamicconfig.HistoryScannerEnabled.Key():   cleans,
+		dynamicconfig.BuildIdScavengerEnabled.Key(): cleans,
 		// At 20, a poll every 50 ms sits between any two steps of a workflow.
 		dynamicconfig.TransferProcessorMaxPollRPS.Key(): 2000,
 		dynamicconfig.TimerProcessorMaxPollRPS.Key():    2000,

@@ -15,19 +15,14 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// tokenMemo is the memo field that names the request which started a rotation, where requests come more than once.
+// tokenMemo is the memo field that names the request which started a workflow.
 const tokenMemo = "requestToken"
 
 // StartFor starts a rotation for a request that has a token of its own. ErrUnderWay: one of the key runs already. Look
 // with Asked first whether there was one for this token.
 func (l Live) StartFor(ctx context.Context, in workflows.Input, token string) error {
-	o := Options(in)
-	o.Memo = map[string]any{tokenMemo: token}
-	_, err := l.Client.ExecuteWorkflow(ctx, o, workflows.RotateKey, in)
-	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
-		return ErrUnderWay
-	} else if err != nil {
-		return fmt.Errorf("the rotation of %s could not be started: %w", in.Key.Name, err)
+	if _, err := start(ctx, l.Client, Options(in), token, workflows.RotateKey, in); err != nil {
+		return notStarted(in.Key.Name, err)
 	}
 	return nil
 }

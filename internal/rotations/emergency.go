@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
@@ -21,7 +22,7 @@ var ErrNoEmergency = errors.New("there is no emergency of this id")
 // StartEmergency starts an emergency over many keys. The same input may be sent again, also after it has ended: there is
 // one emergency of an id.
 func StartEmergency(ctx context.Context, c client.Client, in workflows.EmergencyInput) error {
-	_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+	_, err := start(ctx, c, client.StartWorkflowOptions{
 		ID: workflows.EmergencyID(in.ID), TaskQueue: workflows.TaskQueue,
 		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
@@ -29,9 +30,11 @@ func StartEmergency(ctx context.Context, c client.Client, in workflows.Emergency
 		TypedSearchAttributes:    workflows.ReasonAttributes(rotation.Emergency),
 		StaticSummary:            workflows.EmergencySummary(in),
 		StaticDetails:            workflows.EmergencyDetails(in),
-	}, workflows.Emergency, in)
+	}, uuid.NewString(), workflows.Emergency, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
 		return nil
+	} else if errors.Is(err, ErrUnknown) {
+		return fmt.Errorf("whether the emergency %s has begun is not known. Look before you start another one: starter emergency --resume %s. %w", in.ID, in.ID, err)
 	} else if err != nil {
 		return fmt.Errorf("the emergency %s could not be started: %w", in.ID, err)
 	}

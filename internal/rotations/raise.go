@@ -38,20 +38,32 @@ func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) err
 	o.WorkflowExecutionErrorWhenAlreadyStarted = false
 	name := string(rotation.RaiseEmergency)
 
-	limited, cancel := context.WithTimeout(ctx, acceptance)
-	defer cancel()
-	_, err := l.Client.UpdateWithStartWorkflow(limited, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: l.Client.NewWithStartWorkflowOperation(o, workflows.RotateKey, in),
-		UpdateOptions: client.UpdateWorkflowOptions{
-			UpdateID: m.ID, WorkflowID: o.ID, UpdateName: name, Args: []any{m}, WaitForStage: client.WorkflowUpdateStageAccepted,
-		},
+	_, err := insist(ctx, func(ctx context.Context, again bool) (struct{}, error) {
+		if again {
+			// Its rotation may have ended since; the same message would begin another one.
+			s, err := l.Standing(ctx, k.Name)
+			if err != nil && !fault.Is(err, fault.Internal) || s.Served(m.ID) {
+				return struct{}{}, err
+			}
+			_, err = l.Client.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKey, in)
+			return struct{}{}, err
+		}
+		limited, cancel := context.WithTimeout(ctx, acceptance)
+		defer cancel()
+		_, err := l.Client.UpdateWithStartWorkflow(limited, client.UpdateWithStartWorkflowOptions{
+			StartWorkflowOperation: l.Client.NewWithStartWorkflowOperation(o, workflows.RotateKey, in),
+			UpdateOptions: client.UpdateWorkflowOptions{
+				UpdateID: m.ID, WorkflowID: o.ID, UpdateName: name, Args: []any{m}, WaitForStage: client.WorkflowUpdateStageAccepted,
+			},
+		})
+		if err != nil && !errors.As(err, new(*temporal.ApplicationError)) {
+			err = fmt.Errorf("%w (%w)", ErrUnknown, err) // whatever it is, a signal may pass
+		}
+		return struct{}{}, err
 	})
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		return fmt.Errorf("the rotation of %s does not take the emergency: %s", k.Name, app.Message())
-	} else if err == nil {
-		return nil
-	}
-	if _, err := l.Client.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKey, in); err != nil {
+	} else if err != nil {
 		return fmt.Errorf("the emergency of %s could not be sent: %w", k.Name, err)
 	}
 	return nil

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -38,11 +38,9 @@ func Options(in workflows.Input) client.StartWorkflowOptions {
 
 // Start starts a rotation. ErrUnderWay: one of the key runs already.
 func Start(ctx context.Context, c client.Client, in workflows.Input) (client.WorkflowRun, error) {
-	run, err := c.ExecuteWorkflow(ctx, Options(in), workflows.RotateKey, in)
-	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
-		return nil, ErrUnderWay
-	} else if err != nil {
-		return nil, fmt.Errorf("the rotation of %s could not be started: %w", in.Key.Name, err)
+	run, err := start(ctx, c, Options(in), uuid.NewString(), workflows.RotateKey, in)
+	if err != nil {
+		return nil, notStarted(in.Key.Name, err)
 	}
 	return run, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
@@ -20,7 +21,7 @@ func StartTrigger(ctx context.Context, c client.Client, in workflows.TriggerInpu
 	if in.Leaked {
 		reason = rotation.Emergency
 	}
-	_, err = c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+	_, err = start(ctx, c, client.StartWorkflowOptions{
 		ID: workflows.TriggerID(in.Source, in.Delivery), TaskQueue: workflows.TaskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
@@ -29,7 +30,7 @@ func StartTrigger(ctx context.Context, c client.Client, in workflows.TriggerInpu
 		TypedSearchAttributes:                    workflows.ReasonAttributes(reason),
 		StaticSummary:                            fmt.Sprintf("%s, asked by webhook %s", reason, in.Source),
 		StaticDetails:                            workflows.TriggerDetails(in),
-	}, workflows.Trigger, in)
+	}, uuid.NewString(), workflows.Trigger, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
 		return false, nil
 	} else if err != nil {

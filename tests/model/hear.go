@@ -94,6 +94,11 @@ func (m Model) approve(s State) State {
 		}
 		return m.signedYes(s)
 	}
+	return s.yes()
+}
+
+// yes is the answer to the question.
+func (s State) yes() State {
 	s.Approved, s.Fact, s.ByHand = s.Question, Answered, s.After == enable
 	return s
 }
@@ -103,8 +108,7 @@ func (m Model) signedYes(s State) State {
 	if s.Question.releases() {
 		s.Mandate, s.Void = s.outgoing(), false
 	}
-	s.Approved, s.Fact = s.Question, Answered
-	return s
+	return s.yes()
 }
 
 // releases reports whether a question is whether the old key may go.

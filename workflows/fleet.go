@@ -57,8 +57,8 @@ type EmergencyInput struct {
 // Emergency rotates many keys now, most important first as its input orders them, and is done when every rotation is.
 // It holds no rotation up when it ends: a cancel stops the raising of further ones, and nothing else.
 func Emergency(ctx workflow.Context, in EmergencyInput) (Fleet, error) {
-	if in.Resume != nil && workflow.GetInfo(ctx).ContinuedExecutionRunID == "" {
-		return Fleet{}, rejected("an emergency cannot be started in the middle: leave resume out")
+	if err := provenOrigin(ctx, "an emergency", in.Resume != nil); err != nil {
+		return Fleet{}, err
 	}
 	if in.Concurrency <= 0 {
 		in.Concurrency = FleetConcurrency

@@ -32,9 +32,8 @@ const maxTrail = 64
 // RotateKey replaces one key without downtime, and survives whatever happens half-way. docs/architecture.md has the
 // diagram. It has no timeout; it ends as completed or rolled-back, or waits for a person and says so.
 func RotateKey(ctx workflow.Context, in Input) (rotation.Result, error) {
-	if (in.Resume != nil || in.Carry != nil) && workflow.GetInfo(ctx).ContinuedExecutionRunID == "" {
-		// A made-up state could begin at revoke, and what was decided before could be made up as well.
-		return rotation.Result{}, temporal.NewNonRetryableApplicationError("a rotation cannot be started in the middle: leave resume and carry out", "Rejected", nil)
+	if err := provenOrigin(ctx, "a rotation", in.Resume != nil || in.Carry != nil); err != nil {
+		return rotation.Result{}, err
 	}
 	return newRunner(ctx, in).run()
 }

@@ -125,10 +125,13 @@ func (r *runner) guard() decision {
 	switch {
 	case r.countDue():
 		return r.count()
-	case len(r.outgoing()) == 0 || r.emergency():
+	case len(r.outgoing()) == 0:
 		return r.revoking
-	case r.onlyOldIsDead():
+	case r.emergency() || r.onlyOldIsDead():
 		return func() rotation.State {
+			if r.now().Before(r.Direction.GraceUntil) {
+				return r.to(rotation.StepGrace) // extended meanwhile
+			}
 			if r.fourEyes() {
 				return r.approval(revokePolicy, "The policy wants two operators to approve the revoke. The provider refused the old key already when this rotation began.")
 			}

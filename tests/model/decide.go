@@ -377,6 +377,8 @@ func (m Model) afterGuard(s State) State {
 	switch {
 	case s.outgoing() == 0:
 		return m.to(s, retire, s.end())
+	case !s.GraceOver && !m.breaks(SkipGrace):
+		return m.to(s, grace, s.Commitment)
 	case s.Emergency && s.Fact == Nothing:
 		return m.revoke(s)
 	case s.Fact == Nothing: // the one old key is dead
@@ -384,8 +386,6 @@ func (m Model) afterGuard(s State) State {
 			return m.release(s, ReleasePolicy)
 		}
 		return m.revoke(s)
-	case !s.GraceOver && !m.breaks(SkipGrace):
-		return m.to(s, grace, s.Commitment)
 	case s.Emergency:
 		return m.revoke(s)
 	case s.Fact == Unavailable:

@@ -43,6 +43,7 @@ type Inbox struct {
 // listen registers every handler before the first wait. Updates and signals reach the same apply; a cancel is a request
 // to roll back.
 func (r *runner) listen() {
+	var sent []workflow.ReceiveChannel
 	for _, kind := range rotation.Kinds() {
 		// Registration fails only for a handler of the wrong shape.
 		_ = workflow.SetUpdateHandlerWithOptions(r.ctx, string(kind),
@@ -58,14 +59,15 @@ func (r *runner) listen() {
 				// As it was sent: fields that a message does not have count, too.
 				Validator: func(_ workflow.Context, raw converter.RawValue) error { return r.validateUpdate(kind, raw) },
 			})
-		signals := r.signals(kind)
-		workflow.Go(r.ctx, func(ctx workflow.Context) {
-			// Not a blocked Receive: it would hold a signal where hear cannot see it.
-			for workflow.Await(ctx, func() bool { return signals.Len() > 0 }) == nil {
-				r.hear()
-			}
-		})
+		sent = append(sent, r.signals(kind))
 	}
+	workflow.Go(r.ctx, func(ctx workflow.Context) {
+		// Not a blocked Receive: it would hold a signal where hear cannot see it. One for all kinds: each costs every task.
+		waiting := func(c workflow.ReceiveChannel) bool { return c.Len() > 0 }
+		for workflow.Await(ctx, func() bool { return slices.ContainsFunc(sent, waiting) }) == nil {
+			r.hear()
+		}
+	})
 	_ = workflow.SetQueryHandlerWithOptions(r.ctx, StatusQuery, func() (rotation.Status, error) { return r.status(), nil },
 		workflow.QueryHandlerOptions{Description: "Where the rotation stands, what it waits for, and which decisions it would take."})
 	workflow.Go(r.root, func(ctx workflow.Context) {

@@ -114,6 +114,8 @@ type job struct {
 	provider provider.Provider
 	caps     provider.Capabilities
 	stores   []store.Store
+	// aside are versions that this activity has taken out of a record, and whose age still counts.
+	aside []store.Version
 }
 
 func (a *Activities) job(t Target) (*job, error) {

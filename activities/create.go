@@ -72,6 +72,7 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 		return Created{}, err
 	}
 	if err := m.clearTheWay(ctx); err != nil {
+		m.snap.Pending = m.left // the next attempt has to know what is left, and how young it is
 		m.settle(ctx)
 		return Created{}, err
 	}
@@ -300,7 +301,9 @@ func (m *mint) claim(ctx context.Context) error {
 			}
 		}
 	}
-	m.left, s.Pending = s.Pending, nil
+	if m.left, s.Pending = s.Pending, nil; m.left != nil {
+		m.aside = append(m.aside, *m.left)
+	}
 	var err error
 	m.snap, err = m.stores[0].Save(ctx, m.path(0), s)
 	return err

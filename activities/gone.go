@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -70,16 +71,18 @@ func (j *job) hidden(ctx context.Context, keyID string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	var newest time.Time
+	versions := slices.Clone(j.aside)
 	for _, s := range records {
-		for _, v := range s.Stages() {
-			if v.KeyID != keyID {
-				continue
-			}
-			for _, at := range []time.Time{v.StagedAt, v.CurrentSince} {
-				if at.After(newest) {
-					newest = at
-				}
+		versions = append(versions, s.Stages()...)
+	}
+	var newest time.Time
+	for _, v := range versions {
+		if v.KeyID != keyID {
+			continue
+		}
+		for _, at := range []time.Time{v.StagedAt, v.CurrentSince} {
+			if at.After(newest) {
+				newest = at
 			}
 		}
 	}

@@ -184,6 +184,29 @@ var answersOfGoogle = map[string]codes.Code{
 	"NOT_FOUND": codes.NotFound, "FAILED_PRECONDITION": codes.FailedPrecondition, "PERMISSION_DENIED": codes.PermissionDenied,
 }
 
+func TestALeftoverThatIsNotVisibleYetIsNotTakenForGone(t *testing.T) {
+	for _, mode := range []string{"upload", "create"} {
+		t.Run(mode, func(t *testing.T) {
+			r := newRig(t, youth(mode))
+			r.Cloud.SetTiming(simcloud.Timing{VisibleLag: time.Hour, ListLag: time.Hour})
+			left := r.create(r1)
+			// That rotation is terminated, and another one begins at once, twice.
+			for range 2 {
+				_, err := r.tryCreate(r2)
+				if f := r.fails(err, fault.Unavailable, "not_visible_yet"); f.RetryAfter <= 0 || f.RetryAfter > time.Hour {
+					t.Errorf("ask again after %v", f.RetryAfter)
+				}
+				if p := r.record(0).Pending; p == nil || p.KeyID != left.KeyID {
+					t.Errorf("nothing names the key any more: %+v", p)
+				}
+			}
+			r.Advance(time.Hour)
+			n := r.create(r2)
+			r.keys(r.oldID, n.KeyID)
+		})
+	}
+}
+
 func TestARotationEndsInWhateverWayGoogleTellsThatTheKeyIsGone(t *testing.T) {
 	for name, code := range answersOfGoogle {
 		t.Run(name, func(t *testing.T) {

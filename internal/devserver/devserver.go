@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/server/chasm/lib/activity"
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/cluster"
 	"go.temporal.io/server/common/config"
@@ -299,6 +300,8 @@ func dynamicConfig(o Options) dynamicconfig.StaticClient {
 		dynamicconfig.TaskQueueScannerEnabled.Key(): cleans,
 		dynamicconfig.HistoryScannerEnabled.Key():   cleans,
 		dynamicconfig.BuildIdScavengerEnabled.Key(): cleans,
+		// Nothing here starts an activity outside a workflow. Whoever else does is up to no good.
+		activity.Enabled.Key(): false,
 		// At 20, a poll every 50 ms sits between any two steps of a workflow.
 		dynamicconfig.TransferProcessorMaxPollRPS.Key(): 2000,
 		dynamicconfig.TimerProcessorMaxPollRPS.Key():    2000,

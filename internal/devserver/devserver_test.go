@@ -201,3 +201,17 @@ func BenchmarkStart(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+func TestNobodyStartsAnActivityOutsideAWorkflow(t *testing.T) {
+	s := start(t, Options{})
+	defer stop(t, s)
+	c, err := client.Dial(client.Options{HostPort: s.HostPort(), Namespace: s.Namespace(), Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.ExecuteActivity(t.Context(), client.StartActivityOptions{ID: "a", TaskQueue: "rekey-google", StartToCloseTimeout: time.Minute}, "Discard")
+	if err == nil || !strings.Contains(err.Error(), "disabled") {
+		t.Errorf("it was taken: %v", err)
+	}
+}

@@ -48,7 +48,7 @@ func (a *Activities) StartRotation(ctx context.Context, in StartInput) (Started,
 		return Started{}, fault.New(fault.Rejected, "unknown_key", doing).WithAdvice("The worker's rekey.yaml has no key of that name.")
 	}
 	s, err := a.Starter.Standing(ctx, in.Key)
-	if err != nil {
+	if err != nil && !unreadable(err) { // what an earlier rotation has recorded holds nobody up
 		return Started{}, fault.New(fault.Unavailable, "temporal", doing)
 	}
 	var out Started

@@ -82,7 +82,9 @@ func runsOf(t *testing.T, c client.Client, want int) map[string][]string {
 	}
 }
 
-func numbered(i int) rotation.Key { return rotation.Key{Name: fmt.Sprintf("key-%d", i), Provider: "google"} }
+func numbered(i int) rotation.Key {
+	return rotation.Key{Name: fmt.Sprintf("key-%d", i), Provider: "google"}
+}
 
 func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
 	for sentence, c := range map[string]struct {

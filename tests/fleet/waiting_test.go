@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
@@ -190,10 +191,11 @@ func TestOneRecordThatCannotBeReadIsTheProblemOfOneKey(t *testing.T) {
 	}
 }
 
-func TestAnOldRecordThatCannotBeReadHoldsNoEmergencyUp(t *testing.T) {
-	h := newHall(t, served, "key")
+// badRecord leaves a rotation of the key whose result nobody can read.
+func (h *hall) badRecord(t *testing.T, key string) {
+	t.Helper()
 	old, err := h.client.ExecuteWorkflow(h.ctx, client.StartWorkflowOptions{
-		ID: workflows.ID("key"), TaskQueue: "nobody works here", Memo: map[string]any{workflows.ResultMemo: "no result at all"},
+		ID: workflows.ID(key), TaskQueue: "nobody works here", Memo: map[string]any{workflows.ResultMemo: "no result at all"},
 	}, "RotateKey", workflows.Input{})
 	if err == nil {
 		err = h.client.TerminateWorkflow(h.ctx, old.GetID(), old.GetRunID(), "to leave a bad record")
@@ -201,8 +203,27 @@ func TestAnOldRecordThatCannotBeReadHoldsNoEmergencyUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestAnOldRecordThatCannotBeReadHoldsNoEmergencyUp(t *testing.T) {
+	h := newHall(t, served, "key")
+	h.badRecord(t, "key")
 	h.start(1)
 	if f := h.ended(); !f.Complete() || f.Rows[0].Raises != 1 {
 		t.Errorf("%+v", f)
+	}
+}
+
+func TestAnOldRecordThatCannotBeReadHoldsNoTriggerUp(t *testing.T) {
+	for sentence, leaked := range map[string]bool{"a rotation": false, "an emergency": true} {
+		t.Run(sentence, func(t *testing.T) {
+			h := newHall(t, served, "key")
+			h.badRecord(t, "key")
+			acts := &activities.Activities{Starter: rotations.Live{Client: h.client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
+			out, err := acts.StartRotation(h.ctx, activities.StartInput{Key: "key", By: "webhook ci", Why: "asked", Leaked: leaked, ID: "leak-1"})
+			if err != nil || !out.Started {
+				t.Errorf("%+v, %v", out, err)
+			}
+		})
 	}
 }

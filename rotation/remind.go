@@ -80,7 +80,7 @@ func (c *Contact) Extend(by time.Duration) {
 // Next is when a channel is told next, not before now, and what about.
 //
 // The first channels are told at once and reminded at intervals that double up to two days; the second ones when the
-// wait has lasted EscalateAfter, and then likewise; all of them when the deadline has passed. What falls into quiet time
+// wait has lasted EscalateAfter, and then with the first ones (Following); all of them when the deadline has passed. What falls into quiet time
 // waits until the channel's hours begin, and is one word then, however much came together. One case passes quiet time:
 // the deadline would come first and the channel is the last one to be told (a second one, or a first one where there is
 // no second), and has heard nothing of this wait; it is told when the escalation is due.
@@ -114,6 +114,19 @@ func (w Wait) Next(c Contact, now time.Time, opens func(Channel, time.Time) time
 		return at, AboutEscalation
 	}
 	return at, AboutNeeded
+}
+
+// Following is a contact that is reminded when the one before it is; when that would be within half of the first interval
+// after it was told last, it is passed over once.
+func (w Wait) Following(c, lead Contact) Contact {
+	if w.Remind <= 0 {
+		return c
+	}
+	soon := c.Since.Add(w.Remind / 2)
+	for c.Count, c.Since = lead.Count, lead.Since; c.Since.Add(w.interval(c.Count)).Before(soon); c.Count++ {
+		c.Since = c.Since.Add(w.interval(c.Count))
+	}
+	return c
 }
 
 // After is the first moment from t on that is not quiet. Hours that nobody can make sense of keep nobody from being

@@ -242,3 +242,26 @@ func FuzzANoticeIsNeverLongNorInPieces(f *testing.F) {
 		}
 	})
 }
+
+func TestASecondChannelIsRemindedWithTheFirst(t *testing.T) {
+	began := clock
+	w := Wait{Began: began, Deadline: began.Add(7 * day), Remind: day, EscalateAfter: 84 * time.Hour}
+	lead := func(count int, since time.Duration) Contact { return Contact{Count: count, Since: began.Add(since)} }
+	for sentence, c := range map[string]struct {
+		second, first Contact
+		want          time.Duration
+	}{
+		"the first is reminded later":                       {lead(1, 84*time.Hour), lead(3, 72*time.Hour), 120 * time.Hour},
+		"both were told at once":                            {lead(2, 120*time.Hour), lead(4, 120*time.Hour), 7 * day},
+		"the first is reminded a moment after the second":   {lead(1, 71*time.Hour), lead(2, 24*time.Hour), 120 * time.Hour},
+		"the first is reminded half an interval after that": {lead(1, 60*time.Hour), lead(2, 24*time.Hour), 72 * time.Hour},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c.second.Second = true
+			at, about := w.Next(w.Following(c.second, c.first), began.Add(50*time.Hour), nil)
+			if got := at.Sub(began); got != c.want {
+				t.Errorf("told %v after the beginning (%s), want %v", got, about, c.want)
+			}
+		})
+	}
+}

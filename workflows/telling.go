@@ -55,13 +55,16 @@ func (r *runner) notifyDue() {
 	var due []int
 	var abouts []rotation.About
 	for i, l := range r.Carry.Channels {
-		if at, about := r.notificationWait().Next(l.Contact, r.now(), r.openHours()); !at.After(r.now()) {
+		if at, about := r.nextTelling(l.Contact); !at.After(r.now()) {
 			due, abouts = append(due, i), append(abouts, about)
-			r.Carry.Channels[i].Count, r.Carry.Channels[i].Since, r.Carry.Channels[i].Overdue = l.Count+1, r.now(), about == rotation.AboutOverdue
 		}
 	}
 	if len(due) == 0 {
 		return
+	}
+	for n, i := range due {
+		l := &r.Carry.Channels[i]
+		l.Count, l.Since, l.Overdue = l.Count+1, r.now(), abouts[n] == rotation.AboutOverdue
 	}
 	r.Progress.Notifications++
 	if slices.ContainsFunc(abouts, func(a rotation.About) bool { return a != rotation.AboutNeeded }) {
@@ -114,11 +117,23 @@ func opens(ctx workflow.Context, c rotation.Channel, t time.Time) time.Time {
 	return open
 }
 
+// nextTelling is when a channel is told next, and what about. A second channel that knows is reminded when the first ones
+// are: each moment has its price in events, and people talk to each other. Not at once, though.
+func (r *runner) nextTelling(c rotation.Contact) (time.Time, rotation.About) {
+	w := r.notificationWait()
+	if c.Second && c.Count > 0 {
+		if i := slices.IndexFunc(r.Carry.Channels, func(l channelState) bool { return !l.Second && l.Count > 0 }); i >= 0 {
+			c = w.Following(c, r.Carry.Channels[i].Contact)
+		}
+	}
+	return w.Next(c, r.now(), r.openHours())
+}
+
 // nextNotification is when a channel is to be notified next; zero if there is none.
 func (r *runner) nextNotification() time.Time {
 	var first time.Time
 	for _, l := range r.Carry.Channels {
-		if at, _ := r.notificationWait().Next(l.Contact, r.now(), r.openHours()); first.IsZero() || at.Before(first) {
+		if at, _ := r.nextTelling(l.Contact); first.IsZero() || at.Before(first) {
 			first = at
 		}
 	}

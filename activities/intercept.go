@@ -19,6 +19,8 @@ type Failure struct {
 	Code      string `json:"code,omitempty"`
 	Advice    string `json:"advice,omitempty"`
 	Unsettled bool   `json:"unsettled,omitempty"`
+	// Links are the addresses in the text that rekey itself put there.
+	Links []string `json:"links,omitempty"`
 	// Retried: the activity was tried before, and that try may have taken effect, or may yet.
 	Retried bool `json:"retried,omitempty"`
 	// RetryAfter is how long the other side asked us to wait.
@@ -85,7 +87,7 @@ func applicationError(ctx context.Context, f *fault.Error) error {
 		NonRetryable:   !f.Class.Retryable() && f.Class != fault.AccessDenied || f.RetryAfter > MaxRetryDelay && inRotation(ctx),
 		NextRetryDelay: min(f.RetryAfter, MaxRetryDelay),
 		Category:       category,
-		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Unsettled: f.Unsettled, Retried: retried(ctx), RetryAfter: rotation.Duration(f.RetryAfter)}},
+		Details:        []any{Failure{Code: f.Code, Advice: f.Advice, Links: f.Links, Unsettled: f.Unsettled, Retried: retried(ctx), RetryAfter: rotation.Duration(f.RetryAfter)}},
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestEveryClassOfFailureCrossesAsItsTypeAndSaysWhetherToRetry(t *testing.T) 
 		fault.Rejected: false, fault.NotFound: false, fault.AccessDenied: true, fault.Internal: false, fault.Unavailable: true, fault.Throttled: true,
 	} {
 		t.Run(string(class), func(t *testing.T) {
-			f := fault.New(class, "503", "list keys of ci").WithAdvice("Do %s.", "this")
+			f := fault.New(class, "503", "list keys of ci").WithAdvice("Do %s at %s.", "this", fault.Link("https://x"))
 			f.Unsettled, f.RetryAfter = true, 42*time.Second
 			for sentence, err := range map[string]error{"as it is": f, "wrapped": fmt.Errorf("%s: %w", leak, f), "joined": errors.Join(errors.New(leak), f)} {
 				_, got := crossed(t, func(context.Context) (string, error) { return "", err })
@@ -59,7 +60,7 @@ func TestEveryClassOfFailureCrossesAsItsTypeAndSaysWhetherToRetry(t *testing.T) 
 					t.Errorf("%s: type %s, not retryable: %v, next in %s", sentence, app.Type(), app.NonRetryable(), app.NextRetryDelay())
 				}
 				var details activities.Failure
-				if err := app.Details(&details); err != nil || details != (activities.Failure{Code: "503", Advice: "Do this.", Unsettled: true, RetryAfter: rotation.Duration(42 * time.Second)}) {
+				if err := app.Details(&details); err != nil || !reflect.DeepEqual(details, activities.Failure{Code: "503", Advice: "Do this at https://x.", Links: []string{"https://x"}, Unsettled: true, RetryAfter: rotation.Duration(42 * time.Second)}) {
 					t.Errorf("%s: details %+v, %v", sentence, details, err)
 				}
 				if !strings.Contains(got.Error(), "list keys of ci") || strings.Contains(got.Error(), "sk-") {

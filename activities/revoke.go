@@ -71,7 +71,7 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 		r := t.Ref
 		if r.KeyID == "" {
 			return out, fault.New(fault.Rejected, "no_id", "revoke the value "+r.Fingerprint+" of "+j.Key.Name).
-				WithAdvice("Its id at %s is not known. Revoke it by hand: %s", j.Key.Provider, j.provider.Console(j.Key.Account))
+				WithAdvice("Its id at %s is not known. Revoke it by hand: %s", j.Key.Provider, fault.Link(j.provider.Console(j.Key.Account)))
 		}
 		var wasGone bool
 		switch in.Mode {

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -89,7 +90,7 @@ func (r *runner) runOnce(retry *temporal.RetryPolicy, summary string, activity, 
 	r.active()
 	ctx := workflow.WithActivityOptions(r.ctx, r.activityOptions(retry, summary))
 	if err := workflow.ExecuteActivity(ctx, activity, in).Get(ctx, out); err != nil {
-		return classify(err)
+		return r.failed(err)
 	}
 	return nil
 }
@@ -114,11 +115,25 @@ func (r *runner) runBlocked(summary string, activity, in, out any) (f *failure, 
 	case temporal.IsCanceledError(err):
 		return nil, true
 	}
-	return classify(err), false
+	return r.failed(err), false
+}
+
+// maxLinks bounds what a rotation remembers of addresses; few consoles have anything to do with one key.
+const maxLinks = 16
+
+// failed sorts the error of an activity, and learns which addresses in its text are rekey's own.
+func (r *runner) failed(err error) *failure {
+	f := classify(err)
+	for _, l := range f.Links {
+		if !slices.Contains(r.Carry.Links, l) && len(r.Carry.Links) < maxLinks {
+			r.Carry.Links = append(r.Carry.Links, l)
+		}
+	}
+	return f
 }
 
 func (r *runner) activityOptions(retry *temporal.RetryPolicy, summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		StartToCloseTimeout: time.Duration(r.in.Key.Policy.StepTimeout), RetryPolicy: retry, Summary: summary, Priority: Priority(r.in.Reason),
+		StartToCloseTimeout: time.Duration(r.in.Key.Policy.StepTimeout), RetryPolicy: retry, Summary: escape(summary), Priority: Priority(r.in.Reason),
 	}
 }

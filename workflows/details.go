@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -20,32 +19,24 @@ func (r *runner) refresh() { workflow.SetCurrentDetails(r.ctx, r.details()) }
 // details is the operator's console: what happens now, what a person has to do, where, with which message, and
 // what happens if nobody does. Plain Markdown, no secrets. Where it gets too long, texts that came from elsewhere are
 // cut, never what a person has to do.
-func (r *runner) details() string {
-	var text string
-	for _, most := range []int{1200, 700, 400, 250, 150, 80, 40} {
-		if text = r.page(most); len(text) <= maxDetails {
-			return text
-		}
-	}
-	return strings.ToValidUTF8(text[:maxDetails], "") + " …"
-}
+func (r *runner) details() string { return fit(r.page) }
 
 // page is the details with at most so many bytes of each text that came from elsewhere.
 func (r *runner) page(most int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s** · %s", escape(r.in.Key.Name), r.phase())
+	fmt.Fprintf(&b, "%s · %s", bold(r.in.Key.Name), r.phase())
 	if step := r.At.Step.Phase(); step != r.phase() {
 		fmt.Fprintf(&b, " (%s)", step)
 	}
-	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", r.in.Reason, r.id, r.happening(most))
+	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", escape(string(r.in.Reason)), r.id, r.happening(most))
 	if r.Progress.Note != "" {
-		fmt.Fprintf(&b, "\n**Note:** %s\n", sentence(prose(clip(r.Progress.Note, most))))
+		fmt.Fprintf(&b, "\n**Note:** %s\n", sentence(r.prose(clip(r.Progress.Note, most))))
 	}
 	why, blocked := r.trouble()
 	if blocked {
-		fmt.Fprintf(&b, "\n**Blocked:** %s\n", sentence(prose(clip(why, most))))
+		fmt.Fprintf(&b, "\n**Blocked:** %s\n", sentence(r.prose(clip(why, most))))
 	} else if why != "" {
-		fmt.Fprintf(&b, "\n**Waiting:** %s\n", sentence(prose(clip(why, most))))
+		fmt.Fprintf(&b, "\n**Waiting:** %s\n", sentence(r.prose(clip(why, most))))
 	}
 	if text := r.leakNote(); text != "" {
 		fmt.Fprintf(&b, "\n%s\n", text)
@@ -66,10 +57,10 @@ func (r *runner) page(most int) string {
 		fmt.Fprintf(&b, "\n%s\n", r.otherwise())
 	}
 	if told := r.toldLine(); told != "" && !r.At.Step.Closed() {
-		fmt.Fprintf(&b, "\nTold: %s.\n", prose(clip(told, most)))
+		fmt.Fprintf(&b, "\nTold: %s.\n", r.prose(clip(told, most)))
 	}
 	if note := r.handedOver(); note != "" && !r.At.Step.Closed() {
-		fmt.Fprintf(&b, "\n**Handed over** by %s\n", prose(clip(note, most)))
+		fmt.Fprintf(&b, "\n**Handed over** by %s\n", r.prose(clip(note, most)))
 	}
 	if ways := r.ways(); len(ways) > 0 {
 		intro := "You can also send"
@@ -96,7 +87,7 @@ func (r *runner) happening(most int) string {
 	case rotation.StepCreate:
 		return "Making a new key at " + provider + " and staging it where no application reads it."
 	case rotation.StepAwaitKey, rotation.StepAdopt:
-		return fmt.Sprintf("rekey cannot make keys at %s: a person makes the new one for `%s`. %s", provider, escape(r.in.Key.Account), r.meanwhile())
+		return fmt.Sprintf("rekey cannot make keys at %s: a person makes the new one for %s. %s", provider, code(r.in.Key.Account), r.meanwhile())
 	case rotation.StepStore:
 		if r.backwards() {
 			return "Rolling back: bringing the old value to every store."
@@ -118,7 +109,7 @@ func (r *runner) happening(most int) string {
 	case rotation.StepGuard:
 		return fmt.Sprintf("Asking whether the %s key is still in use, before it is revoked.%s", r.otherDirection(), r.because(most))
 	case rotation.StepApproval:
-		return "A person decides: " + sentence(prose(clip(r.question().Text, most)))
+		return "A person decides: " + sentence(r.prose(clip(r.question().Text, most)))
 	case rotation.StepContain:
 		return "Taking away what leaked, before there is a new key. Applications fail until there is."
 	case rotation.StepEnable:
@@ -144,7 +135,7 @@ func (r *runner) happening(most int) string {
 		if r.Progress.Outcome == "" && r.Keys.New != nil {
 			return r.done()
 		}
-		return sentence(prose(clip(r.Progress.Outcome, most)))
+		return sentence(r.prose(clip(r.Progress.Outcome, most)))
 	}
 	return ""
 }
@@ -167,7 +158,7 @@ func (r *runner) because(most int) string {
 	if r.Progress.Outcome == "" {
 		return ""
 	}
-	return " Why: " + sentence(prose(clip(r.Progress.Outcome, most)))
+	return " Why: " + sentence(r.prose(clip(r.Progress.Outcome, most)))
 }
 
 // meanwhile says how applications fare while there is no new key.
@@ -235,40 +226,21 @@ func clip(text string, most int) string {
 	return text + " …"
 }
 
-func code(text string) string { return "`" + text + "`" }
-
-// escape takes the meaning out of markup in text that came from elsewhere.
-var markup = strings.NewReplacer("<", "&lt;", ">", "&gt;", "[", "\\[", "]", "\\]", "`", "'", "*", "\\*", "\n", " ")
-
-func escape(text string) string { return markup.Replace(text) }
-
-// input is what a message takes, quoted in a sentence.
-var input = regexp.MustCompile("\\{\"[^{}`<>\\n]*\\}")
-
-// prose escapes a text of ours that may quote the input of a message. That becomes code: in plain text the UI sets
-// typographic quotes, and what somebody copies would be no JSON.
-func prose(text string) string {
-	var b strings.Builder
-	for at := input.FindStringIndex(text); at != nil; at = input.FindStringIndex(text) {
-		b.WriteString(escape(text[:at[0]]) + code(text[at[0]:at[1]]))
-		text = text[at[1]:]
-	}
-	return b.String() + escape(text)
-}
-
 // StaticSummary is the line that the Temporal UI shows above the details. The way to them is shown where a person looks
 // first: in the summaries of timers.
-func StaticSummary(in Input) string { return fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name) }
+func StaticSummary(in Input) string {
+	return escape(fmt.Sprintf("%s rotation of %s", in.Reason, in.Key.Name))
+}
 
 // StaticDetails is what the Temporal UI shows about a rotation for as long as it is kept.
 func StaticDetails(in Input) string {
 	k := in.Key
 	var places []string
 	for _, l := range k.Stores {
-		places = append(places, code(escape(l.String())))
+		places = append(places, code(l.String()))
 	}
-	text := fmt.Sprintf("Replaces the key **%s** of `%s` at %s, which applications read in %s.\n\nReason: %s.", escape(k.Name), escape(k.Account),
-		escape(k.Provider), strings.Join(places, ", "), in.Reason)
+	text := fmt.Sprintf("Replaces the key %s of %s at %s, which applications read in %s.\n\nReason: %s.", bold(k.Name), code(k.Account),
+		escape(k.Provider), strings.Join(places, ", "), escape(string(in.Reason)))
 	if in.By != "" {
 		text += " Asked by " + escape(clip(in.By, 100)) + "."
 	}

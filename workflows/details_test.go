@@ -92,7 +92,6 @@ func (a *album) normal(text string) string {
 
 var (
 	proposed = regexp.MustCompile("name `([^`]*)`, data `([^`]*)`")
-	anyLink  = regexp.MustCompile(`[^\\]\]\(([^)]*)\)`)
 	items    = regexp.MustCompile(`(?m)^(\d+\.|-) .*$`)
 )
 
@@ -134,9 +133,9 @@ func (a *album) check(name string, s rotation.Status) {
 	if n := strings.Count(d, `{"`) - strings.Count(d, "It takes: "); n > len(proposed.FindAllString(d, -1))+strings.Count(d, "**Note:**") {
 		a.Errorf("%s: there is input that no message is named for:\n%s", name, d)
 	}
-	for _, l := range anyLink.FindAllStringSubmatch(d, -1) {
-		if u, err := url.Parse(l[1]); err != nil || u.Scheme != "https" || !slices.Contains(consoles, u.Host) {
-			a.Errorf("%s: the link %q does not go to a console", name, l[1])
+	for _, l := range links(d) {
+		if u, err := url.Parse(l); err != nil || u.Scheme != "https" || !slices.Contains(consoles, u.Host) {
+			a.Errorf("%s: the link %q does not go to a console", name, l)
 		}
 	}
 	if strings.Contains(d, "<") {

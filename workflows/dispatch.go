@@ -72,8 +72,8 @@ type dispatcher struct {
 }
 
 func (d *dispatcher) run() (Dispatched, error) {
-	workflow.SetCurrentDetails(d.ctx, fmt.Sprintf("Asking store and provider whether **%s** is due, and starting its rotation `%s` if it is.\n\n"+
-		"You need to do nothing. If they do not answer for an hour this fails, and the key's next beat asks anew.", escape(d.in.Key.Name), ID(d.in.Key.Name)))
+	workflow.SetCurrentDetails(d.ctx, fmt.Sprintf("Asking store and provider whether %s is due, and starting its rotation %s if it is.\n\n"+
+		"You need to do nothing. If they do not answer for an hour this fails, and the key's next beat asks anew.", bold(d.in.Key.Name), code(ID(d.in.Key.Name))))
 	if err := d.spread(); err != nil {
 		return d.Dispatched, err
 	}
@@ -103,7 +103,7 @@ func (d *dispatcher) spread() error {
 // ask asks provider and stores. It is advice: the rotation looks again, under the key's workflow id.
 func (d *dispatcher) ask() (activities.Dueness, error) {
 	ctx := workflow.WithActivityOptions(d.ctx, workflow.ActivityOptions{
-		TaskQueue: ProviderTaskQueue(d.in.Key.Provider), Summary: "ask whether " + d.in.Key.Name + " is due", Priority: Priority(rotation.Scheduled),
+		TaskQueue: ProviderTaskQueue(d.in.Key.Provider), Summary: escape("ask whether " + d.in.Key.Name + " is due"), Priority: Priority(rotation.Scheduled),
 		StartToCloseTimeout: time.Duration(d.in.Key.Policy.StepTimeout), ScheduleToCloseTimeout: dispatchPatience, RetryPolicy: dispatching(),
 	})
 	var due activities.Dueness
@@ -148,6 +148,6 @@ func (d *dispatcher) start() error {
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (d *dispatcher) finish() (Dispatched, error) {
 	_ = workflow.UpsertMemo(d.ctx, map[string]any{ResultMemo: d.Dispatched})
-	workflow.SetCurrentDetails(d.ctx, clip(sentence(prose(d.Why)), maxDetails))
+	workflow.SetCurrentDetails(d.ctx, fit(func(most int) string { return sentence(prose(clip(d.Why, most))) }))
 	return d.Dispatched, nil
 }

@@ -204,13 +204,13 @@ func (f *fleet) details() string {
 			break
 		}
 	}
-	return text
+	return wholeLines(text)
 }
 
 // page is the details with at most so many keys of each group.
 func (f *fleet) page(listed int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**Emergency %s** · raised by %s: %s\n\n%s\n", escape(f.ID), escape(clip(f.By, 100)), sentence(prose(clip(f.Why, 200))), f.Sentence())
+	fmt.Fprintf(&b, "%s · raised by %s: %s\n\n%s\n", bold("Emergency "+f.ID), escape(clip(f.By, 100)), sentence(prose(clip(f.Why, 200))), f.Sentence())
 	waits := false
 	for _, group := range []struct {
 		words string
@@ -232,22 +232,22 @@ func (f *fleet) page(listed int) string {
 				waits = waits || group.needs
 			}
 			if n <= listed {
-				why := string(r.Phase)
+				why := escape(string(r.Phase))
 				if r.State == Failed || r.Unreadable {
 					why = prose(clip(r.Why, 80))
 				}
-				fmt.Fprintf(&b, "- `%s` %s (`starter explain %s`)\n", ID(r.Key), why, r.Key)
+				fmt.Fprintf(&b, "- %s %s (%s)\n", code(ID(r.Key)), why, code("starter explain "+r.Key))
 			}
 		}
 		if n > listed {
-			fmt.Fprintf(&b, "- and %d more: `starter emergency --resume %s`\n", n-listed, escape(f.ID))
+			fmt.Fprintf(&b, "- and %d more: %s\n", n-listed, code("starter emergency --resume "+f.ID))
 		}
 	}
 	if !waits && f.EndedAt.IsZero() {
 		b.WriteString("\nYou need to do nothing.\n")
 	}
 	if f.EndedAt.IsZero() {
-		fmt.Fprintf(&b, "\nWatch it: `starter emergency --resume %s`. **Request Cancellation** stops the raising of further keys; rotations that have begun go on.\n", escape(f.ID))
+		fmt.Fprintf(&b, "\nWatch it: %s. **Request Cancellation** stops the raising of further keys; rotations that have begun go on.\n", code("starter emergency --resume "+f.ID))
 	}
 	return b.String()
 }

@@ -189,5 +189,5 @@ func (r *runner) signedLine() string {
 
 // both says how two operators take a decision.
 func (r *runner) both(command string) string {
-	return fmt.Sprintf("two different operators run `%s`, which signs with their SSH keys. Signed: %s. This page cannot sign: an update from here is refused.", command, r.signedLine())
+	return fmt.Sprintf("two different operators run %s, which signs with their SSH keys. Signed: %s. This page cannot sign: an update from here is refused.", code(command), r.signedLine())
 }

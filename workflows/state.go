@@ -38,6 +38,8 @@ type CarryOver struct {
 	// Decisions are those that people took, FollowUps what is left for a person to do.
 	Decisions []rotation.Decision `json:"decisions,omitempty"`
 	FollowUps []string            `json:"followUps,omitempty"`
+	// Links are addresses of consoles that activities gave: the only ones in texts that stay links.
+	Links []string `json:"links,omitempty"`
 	// Unknown: an emergency named values that nobody knows; FollowUps says which.
 	Unknown bool `json:"unknown,omitempty"`
 	// Signers are the operators as they were known: a roll-back can come before the next rotation has looked.

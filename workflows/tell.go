@@ -38,7 +38,7 @@ func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
 			told[i] = rotation.Told{Channel: c.Name}
 			now := workflow.Now(ctx)
 			if at := opens(ctx, c, now); at.After(now) && !in.Urgent {
-				summary := workflow.TimerOptions{Summary: c.Name + " is quiet until " + moment(at)}
+				summary := workflow.TimerOptions{Summary: escape(c.Name + " is quiet until " + moment(at))}
 				if workflow.NewTimerWithOptions(ctx, at.Sub(now), summary).Get(ctx, nil) != nil {
 					told[i].Problem = "somebody cancelled it"
 					return
@@ -54,12 +54,12 @@ func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
 	var names []string
 	for _, t := range told {
 		if t.Problem != "" {
-			names = append(names, escape(t.Channel+" could not be told: "+t.Problem))
+			names = append(names, t.Channel+" could not be told: "+t.Problem)
 			continue
 		}
-		names = append(names, escape(t.Channel)+" "+moment(t.At))
+		names = append(names, t.Channel+" "+moment(t.At))
 	}
-	workflow.SetCurrentDetails(ctx, "Told: "+strings.Join(names, "; "))
+	workflow.SetCurrentDetails(ctx, fit(func(most int) string { return "Told: " + escape(clip(strings.Join(names, "; "), most)) }))
 	return told, nil
 }
 
@@ -68,7 +68,7 @@ func startTell(ctx workflow.Context, in TellInput) {
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: TellID(in.Key.Name, in.Rotation), TaskQueue: ProviderTaskQueue(in.Key.Provider),
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, Priority: Priority(in.Notice.Reason),
-		StaticSummary: "tell how a rotation of " + in.Key.Name + " ended",
+		StaticSummary: escape("tell how a rotation of " + in.Key.Name + " ended"),
 	})
 	if err := workflow.ExecuteChildWorkflow(ctx, Tell, in).GetChildWorkflowExecution().Get(ctx, nil); err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 		// The rotation has ended all the same; its result and the list say so.
@@ -79,7 +79,7 @@ func startTell(ctx workflow.Context, in TellInput) {
 // notifying is a context for Notify. Where a channel is down it is tried for about half an hour.
 func notifying(ctx workflow.Context, reason rotation.Reason, channel string, about rotation.About) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		Summary: "tell " + channel + ": " + string(about), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
+		Summary: escape("tell " + channel + ": " + string(about)), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 3, MaximumInterval: 5 * time.Minute, MaximumAttempts: 10, NonRetryableErrorTypes: needsAPerson},
 	})
 }

@@ -22,7 +22,7 @@ func update(kind rotation.Kind, data string) string {
 }
 
 func named(kind rotation.Kind, data string) string {
-	return fmt.Sprintf("name `%s`, data %s.", kind, code(data))
+	return fmt.Sprintf("name %s, data %s.", code(string(kind)), code(data))
 }
 
 // takes tells whether a message would be taken now; nothing else may be proposed.
@@ -51,30 +51,22 @@ func (r *runner) console() string {
 	return link(r.in.Key.Provider+" console", r.Keys.Prepared.ProviderConsole)
 }
 
-// link makes a link of an address that can be one, and of another a text.
-func link(text, address string) string {
-	if !strings.HasPrefix(address, "https://") || strings.ContainsAny(address, " <>()[]\"'`\n") {
-		return escape(text)
-	}
-	return fmt.Sprintf("[%s](%s)", escape(text), address)
-}
-
 func (r *runner) makeKey() []string {
 	name, first := r.in.Key.Name, r.in.Key.Stores[0]
-	steps := []string{fmt.Sprintf("Open the %s and make a new key of `%s`. A good name: `%s %s`.",
-		r.console(), escape(r.in.Key.Account), escape(name), r.Progress.StartedAt.UTC().Format("2006-01-02"))}
+	steps := []string{fmt.Sprintf("Open the %s and make a new key of %s. A good name: %s.",
+		r.console(), code(r.in.Key.Account), code(name+" "+r.Progress.StartedAt.UTC().Format("2006-01-02")))}
 	if old := r.describe(r.Keys.Old); old != "" && !r.Emergency.Contained {
 		steps[0] += " Leave the old one: " + old + "."
 	}
 	steps = append(steps,
-		fmt.Sprintf("Run `starter supply %s` and paste the key there. That is all.", name),
+		fmt.Sprintf("Run %s and paste the key there. That is all.", code("starter supply "+name)),
 		fmt.Sprintf("Without that command: put the key into %s (%s) as a new version that no application reads. Then %s rekey takes the newest version; to name another, add %s.",
-			link(first.Store, r.Keys.Prepared.StoreConsole), code(escape(first.Path)), update(rotation.KeySupplied, byInput), code(`"version": "7"`)))
+			link(first.Store, r.Keys.Prepared.StoreConsole), code(first.Path), update(rotation.KeySupplied, byInput), code(`"version": "7"`)))
 	return steps
 }
 
 func (r *runner) revokeKey() []string {
-	open := fmt.Sprintf("Open the %s, keys of `%s`.", r.console(), escape(r.in.Key.Account))
+	open := fmt.Sprintf("Open the %s, keys of %s.", r.console(), code(r.in.Key.Account))
 	revoked := "Then " + update(rotation.KeyRevoked, byInput) + " rekey checks that the key is refused."
 	if r.At.Step == rotation.StepAwaitContainment {
 		return []string{open, fmt.Sprintf("Revoke what leaked: %s.", r.describe(r.Keys.Old)), revoked, "Then make the new key at once: the next step asks for it."}
@@ -168,9 +160,9 @@ func (r *runner) leftovers(most int) []string {
 	var steps []string
 	for i, l := range r.Carry.FollowUps {
 		if i == listed {
-			return append(steps, fmt.Sprintf("And %d more: `starter status %s`.", len(r.Carry.FollowUps)-listed, r.in.Key.Name))
+			return append(steps, fmt.Sprintf("And %d more: %s.", len(r.Carry.FollowUps)-listed, code("starter status "+r.in.Key.Name)))
 		}
-		steps = append(steps, sentence(prose(clip(l, most))))
+		steps = append(steps, sentence(r.prose(clip(l, most))))
 	}
 	return steps
 }
@@ -218,7 +210,7 @@ func (r *runner) describe(refs []activities.Ref) string {
 	var names []string
 	for i, o := range refs {
 		if i == listed {
-			names = append(names, fmt.Sprintf("and %d more (`starter status %s --json` has all)", len(refs)-listed, r.in.Key.Name))
+			names = append(names, fmt.Sprintf("and %d more (%s has all)", len(refs)-listed, code("starter status "+r.in.Key.Name+" --json")))
 			break
 		}
 		names = append(names, describe(o))
@@ -251,11 +243,11 @@ func asListed(o activities.Ref) string {
 
 func describe(o activities.Ref) string {
 	if o.KeyID != "" {
-		return code(escape(o.KeyID))
+		return code(o.KeyID)
 	}
 	text := "fingerprint " + code(o.Fingerprint)
 	if o.Shown != "" {
-		text = code(escape(o.Shown)) + ", " + text
+		text = code(o.Shown) + ", " + text
 	}
 	if !o.AddedAt.IsZero() {
 		text += ", in the store since " + moment(o.AddedAt)

@@ -100,13 +100,13 @@ func (t *trigger) begin() string {
 
 // TriggerDetails is what the Temporal UI shows about a delivery for as long as it is kept.
 func TriggerDetails(in TriggerInput) string {
-	text := fmt.Sprintf("A delivery of the source **%s**", escape(in.Source))
+	text := fmt.Sprintf("A delivery of the source %s", bold(in.Source))
 	if in.Leaked {
 		text += ", which reports a leak"
 	}
 	text += ". It starts rotations; it can neither approve nor revoke first."
 	if len(in.Fingerprints) > 0 {
-		text += "\n\nReported value: fingerprint " + escape(strings.Join(in.Fingerprints, " or ")) + "."
+		text += "\n\nReported value: fingerprint " + escape(clip(strings.Join(in.Fingerprints, " or "), 400)) + "."
 	}
 	if len(in.Keys) > 0 {
 		text += "\n\nKeys: " + escape(clip(strings.Join(in.Keys, ", "), 400)) + "."
@@ -187,7 +187,7 @@ func (t *trigger) leak(w wanted) string {
 
 func (t *trigger) summary(text string) workflow.Context {
 	ao := workflow.GetActivityOptions(t.ctx)
-	ao.Summary = text
+	ao.Summary = escape(text)
 	return workflow.WithActivityOptions(t.ctx, ao)
 }
 
@@ -203,6 +203,6 @@ func (t *trigger) failed(what string, err error) error {
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (t *trigger) finish() (Triggered, error) {
 	_ = workflow.UpsertMemo(t.ctx, map[string]any{ResultMemo: t.Triggered})
-	workflow.SetCurrentDetails(t.ctx, clip(sentence(prose(t.Why)), maxDetails))
+	workflow.SetCurrentDetails(t.ctx, fit(func(most int) string { return sentence(prose(clip(t.Why, most))) }))
 	return t.Triggered, nil
 }

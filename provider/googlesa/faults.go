@@ -37,7 +37,7 @@ func (p *Provider) fault(err error, what, account string, e effect) *fault.Error
 	f, s := google.Fault(err, what, e != reads)
 	switch s.Code() {
 	case codes.NotFound:
-		return f.WithAdvice("Look whether it exists: %s.", p.Console(account))
+		return f.WithAdvice("Look whether it exists: %s.", fault.Link(p.Console(account)))
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return f.WithAdvice("Grant rekey's own identity roles/iam.serviceAccountKeyAdmin on %s, and look whether that account exists.", account)
 	case codes.FailedPrecondition:
@@ -62,13 +62,13 @@ func (p *Provider) mintFault(ctx context.Context, err error, what, account strin
 	switch {
 	case known && held >= keyLimit:
 		return fault.New(fault.Rejected, CodeKeyLimit, f.Doing).WithAdvice(
-			"The account holds %d keys, and %d is Google's limit; disabled ones count. Delete one that nobody needs: %s.", held, keyLimit, p.Console(account))
+			"The account holds %d keys, and %d is Google's limit; disabled ones count. Delete one that nobody needs: %s.", held, keyLimit, fault.Link(p.Console(account)))
 	case daily:
 		return f
 	case known:
-		return f.WithAdvice("Google does not say why. The account shows %d keys of the %d that it may hold, so look whether it is disabled and which organization policies hold for its project: %s.", held, keyLimit, p.Console(account))
+		return f.WithAdvice("Google does not say why. The account shows %d keys of the %d that it may hold, so look whether it is disabled and which organization policies hold for its project: %s.", held, keyLimit, fault.Link(p.Console(account)))
 	}
-	return f.WithAdvice("Google does not say why: look how many keys the account holds (%d is the limit), whether it is disabled, and which organization policies hold for its project: %s.", keyLimit, p.Console(account))
+	return f.WithAdvice("Google does not say why: look how many keys the account holds (%d is the limit), whether it is disabled, and which organization policies hold for its project: %s.", keyLimit, fault.Link(p.Console(account)))
 }
 
 // constraintName is an organization policy's constraint, as details name it. Anything else that stands there is not shown.

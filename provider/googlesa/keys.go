@@ -180,7 +180,7 @@ func (p *Provider) create(ctx context.Context, account string) (provider.Minted,
 	parsed, err := p.Parse(secret.New(k.GetPrivateKeyData()))
 	if err != nil || parsed.Account != account || !strings.HasSuffix(k.GetName(), "/keys/"+parsed.KeyID) {
 		// The key exists, but what came with it is not its file.
-		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer is not a key file of this account. A key without an owner may stand there now: look at %s.", p.Console(account))
+		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer is not a key file of this account. A key without an owner may stand there now: look at %s.", fault.Link(p.Console(account)))
 		f.Unsettled = true
 		return provider.Minted{}, f
 	}

@@ -56,7 +56,7 @@ func (p *Provider) upload(ctx context.Context, account, stamp string) (provider.
 	}
 	id := k.GetName()[strings.LastIndexByte(k.GetName(), '/')+1:]
 	if !keyIDForm.MatchString(id) {
-		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer names no key. The key may stand there now, with our stamp: look at %s.", p.Console(account))
+		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer names no key. The key may stand there now, with our stamp: look at %s.", fault.Link(p.Console(account)))
 		f.Unsettled = true
 		return provider.Minted{}, f
 	}

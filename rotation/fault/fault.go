@@ -45,6 +45,8 @@ type Error struct {
 	Doing string
 	// Advice says what a person can do about it; empty if only waiting helps.
 	Advice string
+	// Links are the addresses within the advice that rekey itself put there. A page shows these as links, and no others.
+	Links []string
 	// RetryAfter is how long the other side asked us to wait; 0 if it did not say.
 	RetryAfter time.Duration
 	// Unsettled: the request may still have taken effect, or may yet. For a mint this means: wait out the
@@ -63,10 +65,18 @@ func New(class Class, codeText, doing string) *Error {
 	return e
 }
 
-// WithAdvice returns a copy that tells a person what to do.
+// Link is an address that an adapter makes from its own templates: a console's. It marks what may become a link.
+type Link string
+
+// WithAdvice returns a copy that tells a person what to do. Addresses among args that a person is to open are Links.
 func (e *Error) WithAdvice(format string, args ...any) *Error {
 	c := *e
-	c.Advice = fmt.Sprintf(format, args...)
+	c.Advice, c.Links = fmt.Sprintf(format, args...), nil
+	for _, arg := range args {
+		if l, ok := arg.(Link); ok {
+			c.Links = append(c.Links, string(l))
+		}
+	}
 	return &c
 }
 

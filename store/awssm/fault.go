@@ -131,15 +131,15 @@ func (s *Store) advise(f *fault.Error, on call) *fault.Error {
 	case f.Class == fault.AccessDenied:
 		return f.WithAdvice("rekey's own identity lacks secretsmanager:%s on secret %s, or its credentials are refused. docs/stores/aws-secrets-manager.md has the policy that it needs.", on.operation, on.id)
 	case f.Class == fault.NotFound:
-		return f.WithAdvice("Look whether it exists, in this account and region: %s", s.Console(on.id))
+		return f.WithAdvice("Look whether it exists, in this account and region: %s", fault.Link(s.Console(on.id)))
 	case f.Code == "LimitExceededException":
-		return f.WithAdvice("Secret %s has as many versions or labels as AWS keeps. AWS deletes versions without labels when they are a day old: wait, and look who writes so often: %s", on.id, s.Console(on.id))
+		return f.WithAdvice("Secret %s has as many versions or labels as AWS keeps. AWS deletes versions without labels when they are a day old: wait, and look who writes so often: %s", on.id, fault.Link(s.Console(on.id)))
 	case f.Class == fault.Throttled:
 		// AWS's quotas are counted in a second.
 		f.RetryAfter = max(f.RetryAfter, time.Second)
 		return f
 	case f.Class == fault.Rejected:
-		return f.WithAdvice("Look at the secret; it may be marked for deletion, or be a replica: %s", s.Console(on.id))
+		return f.WithAdvice("Look at the secret; it may be marked for deletion, or be a replica: %s", fault.Link(s.Console(on.id)))
 	}
 	return f
 }

@@ -115,7 +115,7 @@ func (s *Store) publish(ctx context.Context, path string, m shape, asked, number
 	case number:
 		return nil // an earlier request did it, late
 	case current:
-		return fault.New(fault.Unavailable, "label_refused", s.doing(what)).WithAdvice("If this stays, look at the secret: %s", s.Console(path))
+		return fault.New(fault.Unavailable, "label_refused", s.doing(what)).WithAdvice("If this stays, look at the secret: %s", fault.Link(s.Console(path)))
 	default:
 		return store.ErrConflict(path)
 	}

@@ -130,7 +130,7 @@ func (s *Store) lost(ctx context.Context, path, from, what string) error {
 		return store.ErrConflict(path)
 	}
 	// A look may lag, so that a conflict does not show yet: not for ever, hence retryable.
-	return fault.New(fault.Unavailable, "label_refused", s.doing(what)).WithAdvice("If this stays, look at the secret: %s", s.Console(keeper(path)))
+	return fault.New(fault.Unavailable, "label_refused", s.doing(what)).WithAdvice("If this stays, look at the secret: %s", fault.Link(s.Console(keeper(path))))
 }
 
 // The revision of a path is the version that holds the record and the one that applications read.

@@ -123,7 +123,7 @@ func (c *client) update(ctx context.Context, id string, etag string, annotations
 	switch status.Code(err) {
 	case codes.OK:
 		if s.GetEtag() == "" || !shows(s, annotations, aliases) {
-			f := fault.New(fault.Unavailable, "bad_answer", c.doing("change secret "+id)).WithAdvice("The answer does not show what was asked for. If this stays, look at the secret: %s", c.Console(id))
+			f := fault.New(fault.Unavailable, "bad_answer", c.doing("change secret "+id)).WithAdvice("The answer does not show what was asked for. If this stays, look at the secret: %s", fault.Link(c.Console(id)))
 			f.Unsettled = true
 			return nil, f
 		}
@@ -141,7 +141,7 @@ func (c *client) update(ctx context.Context, id string, etag string, annotations
 			return nil, store.ErrConflict(id)
 		}
 		// Reads may lag, so a conflict may not show yet: not for ever, hence retryable.
-		return nil, fault.New(fault.Unavailable, "FailedPrecondition", c.doing("change secret "+id)).WithAdvice("If this stays, look at the secret: %s", c.Console(id))
+		return nil, fault.New(fault.Unavailable, "FailedPrecondition", c.doing("change secret "+id)).WithAdvice("If this stays, look at the secret: %s", fault.Link(c.Console(id)))
 	}
 	return nil, c.fault(err, call{what: "change secret " + id, id: id, permission: secretsUpdate, changes: true})
 }
@@ -197,7 +197,7 @@ func (c *client) access(ctx context.Context, id, version string) (value secret.V
 	answer, err := c.sm.AccessSecretVersion(ctx, &secretmanagerpb.AccessSecretVersionRequest{Name: c.versionName(id, version)})
 	if status.Code(err) == codes.FailedPrecondition {
 		return secret.Value{}, 0, fault.New(fault.Rejected, notEnabled, c.doing(what)).WithAdvice(
-			"The version is disabled or destroyed. If applications read it, they fail now: enable it, or add a version with a value that works: %s", c.Console(id))
+			"The version is disabled or destroyed. If applications read it, they fail now: enable it, or add a version with a value that works: %s", fault.Link(c.Console(id)))
 	}
 	if err != nil {
 		return secret.Value{}, 0, c.fault(err, call{what: what, id: id, permission: versionsAccess})

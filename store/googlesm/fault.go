@@ -22,7 +22,7 @@ func (c *client) fault(err error, on call) *fault.Error {
 	f, s := google.Fault(err, c.doing(on.what), on.changes)
 	switch s.Code() {
 	case codes.NotFound:
-		return f.WithAdvice("Look whether it exists: %s", c.Console(on.id))
+		return f.WithAdvice("Look whether it exists: %s", fault.Link(c.Console(on.id)))
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return f.WithAdvice("%s", c.grant(on.id, on.permission))
 	case codes.ResourceExhausted:
@@ -30,7 +30,7 @@ func (c *client) fault(err error, on call) *fault.Error {
 		// one version. So a second is enough, and less is not.
 		f.RetryAfter = max(f.RetryAfter, time.Second)
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange, codes.AlreadyExists:
-		return f.WithAdvice("Look at the secret: %s", c.Console(on.id))
+		return f.WithAdvice("Look at the secret: %s", fault.Link(c.Console(on.id)))
 	}
 	return f
 }

@@ -1,0 +1,200 @@
+package workflows
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// The pages that the Temporal UI shows are Markdown, and much on them was written by others: names of keys, reasons,
+// errors. Such text passes one of escape, prose, code and link, and comes out as one line that says what it says and is
+// nothing else: no markup, no HTML, no image, and no link. The renderers that the tests hold this to are the one of the
+// Temporal UI, and one for CommonMark with GitHub's extensions, because newer UIs may take another.
+
+// plain is a text in one line, of characters that a person sees.
+func plain(text string) string {
+	seen := strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r), unicode.IsControl(r):
+			return ' '
+		case !rotation.OneLine(string(r)):
+			return -1 // it hides, or turns the direction of writing around
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	return strings.TrimSpace(seen)
+}
+
+// code shows a text as code. Nothing in it has a meaning but what ends it, and what some renderers look for even there.
+func code(text string) string {
+	text = strings.NewReplacer("`", "'", "<", "‹", ">", "›").Replace(plain(text))
+	if text == "" {
+		text = "-" // two backticks would begin a code that ends elsewhere
+	}
+	return "`" + text + "`"
+}
+
+// escape takes the meaning out of markup in text that came from elsewhere. What a renderer would make a link of becomes
+// code: no escape keeps all of them from it.
+func escape(text string) string { return escapePlain(plain(text), nil) }
+
+// input is what a message takes, quoted in a sentence.
+var input = regexp.MustCompile("\\{\"[^{}`<>\\n]*\\}")
+
+// prose escapes a text of ours that quotes others, and may quote the input of a message. That becomes code: in plain text
+// the UI sets typographic quotes, and what somebody copies would be no JSON. An address stays a link only if it is one of
+// own, to the letter.
+func prose(text string, own ...string) string {
+	text = plain(text)
+	var b strings.Builder
+	for at := input.FindStringIndex(text); at != nil; at = input.FindStringIndex(text) {
+		join(&b, escapePlain(text[:at[0]], own))
+		join(&b, code(text[at[0]:at[1]]))
+		text = text[at[1]:]
+	}
+	join(&b, escapePlain(text, own))
+	return b.String()
+}
+
+// prose is prose with the addresses that are rekey's own in this rotation.
+func (r *runner) prose(text string) string {
+	own := append(slices.Clone(r.Carry.Links), r.Keys.Prepared.ProviderConsole, r.Keys.Prepared.StoreConsole)
+	return prose(text, own...)
+}
+
+// join keeps two pieces of code apart: two backticks side by side are neither an end nor a begin.
+func join(b *strings.Builder, part string) {
+	if strings.HasSuffix(b.String(), "`") && strings.HasPrefix(part, "`") {
+		b.WriteByte(' ')
+	}
+	b.WriteString(part)
+}
+
+var (
+	// word is what an address can be in: it ends where a renderer's would at the latest.
+	word = regexp.MustCompile("[^ <>`]+")
+	// linkish is in whatever renderers make a link of without being asked to: addresses of pages and of people.
+	linkish = regexp.MustCompile(`(?i)://|www\.|@|mailto:|xmpp:`)
+	// ordered is what begins a numbered list.
+	ordered = regexp.MustCompile(`^([0-9]{1,9})([.)])`)
+)
+
+func escapePlain(text string, own []string) string {
+	var b strings.Builder
+	at := 0
+	for _, w := range word.FindAllStringIndex(text, -1) {
+		if !linkish.MatchString(text[w[0]:w[1]]) {
+			continue
+		}
+		join(&b, escapeMarkup(text[at:w[0]]))
+		join(&b, address(text[w[0]:w[1]], own))
+		at = w[1]
+	}
+	join(&b, escapeMarkup(text[at:]))
+	return escapeBegin(b.String())
+}
+
+// address shows a word that a renderer might make a link of: rekey's own as it is, any other as code.
+func address(word string, own []string) string {
+	core := strings.TrimRight(word, ".,")
+	if slices.Contains(own, core) && isAddress(core) {
+		return word
+	}
+	core = strings.Trim(word, `"'().,;:!?`)
+	i := strings.Index(word, core)
+	return escapeMarkup(word[:i]) + code(core) + escapeMarkup(word[i+len(core):])
+}
+
+var markup = strings.NewReplacer(`\`, `\\`, "`", "'", "<", "&lt;", ">", "&gt;", "&", "&amp;", "[", `\[`, "]", `\]`, "*", `\*`, "~", `\~`, "|", `\|`, "$", `\$`)
+
+func escapeMarkup(text string) string {
+	var b strings.Builder
+	for i, part := range strings.Split(markup.Replace(text), "_") {
+		// Within a word it means nothing, and names with many of them stay readable.
+		if before := b.String(); i > 0 && !(endsAlphanumeric(before) && part != "" && alphanumeric(part[0])) {
+			b.WriteByte('\\')
+		}
+		if i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteString(part)
+	}
+	return b.String()
+}
+
+func endsAlphanumeric(text string) bool { return text != "" && alphanumeric(text[len(text)-1]) }
+
+func alphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// escapeBegin takes the meaning out of what would begin a heading, a list or a definition.
+func escapeBegin(text string) string {
+	if text != "" && strings.IndexByte("#-+:", text[0]) >= 0 {
+		return `\` + text
+	}
+	return ordered.ReplaceAllString(text, `$1\$2`)
+}
+
+// simple is a name as rekey.yaml can have it.
+var simple = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 -]*[A-Za-z0-9])?$`)
+
+// bold shows a name in bold, and one that nobody can have given a key or a source as code: renderers do not agree on where
+// bold ends behind an escape.
+func bold(name string) string {
+	if name = plain(name); simple.MatchString(name) {
+		return "**" + name + "**"
+	}
+	return code(name)
+}
+
+// isAddress tells whether an address can stand in Markdown as a link.
+func isAddress(text string) bool {
+	return strings.HasPrefix(text, "https://") && !strings.ContainsAny(text, " <>()[]\\\"'`\n")
+}
+
+// link makes a link of an address that can be one, and of another a text.
+func link(text, address string) string {
+	if !isAddress(address) {
+		return escape(text)
+	}
+	return "[" + label(text) + "](" + address + ")"
+}
+
+// label is what stands for a link: renderers look for its end, and some do not care for escapes or code in it.
+func label(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(" .-", r) {
+			return r
+		}
+		return ' '
+	}, plain(text))
+}
+
+// fit makes a page of a text that came from elsewhere, cut until the page is short enough to be shown.
+func fit(page func(most int) string) string {
+	for _, most := range []int{1200, 700, 400, 250, 150, 80, 40} {
+		if text := page(most); len(text) <= maxDetails {
+			return text
+		}
+	}
+	return wholeLines(page(0))
+}
+
+// wholeLines is as much of a page as can be shown. Within a line it would be cut in the middle of an escape or of code, and
+// what follows would get a meaning.
+func wholeLines(text string) string {
+	const rest = "\n…"
+	if len(text) <= maxDetails {
+		return text
+	}
+	text = text[:maxDetails-len(rest)]
+	i := strings.LastIndexByte(text, '\n')
+	if i < 0 {
+		return "This page would be too long. `starter status` has what it says."
+	}
+	return text[:i] + rest
+}

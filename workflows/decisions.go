@@ -64,7 +64,7 @@ func (r *runner) listen() {
 	workflow.Go(r.ctx, func(ctx workflow.Context) {
 		// Not a blocked Receive: it would hold a signal where hear cannot see it. One for all kinds: each costs every task.
 		waiting := func(c workflow.ReceiveChannel) bool { return c.Len() > 0 }
-		for workflow.Await(ctx, func() bool { return slices.ContainsFunc(sent, waiting) }) == nil {
+		for workflow.Await(ctx, func() bool { return slices.ContainsFunc(sent, waiting) || len(strangers(ctx)) > 0 }) == nil {
 			r.hear()
 		}
 	})
@@ -212,6 +212,7 @@ func (r *runner) hear() {
 			r.handleSignal(kind, raw.Payload())
 		}
 	}
+	r.hearStrangers()
 }
 
 // situation is what decisions are judged by.

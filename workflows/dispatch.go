@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -39,6 +40,8 @@ type DispatchInput struct {
 	Key rotation.Key `json:"key"`
 	// Install is the installation whose rekey.yaml has the key.
 	Install string `json:"install"`
+
+	received received
 }
 
 // Dispatched is what came of a beat. It is the dispatcher's result, and stands in its memo.
@@ -59,21 +62,38 @@ type Dispatched struct {
 // when the rotation has begun, and fails, for the schedule's list to show, when nobody can say whether the key is due.
 // A beat that comes late, after the key's window, does nothing: the next one in the window takes it.
 func Dispatch(ctx workflow.Context, in DispatchInput) (Dispatched, error) {
+	if err := in.received.check(ctx, maxInput, false); err != nil {
+		return Dispatched{}, err
+	}
 	d := &dispatcher{ctx: ctx, in: in, Dispatched: Dispatched{Key: in.Key.Name}}
 	d.Beat, _ = workflow.GetTypedSearchAttributes(ctx).GetTime(beatAttribute)
+	d.overheard = overhear(ctx, d.show)
 	return d.run()
 }
 
 // dispatcher is one run of Dispatch.
 type dispatcher struct {
 	Dispatched
-	ctx workflow.Context
-	in  DispatchInput
+	ctx       workflow.Context
+	in        DispatchInput
+	overheard *overheard
+}
+
+// show puts what happens, and a key in the history, where the Temporal UI shows it.
+func (d *dispatcher) show() {
+	workflow.SetCurrentDetails(d.ctx, fit(func(most int) string { return strings.TrimSpace(prose(d.overheard.text()) + "\n\n" + d.page(most)) }))
+}
+
+func (d *dispatcher) page(most int) string {
+	if d.Why != "" {
+		return sentence(prose(clip(d.Why, most)))
+	}
+	return fmt.Sprintf("Asking store and provider whether %s is due, and starting its rotation %s if it is.\n\n"+
+		"You need to do nothing. If they do not answer for an hour this fails, and the key's next beat asks anew.", bold(d.in.Key.Name), code(ID(d.in.Key.Name)))
 }
 
 func (d *dispatcher) run() (Dispatched, error) {
-	workflow.SetCurrentDetails(d.ctx, fmt.Sprintf("Asking store and provider whether %s is due, and starting its rotation %s if it is.\n\n"+
-		"You need to do nothing. If they do not answer for an hour this fails, and the key's next beat asks anew.", bold(d.in.Key.Name), code(ID(d.in.Key.Name))))
+	d.show()
 	if err := d.spread(); err != nil {
 		return d.Dispatched, err
 	}
@@ -112,7 +132,7 @@ func (d *dispatcher) ask() (activities.Dueness, error) {
 		return due, err
 	}
 	f := classify(err)
-	return due, temporal.NewNonRetryableApplicationError("Nobody can say whether "+d.in.Key.Name+" is due; the next beat asks again. "+f.text, string(f.class), nil)
+	return due, temporal.NewNonRetryableApplicationError(d.overheard.addTo("Nobody can say whether "+d.in.Key.Name+" is due; the next beat asks again. "+f.text), string(f.class), nil)
 }
 
 // dispatching is for asking whether a key is due: nobody waits for the answer.
@@ -147,7 +167,8 @@ func (d *dispatcher) start() error {
 
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (d *dispatcher) finish() (Dispatched, error) {
+	d.show()
+	d.Why = d.overheard.addTo(d.Why)
 	_ = workflow.UpsertMemo(d.ctx, map[string]any{ResultMemo: d.Dispatched})
-	workflow.SetCurrentDetails(d.ctx, fit(func(most int) string { return sentence(prose(clip(d.Why, most))) }))
 	return d.Dispatched, nil
 }

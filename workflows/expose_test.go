@@ -144,3 +144,126 @@ func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
 		}
 	})
 }
+
+// exposed is a key that stands in an input.
+const exposed = "sk-proj-0123456789_abcdefghij-ABCDEFGHIJ"
+
+func TestAnInputWithAKeyInItIsRefusedBeforeAnythingIsDone(t *testing.T) {
+	fingerprint := secret.FromString(exposed).Fingerprint()
+	for what, c := range map[string]struct{ workflow, input string }{
+		"a rotation, in its reason":           {"RotateKey", `{"key":{"name":"gpt"},"reason":"manual","why":"the key is %s."}`},
+		"a rotation, in who asks":             {"RotateKey", `{"key":{"name":"gpt"},"by":"%s"}`},
+		"a rotation, in the account":          {"RotateKey", `{"key":{"name":"gpt","account":"%s"}}`},
+		"a rotation, in an emergency":         {"RotateKey", `{"key":{"name":"gpt"},"reason":"emergency","emergencies":[{"leaked":["%s"]}]}`},
+		"a rotation, in a made-up state":      {"RotateKey", `{"key":{"name":"gpt"},"resume":{"progress":{"note":"%s"}}}`},
+		"a rotation, in a field of no input":  {"RotateKey", `{"key":{"name":"gpt"},"value":"%s"}`},
+		"a rotation, in a length of time":     {"RotateKey", `{"key":{"name":"gpt","policy":{"grace":"%s"}}}`},
+		"a rotation, in place of the input":   {"RotateKey", `"%s"`},
+		"a rotation, with escapes":            {"RotateKey", `{"why":"\u0073` + exposed[1:] + `"}`},
+		"a dispatcher, in its installation":   {"Dispatch", `{"install":"%s"}`},
+		"an emergency, among the keys":        {"Emergency", `{"id":"e","keys":["%s"],"message":{"by":"o","why":"w"}}`},
+		"a trigger, in the delivery":          {"Trigger", `{"source":"ci","delivery":"%s"}`},
+		"what tells of an end, in its notice": {"Tell", `{"notice":{"need":"%s"}}`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, manualKey())
+			r.env.RegisterWorkflow(workflows.Dispatch)
+			r.env.RegisterWorkflow(workflows.Emergency)
+			r.env.RegisterWorkflow(workflows.Trigger)
+			var in json.RawMessage = []byte(strings.ReplaceAll(c.input, "%s", exposed))
+			r.env.ExecuteWorkflow(c.workflow, in)
+			err := r.env.GetWorkflowError()
+			if err == nil || len(r.started) > 0 {
+				t.Fatalf("it was taken; activities: %v", r.started)
+			}
+			for _, want := range []string{"fingerprint " + fingerprint, "counts as leaked", "temporal workflow delete --workflow-id", "starter emergency KEY --leaked " + fingerprint} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the failure does not say %q: %v", want, err)
+				}
+			}
+			if strings.Contains(err.Error(), exposed) {
+				t.Errorf("the failure repeats the key: %v", err)
+			}
+		})
+	}
+}
+
+func TestAnInputThatIsTooLongToBeSearchedIsRefused(t *testing.T) {
+	r := newRig(t, manualKey())
+	r.in.Why = strings.Repeat("because ", 40_000)
+	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
+	if err := r.env.GetWorkflowError(); err == nil || !strings.Contains(err.Error(), "has at most 262144") || len(r.started) > 0 {
+		t.Errorf("%v, activities %v", err, r.started)
+	}
+}
+
+func TestAnInputWithoutAKeyThatCannotBeReadIsAnError(t *testing.T) {
+	var in workflows.Input
+	if err := json.Unmarshal([]byte(`{"key": 7}`), &in); err == nil {
+		t.Error("it was read")
+	}
+}
+
+func TestAKeyInASignalThatNoMessageHasTheNameOfCountsAsLeaked(t *testing.T) {
+	fingerprint := secret.FromString(exposed).Fingerprint()
+	for what, c := range map[string]struct {
+		name string
+		sent any
+	}{
+		"as the text":               {"new-key", exposed},
+		"in a field":                {"aprove", map[string]string{"why": exposed}},
+		"as the name of the signal": {exposed, nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, manualKey())
+			r.after(time.Hour, func() { r.env.SignalWorkflow(c.name, c.sent) })
+			r.after(2*time.Hour, func() {
+				d := r.status().Details
+				for _, want := range []string{"A key stands in this history", fingerprint, "temporal workflow delete --workflow-id rotate/gpt"} {
+					if !strings.Contains(d, want) {
+						t.Errorf("the details do not say %q:\n%s", want, d)
+					}
+				}
+				if strings.Contains(d, exposed) {
+					t.Errorf("the details show the key:\n%s", d)
+				}
+				r.signal(rotation.RollBack, rotation.Message{})
+			})
+			res := r.run()
+			if left := strings.Join(res.Left, "\n"); !strings.Contains(left, "held what looks like a key") || strings.Contains(left, exposed) {
+				t.Errorf("left: %s", left)
+			}
+		})
+	}
+}
+
+func TestASignalThatNoMessageHasTheNameOfIsAnsweredInTheDetails(t *testing.T) {
+	r := newRig(t, manualKey())
+	r.after(time.Hour, func() {
+		r.env.SignalWorkflow("aprove", nil)
+		r.env.SignalWorkflow("__temporal_made_up", nil)
+	})
+	r.after(2*time.Hour, func() {
+		if d := r.status().Details; !strings.Contains(d, `A signal "aprove" was not taken: no message has that name`) {
+			t.Error(d)
+		}
+		r.signal(rotation.RollBack, rotation.Message{})
+	})
+	r.run()
+}
+
+func TestADispatcherThatIsSentAKeySaysSoInItsResult(t *testing.T) {
+	r := newRig(t, manualKey())
+	r.env.RegisterWorkflow(workflows.Dispatch)
+	r.after(0, func() { r.env.SignalWorkflow("here", exposed) })
+	r.env.ExecuteWorkflow(workflows.Dispatch, workflows.DispatchInput{Key: r.key, Install: "scene1"})
+	var out workflows.Dispatched
+	if err := r.env.GetWorkflowResult(&out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.Why, "A KEY STANDS IN THIS HISTORY, sent in a signal (fingerprint "+secret.FromString(exposed).Fingerprint()) || strings.Contains(out.Why, exposed) {
+		t.Error(out.Why)
+	}
+}

@@ -52,11 +52,16 @@ type EmergencyInput struct {
 	Concurrency int `json:"concurrency,omitempty"`
 	// Resume is set by the workflow itself when its history grew too long.
 	Resume *Fleet `json:"resume,omitempty"`
+
+	received received
 }
 
 // Emergency rotates many keys now, most important first as its input orders them, and is done when every rotation is.
 // It holds no rotation up when it ends: a cancel stops the raising of further ones, and nothing else.
 func Emergency(ctx workflow.Context, in EmergencyInput) (Fleet, error) {
+	if err := in.received.check(ctx, maxFleetInput, in.Resume != nil); err != nil {
+		return Fleet{}, err
+	}
 	if err := provenOrigin(ctx, "an emergency", in.Resume != nil); err != nil {
 		return Fleet{}, err
 	}
@@ -84,6 +89,8 @@ type fleet struct {
 	tryAgain time.Time
 	// pace keeps news that come one after another from being asked for one by one: the last look is not long ago.
 	pace bool
+
+	overheard *overheard
 }
 
 func newFleet(root workflow.Context, in EmergencyInput) *fleet {
@@ -100,6 +107,7 @@ func newFleet(root workflow.Context, in EmergencyInput) *fleet {
 			f.Rows = append(f.Rows, Row{Key: k, State: Queued})
 		}
 	}
+	f.overheard = overhear(ctx, f.show)
 	// It fails only for a handler of the wrong shape.
 	_ = workflow.SetQueryHandlerWithOptions(ctx, ProgressQuery, func() (Fleet, error) { return f.Fleet, nil },
 		workflow.QueryHandlerOptions{Description: "How each key of the emergency stands, and how many stand how."})
@@ -254,6 +262,7 @@ func (f *fleet) over() bool {
 // continueAsNew goes on in a new run, with the rows in the place of the names.
 func (f *fleet) continueAsNew() error {
 	in := f.in
+	f.hear()
 	state := f.Fleet
 	in.Keys, in.Resume = nil, &state
 	return workflow.NewContinueAsNewError(f.ctx, Emergency, in)

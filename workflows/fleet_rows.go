@@ -147,7 +147,9 @@ type Fleet struct {
 	Cancelled bool `json:"cancelled,omitempty"`
 	// Outcome says in a sentence how it ended.
 	Outcome string `json:"outcome,omitempty"`
-	Rows    []Row  `json:"rows"`
+	// Leak says what to do about a key that somebody sent in a signal.
+	Leak string `json:"leak,omitempty"`
+	Rows []Row  `json:"rows"`
 }
 
 // FleetSummary is a Fleet without its rows. It stands in the memo of an emergency that has ended.
@@ -194,7 +196,17 @@ func (f *Fleet) Sentence() string {
 }
 
 // show puts counts, and who waits for a person, where the Temporal UI shows it.
-func (f *fleet) show() { workflow.SetCurrentDetails(f.ctx, f.details()) }
+func (f *fleet) show() {
+	f.hear()
+	workflow.SetCurrentDetails(f.ctx, f.details())
+}
+
+// hear searches what has come in signals for keys.
+func (f *fleet) hear() {
+	if leak := f.overheard.text(); leak != "" {
+		f.Leak = leak
+	}
+}
 
 // details are cut by naming fewer keys, never in the middle of what a person has to do.
 func (f *fleet) details() string {
@@ -211,6 +223,9 @@ func (f *fleet) details() string {
 func (f *fleet) page(listed int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s · raised by %s: %s\n\n%s\n", bold("Emergency "+f.ID), escape(clip(f.By, 100)), sentence(prose(clip(f.Why, 200))), f.Sentence())
+	if f.Leak != "" {
+		fmt.Fprintf(&b, "\n%s\n", prose(f.Leak))
+	}
 	waits := false
 	for _, group := range []struct {
 		words string

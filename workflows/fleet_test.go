@@ -550,9 +550,9 @@ func TestAnEmergencyThatMakesNoSenseIsRefusedBeforeAnythingStarts(t *testing.T) 
 		"no reason":                        {1, func(in *workflows.EmergencyInput) { in.Message.Why = "" }, "needs a reason"},
 		"a key twice":                      {3, func(in *workflows.EmergencyInput) { in.Keys[2] = in.Keys[0] }, "stands twice"},
 		"values of several keys":           {2, func(in *workflows.EmergencyInput) { in.Message.Leaked = []string{"3"} }, "for one key only"},
-		"a value that was pasted":          {1, func(in *workflows.EmergencyInput) { in.Message.Leaked = []string{"sk-abcdefghijklmnopqrstuvwx"} }, `"leaked" looks like a key`},
+		"a value that was pasted":          {1, func(in *workflows.EmergencyInput) { in.Message.Leaked = []string{"sk-abcdefghijklmnopqrstuvwx"} }, "the input holds what looks like a key"},
 		"one that begins in the middle":    {1, func(in *workflows.EmergencyInput) { in.Resume = &workflows.Fleet{} }, "leave resume and carry out"},
-		"a reason that holds what leaked ": {1, func(in *workflows.EmergencyInput) { in.Message.Why = "AKIAABCDEFGHIJKLMNOP" }, "looks like a key"},
+		"a reason that holds what leaked ": {1, func(in *workflows.EmergencyInput) { in.Message.Why = "AKIAABCDEFGHIJKLMNOP" }, "the input holds what looks like a key"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			p := newTheatre(t, tc.keys)

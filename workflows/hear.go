@@ -37,7 +37,7 @@ func (r *runner) handleSignal(kind rotation.Kind, payload *commonpb.Payload) {
 		return
 	}
 	if holdsKey(payload) {
-		r.noteLeak(kind, payload.GetData())
+		r.noteLeak(string(kind), keysIn(payload.GetData()))
 		return
 	}
 	m, problem := read(kind, payload)

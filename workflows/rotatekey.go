@@ -24,6 +24,8 @@ type Input struct {
 	// Carry is set by a rotation for the one that follows it in the same workflow, Resume for its own next run.
 	Carry  *CarryOver `json:"carry,omitempty"`
 	Resume *State     `json:"resume,omitempty"`
+
+	received received
 }
 
 // maxTrail bounds what a rotation that goes to and fro for months carries along.
@@ -32,6 +34,9 @@ const maxTrail = 64
 // RotateKey replaces one key without downtime, and survives whatever happens half-way. docs/architecture.md has the
 // diagram. It has no timeout; it ends as completed or rolled-back, or waits for a person and says so.
 func RotateKey(ctx workflow.Context, in Input) (rotation.Result, error) {
+	if err := in.received.check(ctx, maxInput, in.Resume != nil || in.Carry != nil); err != nil {
+		return rotation.Result{}, err
+	}
 	if err := provenOrigin(ctx, "a rotation", in.Resume != nil || in.Carry != nil); err != nil {
 		return rotation.Result{}, err
 	}

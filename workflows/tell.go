@@ -21,6 +21,8 @@ type TellInput struct {
 	Channels []rotation.Channel `json:"channels"`
 	// Urgent: quiet hours do not count.
 	Urgent bool `json:"urgent,omitempty"`
+
+	received received
 }
 
 // TellID is the id of the workflow that tells how a rotation ended.
@@ -29,6 +31,10 @@ func TellID(key, rotation string) string { return "tell/" + key + "-" + rotation
 // Tell tells channels one thing, each as soon as its hours begin, and says who was told. It does not fail: what could
 // not be told stands in its result.
 func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
+	if err := in.received.check(ctx, maxInput, false); err != nil {
+		return nil, err
+	}
+	overheard := overhear(ctx, func() {})
 	told := make([]rotation.Told, len(in.Channels))
 	all := workflow.NewWaitGroup(ctx)
 	for i, c := range in.Channels {
@@ -59,7 +65,9 @@ func Tell(ctx workflow.Context, in TellInput) ([]rotation.Told, error) {
 		}
 		names = append(names, t.Channel+" "+moment(t.At))
 	}
-	workflow.SetCurrentDetails(ctx, fit(func(most int) string { return "Told: " + escape(clip(strings.Join(names, "; "), most)) }))
+	workflow.SetCurrentDetails(ctx, fit(func(most int) string {
+		return strings.TrimSpace(prose(overheard.text()) + "\n\nTold: " + escape(clip(strings.Join(names, "; "), most)))
+	}))
 	return told, nil
 }
 

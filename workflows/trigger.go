@@ -35,6 +35,8 @@ type TriggerInput struct {
 	// Leak names the leak where the same one is reported in several deliveries; empty means the delivery.
 	Leak string `json:"leak,omitempty"`
 	Why  string `json:"why,omitempty"`
+
+	received received
 }
 
 // Triggered is what came of a delivery. It is the workflow's result, and stands in its memo.
@@ -48,6 +50,9 @@ type Triggered struct {
 // Trigger starts the rotations that a delivery from outside asks for, and ends when they have begun. It fails when for a
 // week nobody could say whose value was reported.
 func Trigger(ctx workflow.Context, in TriggerInput) (Triggered, error) {
+	if err := in.received.check(ctx, maxInput, false); err != nil {
+		return Triggered{}, err
+	}
 	t := &trigger{in: in, since: workflow.GetInfo(ctx).WorkflowStartTime, Triggered: Triggered{Source: in.Source}}
 	reason := rotation.Manual
 	if in.Leaked {
@@ -57,6 +62,7 @@ func Trigger(ctx workflow.Context, in TriggerInput) (Triggered, error) {
 		StartToCloseTimeout: 5 * time.Minute, HeartbeatTimeout: 20 * time.Second, ScheduleToCloseTimeout: triggerPatience,
 		RetryPolicy: triggering(), Priority: Priority(reason),
 	})
+	t.overheard = overhear(ctx, t.show)
 	return t.run()
 }
 
@@ -71,14 +77,29 @@ type trigger struct {
 	Triggered
 	ctx   workflow.Context
 	in    TriggerInput
+	ended bool
 	since time.Time
+
+	overheard *overheard
+}
+
+// show puts what happens, and a key in the history, where the Temporal UI shows it.
+func (t *trigger) show() {
+	workflow.SetCurrentDetails(t.ctx, fit(func(most int) string { return strings.TrimSpace(prose(t.overheard.text()) + "\n\n" + t.page(most)) }))
+}
+
+func (t *trigger) page(most int) string {
+	if t.ended {
+		return sentence(prose(clip(t.Why, most)))
+	}
+	return t.begin()
 }
 
 // wanted is one rotation to start.
 type wanted struct{ key, value string }
 
 func (t *trigger) run() (Triggered, error) {
-	workflow.SetCurrentDetails(t.ctx, t.begin())
+	t.show()
 	wants, err := t.wants()
 	if err != nil {
 		return t.Triggered, t.failed("Nobody can say whose value was reported. ", err)
@@ -197,12 +218,14 @@ func (t *trigger) failed(what string, err error) error {
 		return err
 	}
 	f := classify(err)
-	return temporal.NewNonRetryableApplicationError(what+f.text, string(f.class), nil)
+	return temporal.NewNonRetryableApplicationError(t.overheard.addTo(what+f.text), string(f.class), nil)
 }
 
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (t *trigger) finish() (Triggered, error) {
+	t.ended = true
+	t.show()
+	t.Why = t.overheard.addTo(t.Why)
 	_ = workflow.UpsertMemo(t.ctx, map[string]any{ResultMemo: t.Triggered})
-	workflow.SetCurrentDetails(t.ctx, fit(func(most int) string { return sentence(prose(clip(t.Why, most))) }))
 	return t.Triggered, nil
 }

@@ -65,7 +65,7 @@ func (s *Store) openFolders() error {
 			return err
 		}
 	}
-	return nil
+	return s.checkPlace(s.opts.Dir, s.ledger, filepath.Dir(s.opts.IdentityFile))
 }
 
 func (s *Store) identityInside(doing string) error {
@@ -140,6 +140,9 @@ func (s *Store) readIdentity() error {
 		return s.fault(err, doing)
 	}
 	if err := s.checkPrivate(s.opts.IdentityFile, "600"); err != nil {
+		return err
+	}
+	if err := s.checkPlace(s.opts.IdentityFile); err != nil {
 		return err
 	}
 	s.identities, s.recipient = nil, nil

@@ -45,6 +45,42 @@ func TestUnsafePlacesAreRefused(t *testing.T) {
 			must(t, os.MkdirAll(filepath.Dir(p.identity), 0o700))
 			write(t, p.identity, []byte("AGE-SECRET-KEY-1SECRETNONSENSE\n"))
 		}},
+		"a folder above that others can write to": {"too_open", func(t *testing.T, p *place, _ *local.Options) {
+			p.open(t)
+			reachable(t, filepath.Dir(p.dir))
+			must(t, os.Chmod(filepath.Dir(p.dir), 0o777))
+		}},
+		"a folder above that a group can write to": {"too_open", func(t *testing.T, p *place, _ *local.Options) {
+			p.open(t)
+			reachable(t, filepath.Dir(p.dir))
+			must(t, os.Chmod(filepath.Dir(p.dir), 0o770))
+		}},
+		"a folder above the identity that others can write to": {"too_open", func(t *testing.T, p *place, _ *local.Options) {
+			p.open(t)
+			reachable(t, filepath.Dir(p.dir))
+			must(t, os.Chmod(filepath.Dir(p.identity), 0o703))
+		}},
+		"a link in a folder that others can write to": {"too_open", func(t *testing.T, p *place, o *local.Options) {
+			p.open(t)
+			open := filepath.Join(t.TempDir(), "open")
+			must(t, os.Mkdir(open, 0o700))
+			must(t, os.Symlink(p.dir, filepath.Join(open, "keys")))
+			reachable(t, filepath.Dir(open))
+			must(t, os.Chmod(open, 0o777))
+			o.Dir = filepath.Join(open, "keys")
+		}},
+		"a folder of somebody else": {"other_owner", func(t *testing.T, p *place, _ *local.Options) {
+			p.open(t)
+			give(t, p.dir)
+		}},
+		"an identity of somebody else": {"other_owner", func(t *testing.T, p *place, _ *local.Options) {
+			p.open(t)
+			give(t, p.identity)
+		}},
+		"a folder above of somebody else": {"other_owner", func(t *testing.T, p *place, _ *local.Options) {
+			p.open(t)
+			give(t, filepath.Dir(p.dir))
+		}},
 		"no folder named": {"bad_options", func(_ *testing.T, _ *place, o *local.Options) { o.Dir = "" }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,6 +94,45 @@ func TestUnsafePlacesAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// reachable lets others into the folders of a test, which lie in one that lets nobody in.
+func reachable(t *testing.T, dir string) {
+	t.Helper()
+	must(t, os.Chmod(dir, 0o755))
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+}
+
+func TestAFolderThatOthersCannotGetToIsTaken(t *testing.T) {
+	p := newPlace(t)
+	must(t, os.Chmod(filepath.Dir(p.dir), 0o777))
+	must(t, os.Chmod(filepath.Dir(filepath.Dir(p.dir)), 0o700))
+	p.open(t)
+}
+
+// give makes a file somebody else's.
+func give(t *testing.T, name string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	must(t, os.Chown(name, 12345, 12345))
+}
+
+func TestAFolderInAStickyOneLikeTmpIsTaken(t *testing.T) {
+	p := newPlace(t)
+	reachable(t, filepath.Dir(p.dir))
+	must(t, os.Chmod(filepath.Dir(p.dir), 0o777|os.ModeSticky))
+	p.open(t)
+}
+
+func TestAnApplicationReadsNothingFromAFolderThatOthersCanWriteTo(t *testing.T) {
+	p := newPlace(t)
+	put(t, p.open(t), "k", one)
+	reachable(t, filepath.Dir(p.dir))
+	must(t, os.Chmod(p.dir, 0o722))
+	_, err := local.ReadCurrent(p.dir, "k", p.identity)
+	refused(t, err, "too_open")
 }
 
 // Whoever only looks makes nothing, and is not told that an empty store is there.

@@ -13,6 +13,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -64,7 +65,7 @@ var (
 const CodeNoStore = "no_store"
 
 // New opens the folder. It refuses (Rejected, with advice) an identity inside it, and folders and identities that
-// others can read.
+// others can read, or that somebody else owns, or could exchange in a folder above.
 func New(o Options) (*Store, error) {
 	if o.Name == "" {
 		o.Name = "local"
@@ -303,6 +304,11 @@ func ReadCurrent(dir, path, identityFile string) (secret.Value, error) {
 	}
 	if err := s.readIdentity(); err != nil {
 		return secret.Value{}, err
+	}
+	if _, err := os.Stat(dir); err == nil {
+		if err := s.checkPlace(dir); err != nil {
+			return secret.Value{}, err
+		}
 	}
 	return s.readCurrent(path, doing)
 }

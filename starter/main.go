@@ -25,6 +25,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/keyless"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -80,7 +81,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := keyless(args)
+	err := keylessInput(args)
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	}
@@ -187,6 +188,11 @@ func (a *app) dial(ctx context.Context) (client.Client, string, error) {
 	}
 	if options.HostPort == "" {
 		options.HostPort = client.DefaultHostPort
+	}
+	for name, value := range map[string]string{"Temporal's address": options.HostPort, "Temporal's namespace": options.Namespace} {
+		if err := keyless.Setting(name, value); err != nil {
+			return nil, "", &exit{exitBadInput, err}
+		}
 	}
 	options.Logger = silent
 	c, err := client.DialContext(ctx, options)

@@ -22,6 +22,7 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/keyless"
 	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/trigger"
 	"github.com/rekeyhq/rekey/internal/workers"
@@ -33,15 +34,31 @@ func main() {
 	defer stop()
 	// The second Ctrl-C ends the process at once.
 	context.AfterFunc(ctx, stop)
-	cmd := command(os.Stderr)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "worker: "+err.Error())
-		var problems config.Problems
-		if errors.As(err, &problems) {
-			os.Exit(2)
-		}
-		os.Exit(1)
+	os.Exit(execute(ctx, os.Args[1:], os.Getenv, os.Stderr))
+}
+
+// execute is main without the process.
+func execute(ctx context.Context, args []string, getenv func(string) string, logs io.Writer) int {
+	cmd := command(logs)
+	cmd.SetArgs(args)
+	cmd.SetErr(logs)
+	err := keyless.Arguments(args)
+	if err == nil {
+		err = keyless.Environment(getenv)
 	}
+	if err == nil {
+		err = cmd.ExecuteContext(ctx)
+	}
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(logs, "worker: "+err.Error())
+	var problems config.Problems
+	var found *keyless.Found
+	if errors.As(err, &problems) || errors.As(err, &found) {
+		return 2
+	}
+	return 1
 }
 
 type options struct {
@@ -119,6 +136,11 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	}
 	if clientOptions.Namespace == "" {
 		clientOptions.Namespace = client.DefaultNamespace
+	}
+	for name, value := range map[string]string{"Temporal's address": clientOptions.HostPort, "Temporal's namespace": clientOptions.Namespace} {
+		if err := keyless.Setting(name, value); err != nil {
+			return err // from Temporal's config file: the environment was looked at before
+		}
 	}
 	if o.embedded {
 		server, err := devserver.Start(ctx, devserver.Options{

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -19,11 +20,16 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/awsrotation"
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/keyless"
 	"github.com/rekeyhq/rekey/internal/rotations"
 )
 
 func main() {
 	logs := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if err := errors.Join(keyless.Arguments(os.Args[1:]), keyless.Environment(os.Getenv)); err != nil {
+		fmt.Fprintln(os.Stderr, "lambda: "+err.Error())
+		os.Exit(2)
+	}
 	h, err := handler(context.Background(), os.Getenv("REKEY_CONFIG"), logs)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lambda: "+err.Error())
@@ -52,6 +58,9 @@ func handler(ctx context.Context, file string, logs *slog.Logger) (*awsrotation.
 	o, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
 		return nil, fmt.Errorf("the Temporal settings of the environment cannot be read: %w", err)
+	}
+	if err := errors.Join(keyless.Setting("Temporal's address", o.HostPort), keyless.Setting("Temporal's namespace", o.Namespace)); err != nil {
+		return nil, err
 	}
 	o.Logger = sdklog.NewStructuredLogger(logs)
 	c, err := client.NewLazyClient(o)

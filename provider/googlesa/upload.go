@@ -20,7 +20,8 @@ import (
 const (
 	// clockSkew is how far certificates are dated back, so that Google takes them although our clock is ahead.
 	clockSkew = 10 * time.Minute
-	// certificateLife is longer than any key stays, but a forgotten one ends some day.
+	// certificateLife is longer than any key stays, but a forgotten one ends some day. Why it is not shorter stands in
+	// docs/providers/google-service-account.md: a certificate that ends takes the key that applications read with it.
 	certificateLife = 10 * 365 * 24 * time.Hour
 )
 

@@ -292,6 +292,54 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 	})
 }
 
+func TestOfSeveralEmergenciesThatAnotherRotationServesNoneIsDropped(t *testing.T) {
+	leak := func(id string) rotation.Message {
+		return rotation.Message{ID: id, By: "responder", Why: "leaked", Leaked: []string{"value-" + id}}
+	}
+	for sentence, send := range map[string]func(*chaos){
+		"one after the other": func(c *chaos) {
+			c.signal(rotation.RaiseEmergency, leak("1"))
+			c.signal(rotation.RaiseEmergency, leak("2"))
+			c.on()
+		},
+		"both at once": func(c *chaos) {
+			c.run.Signal(string(rotation.RaiseEmergency), leak("1"))
+			c.run.Signal(string(rotation.RaiseEmergency), leak("2"))
+			c.on()
+		},
+		"the second with the answer of the step": func(c *chaos) {
+			c.signal(rotation.RaiseEmergency, leak("1"))
+			c.run.Signal(string(rotation.RaiseEmergency), leak("2"))
+			c.on()
+		},
+		"the second while the rotation that follows is begun": func(c *chaos) {
+			c.signal(rotation.RaiseEmergency, leak("1"))
+			c.run.Meanwhile(func() { c.run.Signal(string(rotation.RaiseEmergency), leak("2")) })
+			c.on()
+		},
+		"the second when the one that follows looks": func(c *chaos) {
+			c.signal(rotation.RaiseEmergency, leak("1"))
+			c.toActivity("Prepare")
+			c.signal(rotation.RaiseEmergency, leak("2"))
+			c.on()
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c := steady(t)
+			c.toActivity("Create")
+			send(c)
+			var in activities.PrepareInput
+			c.must(c.toActivity("Prepare").Decode(&in))
+			if want := []string{"value-1", "value-2"}; !slices.Equal(slices.Sorted(slices.Values(in.Leaked)), want) {
+				t.Errorf("the rotation that follows takes %v for leaked, want %v", in.Leaked, want)
+			}
+			if res := c.end(); res.Phase != rotation.Completed || res.Reason != rotation.Emergency {
+				t.Errorf("it ended as %s, for reason %s", res.Phase, res.Reason)
+			}
+		})
+	}
+}
+
 // leftTo is what a rotation that follows in the same workflow was told to leave to a person.
 func (c *chaos) leftTo() string {
 	c.Helper()

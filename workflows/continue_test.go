@@ -77,6 +77,41 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 			t.Errorf("decisions %v, want three", res.Decisions)
 		}
 	})
+	t.Run("with a key that was supplied before anybody asked for it", func(t *testing.T) {
+		r := newRig(t, manualKey())
+		r.whenStarted("Prepare", func() {
+			r.supply()
+			r.env.SetContinueAsNewSuggested(true)
+		})
+		r.goOn()
+		r.after(time.Hour, func() {
+			if s := r.status(); s.Phase != rotation.Grace {
+				t.Errorf("phase %s: it waits for a key that it has\n%s", s.Phase, s.Details)
+			}
+		})
+		r.after(3*day, func() {
+			_ = r.OpenAI.DeleteKey(r.oldID)
+			r.signal(rotation.KeyRevoked, rotation.Message{})
+		})
+		r.replaced(r.run())
+	})
+	t.Run("with a revocation that was told in grace", func(t *testing.T) {
+		r := newRig(t, manualKey())
+		begin := r.now()
+		r.after(time.Hour, func() { r.supply() })
+		r.after(10*time.Hour, func() {
+			r.rules.MayDie = []string{r.oldID}
+			_ = r.OpenAI.DeleteKey(r.oldID)
+			r.signal(rotation.KeyRevoked, rotation.Message{})
+		})
+		r.after(11*time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
+		r.goOn()
+		res := r.run()
+		r.replaced(res)
+		if took := res.EndedAt.Sub(begin); took > 3*day {
+			t.Errorf("it took %s: somebody was asked once more", took)
+		}
+	})
 	t.Run("while it goes in reverse", func(t *testing.T) {
 		r := newRig(t, bothStores().policy(quick))
 		r.after(day, func() { r.signal(rotation.RollBack, rotation.Message{}) })

@@ -1,0 +1,63 @@
+package activities_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+)
+
+func TestAValueIsProvenFromEveryStoreAndNotOnlyFromOne(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		// spoil changes what the i-th store has of the value.
+		spoil func(r *rig, n *activities.Ref, i int)
+		why   string
+	}{
+		"a store never got it": {func(_ *rig, n *activities.Ref, i int) { n.Numbers[i] = "" }, "does not stand in"},
+		"a store lost it": {func(r *rig, n *activities.Ref, i int) {
+			l := r.key.Stores[i]
+			if err := r.acts.Stores[l.Store].Destroy(context.Background(), l.Path, n.Numbers[i]); err != nil {
+				r.Fatal(err)
+			}
+		}, "is gone"},
+		"a store has another value under its number": {func(r *rig, n *activities.Ref, i int) {
+			n.Numbers[i] = r.record(i).Current.Number
+		}, "holds another value"},
+	} {
+		for i, store := range []string{"the first", "the second"} {
+			t.Run(sentence+", "+store, func(t *testing.T) {
+				r := newRig(t, google(scene.Alias, scene.Latest))
+				n := r.store(r1, r.create(r1))
+				if out := r.verify(r1, n); !out.OK {
+					t.Fatalf("before: %+v", out)
+				}
+				c.spoil(r, &n, i)
+				if out := r.verify(r1, n); out.OK || !out.Final || !strings.Contains(out.Why, c.why) || !strings.Contains(out.Why, r.key.Stores[i].String()) {
+					t.Errorf("%+v", out)
+				}
+			})
+		}
+	}
+}
+
+// The provider's front ends learn of a new key one after another.
+func TestAKeyThatOneOfSeveralFrontEndsRefusesIsNotProven(t *testing.T) {
+	for sentence, accepted := range map[string]int{
+		"the first refuses it": 0, "the second refuses it": 1, "the third refuses it": 2,
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			n := r.create(r1)
+			r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleTokenService, Skip: accepted, Times: 1, Kind: simcloud.Refuse, Code: 400})
+			if out := r.verify(r1, n); out.OK || out.Final || !strings.Contains(out.Why, n.Fingerprint) {
+				t.Errorf("%+v", out)
+			}
+			if out := r.verify(r1, n); !out.OK {
+				t.Errorf("when all know it: %+v", out)
+			}
+		})
+	}
+}

@@ -155,6 +155,7 @@ func TestGraceIsExtendedUpToItsCap(t *testing.T) {
 		"freely, where there is no cap":          {until: time.Hour, by: 1000 * time.Hour, want: 1001 * time.Hour},
 		"not at all, if its end is the cap":      {until: 2 * time.Hour, limit: 2 * time.Hour, by: time.Hour, want: 2 * time.Hour, refused: true},
 		"not at all, if its end is past the cap": {until: 3 * time.Hour, limit: 2 * time.Hour, by: time.Hour, want: 2 * time.Hour, refused: true},
+		"not at all, if the cap is over":         {until: -2 * time.Hour, limit: -time.Hour, by: 2 * time.Hour, want: -time.Hour, refused: true},
 		"not by nothing":                         {until: time.Hour, limit: 24 * time.Hour, want: time.Hour, refused: true},
 		"not backwards":                          {until: 3 * time.Hour, limit: 24 * time.Hour, by: -time.Hour, want: 2 * time.Hour, refused: true},
 	} {
@@ -184,6 +185,7 @@ func TestAWaitIsExtendedUpToItsCap(t *testing.T) {
 		"from now, if it is overdue":              {until: -time.Hour, limit: 24 * time.Hour, by: 2 * time.Hour, want: 2 * time.Hour},
 		"not past the cap":                        {until: time.Hour, limit: 2 * time.Hour, by: 12 * time.Hour, want: 2 * time.Hour},
 		"not at all, if its deadline is the cap":  {until: 2 * time.Hour, limit: 2 * time.Hour, by: time.Hour, want: 2 * time.Hour, refused: true},
+		"not at all, if the cap is over":          {until: -2 * time.Hour, limit: -time.Hour, by: 2 * time.Hour, want: -time.Hour, refused: true},
 		"not by nothing":                          {until: time.Hour, limit: 24 * time.Hour, want: time.Hour, refused: true},
 		"not backwards":                           {until: 3 * time.Hour, limit: 24 * time.Hour, by: -time.Hour, want: 2 * time.Hour, refused: true},
 		"also a step that does not get on, by it": {until: time.Hour, limit: 24 * time.Hour, by: time.Hour, want: 2 * time.Hour},
@@ -307,4 +309,56 @@ func TestAnAnswerToAQuestionThatIsNoLongerOpenIsRefused(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestAnApprovalReachesNoFurtherThanWhatItWasAskedAbout(t *testing.T) {
+	granted := []Ask{{Kind: "unproven-keys", About: []string{"key1", "key2"}, Text: "as it was asked"}}
+	for sentence, c := range map[string]struct {
+		ask  Ask
+		want bool
+	}{
+		"the same question in other words":        {Ask{Kind: "unproven-keys", About: []string{"key2", "key1"}, Text: "as it is asked now"}, true},
+		"a question about less":                   {Ask{Kind: "unproven-keys", About: []string{"key2"}}, true},
+		"a question about more":                   {Ask{Kind: "unproven-keys", About: []string{"key1", "key2", "key3"}}, false},
+		"a question of another kind":              {Ask{Kind: "changed-current", About: []string{"key1"}}, false},
+		"a question of another kind, about no id": {Ask{Kind: "foreign-claim"}, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			if got := c.ask.In(granted); got != c.want {
+				t.Errorf("granted: %t, want %t", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWhatAMessageMayHold(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("ab ", n/3+1)[:n] }
+	for sentence, c := range map[string]struct {
+		m       Message
+		tooLong bool
+	}{
+		"a name of the longest kind":                  {Message{By: long(MaxField)}, false},
+		"a longer one":                                {Message{By: long(MaxField + 1)}, true},
+		"any reason, for it is cut":                   {Message{Why: long(10 * MaxWhy)}, false},
+		"no longer one where it is signed":            {Message{Why: long(MaxWhy + 1), Signature: "x"}, true},
+		"as many leaked values as may be named":       {Message{Leaked: slices.Repeat([]string{"0123456789ab"}, MaxLeaked)}, false},
+		"one more":                                    {Message{Leaked: slices.Repeat([]string{"1"}, MaxLeaked+1)}, true},
+		"few leaked values of more text than is kept": {Message{Leaked: slices.Repeat([]string{long(60 * MaxLeaked / 4)}, 4)}, true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			if why := c.m.TooLong(); (why != "") != c.tooLong {
+				t.Errorf("%q", why)
+			}
+		})
+	}
+	t.Run("a reason is cut, and one that is signed is not", func(t *testing.T) {
+		m := Message{Why: long(MaxWhy + 1)}
+		if got := m.Bounded().Why; len(got) > MaxWhy || !strings.HasSuffix(got, "…") {
+			t.Errorf("%d bytes are kept", len(got))
+		}
+		m.Signature = "x"
+		if got := m.Bounded().Why; got != m.Why {
+			t.Errorf("%d of %d bytes are kept, and the signature counts for all", len(got), len(m.Why))
+		}
+	})
 }

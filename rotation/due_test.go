@@ -18,6 +18,11 @@ func TestWhatIsDueAndWhy(t *testing.T) {
 		}
 		return f
 	}
+	leaked := func(change func(*Facts)) Facts {
+		f := fresh(change)
+		f.Reason, f.LeakNamed = Emergency, true
+		return f
+	}
 	for sentence, c := range map[string]struct {
 		facts Facts
 		work  Work
@@ -33,23 +38,28 @@ func TestWhatIsDueAndWhy(t *testing.T) {
 		"a key that died before its time":        {fresh(func(f *Facts) { f.CurrentRefused = true }), Rotate, "current-refused"},
 		"a key that ends within grace and two missed beats is due": {
 			fresh(func(f *Facts) { f.ExpiresAt = clock.Add(4*day - time.Second) }), Rotate, "expiring"},
-		"a key that ends later is not":                  {fresh(func(f *Facts) { f.ExpiresAt = clock.Add(4 * day) }), Nothing, "fresh"},
-		"a key that has ended is due":                   {fresh(func(f *Facts) { f.ExpiresAt = ago(time.Hour) }), Rotate, "expiring"},
-		"what an earlier rotation left is finished":     {fresh(func(f *Facts) { f.Duties = 1 }), Finish, "duties"},
-		"a key whose age nobody knows is left alone":    {fresh(func(f *Facts) { f.BornAt = time.Time{} }), Nothing, "age-unknown"},
-		"a key that is from the future is left alone":   {fresh(func(f *Facts) { f.BornAt = clock.Add(day) }), Nothing, "fresh"},
-		"an unknown age does not hide a refused key":    {fresh(func(f *Facts) { f.BornAt, f.CurrentRefused = time.Time{}, true }), Rotate, "current-refused"},
-		"an unknown age does not hide an ending key":    {fresh(func(f *Facts) { f.BornAt, f.ExpiresAt = time.Time{}, clock }), Rotate, "expiring"},
-		"an unknown age does not hide duties":           {fresh(func(f *Facts) { f.BornAt, f.Duties = time.Time{}, 2 }), Finish, "duties"},
-		"no current value comes before who asked":       {fresh(func(f *Facts) { f.HasCurrent, f.Reason = false, Manual }), Rotate, "no-current"},
-		"who asked comes before stores that disagree":   {fresh(func(f *Facts) { f.Reason, f.StoresDisagree = Manual, true }), Rotate, "asked"},
-		"stores that disagree come before a refusal":    {fresh(func(f *Facts) { f.StoresDisagree, f.CurrentRefused = true, true }), Rotate, "stores-disagree"},
-		"a refused current comes before its end":        {fresh(func(f *Facts) { f.CurrentRefused, f.ExpiresAt = true, clock }), Rotate, "current-refused"},
-		"a refused current comes before its age":        {fresh(func(f *Facts) { f.CurrentRefused, f.BornAt = true, ago(90*day) }), Rotate, "current-refused"},
-		"the end comes before the age":                  {fresh(func(f *Facts) { f.ExpiresAt, f.BornAt = clock, ago(90*day) }), Rotate, "expiring"},
-		"stores that disagree come before duties":       {fresh(func(f *Facts) { f.StoresDisagree, f.Duties = true, 1 }), Rotate, "stores-disagree"},
-		"a refused current comes before duties":         {fresh(func(f *Facts) { f.CurrentRefused, f.Duties = true, 1 }), Rotate, "current-refused"},
-		"an old key is replaced, duties come with that": {fresh(func(f *Facts) { f.BornAt, f.Duties = ago(90*day), 1 }), Rotate, "age"},
+		"a key that ends later is not":                                           {fresh(func(f *Facts) { f.ExpiresAt = clock.Add(4 * day) }), Nothing, "fresh"},
+		"a key that has ended is due":                                            {fresh(func(f *Facts) { f.ExpiresAt = ago(time.Hour) }), Rotate, "expiring"},
+		"what an earlier rotation left is finished":                              {fresh(func(f *Facts) { f.Duties = 1 }), Finish, "duties"},
+		"a key whose age nobody knows is left alone":                             {fresh(func(f *Facts) { f.BornAt = time.Time{} }), Nothing, "age-unknown"},
+		"a key that is from the future is left alone":                            {fresh(func(f *Facts) { f.BornAt = clock.Add(day) }), Nothing, "fresh"},
+		"an unknown age does not hide a refused key":                             {fresh(func(f *Facts) { f.BornAt, f.CurrentRefused = time.Time{}, true }), Rotate, "current-refused"},
+		"an unknown age does not hide an ending key":                             {fresh(func(f *Facts) { f.BornAt, f.ExpiresAt = time.Time{}, clock }), Rotate, "expiring"},
+		"an unknown age does not hide duties":                                    {fresh(func(f *Facts) { f.BornAt, f.Duties = time.Time{}, 2 }), Finish, "duties"},
+		"no current value comes before who asked":                                {fresh(func(f *Facts) { f.HasCurrent, f.Reason = false, Manual }), Rotate, "no-current"},
+		"who asked comes before stores that disagree":                            {fresh(func(f *Facts) { f.Reason, f.StoresDisagree = Manual, true }), Rotate, "asked"},
+		"stores that disagree come before a refusal":                             {fresh(func(f *Facts) { f.StoresDisagree, f.CurrentRefused = true, true }), Rotate, "stores-disagree"},
+		"a refused current comes before its end":                                 {fresh(func(f *Facts) { f.CurrentRefused, f.ExpiresAt = true, clock }), Rotate, "current-refused"},
+		"a refused current comes before its age":                                 {fresh(func(f *Facts) { f.CurrentRefused, f.BornAt = true, ago(90*day) }), Rotate, "current-refused"},
+		"the end comes before the age":                                           {fresh(func(f *Facts) { f.ExpiresAt, f.BornAt = clock, ago(90*day) }), Rotate, "expiring"},
+		"stores that disagree come before duties":                                {fresh(func(f *Facts) { f.StoresDisagree, f.Duties = true, 1 }), Rotate, "stores-disagree"},
+		"a refused current comes before duties":                                  {fresh(func(f *Facts) { f.CurrentRefused, f.Duties = true, 1 }), Rotate, "current-refused"},
+		"an old key is replaced, duties come with that":                          {fresh(func(f *Facts) { f.BornAt, f.Duties = ago(90*day), 1 }), Rotate, "age"},
+		"an emergency about another value than the current one needs no new key": {leaked(func(f *Facts) { f.Duties = 1 }), Finish, "leaked"},
+		"and nothing at all, if that value is not live":                          {leaked(nil), Nothing, "not-live"},
+		"but a new key, if the current value is among what leaked":               {leaked(func(f *Facts) { f.Duties, f.CurrentLeaked = 1, true }), Rotate, "asked"},
+		"or stores disagree: which one stays?":                                   {leaked(func(f *Facts) { f.Duties, f.StoresDisagree = 1, true }), Rotate, "asked"},
+		"or the provider refuses the current one: nothing would be left":         {leaked(func(f *Facts) { f.Duties, f.CurrentRefused = 1, true }), Rotate, "asked"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			got := Due(c.facts, policy)
@@ -104,6 +114,8 @@ func TestTheGuardJudgesWhatTheProviderSaw(t *testing.T) {
 		"use would have shown by now":  {Signal{Known: true, Freshness: late, AskedAt: at(4 * time.Hour)}, Unused},
 		"use was seen although there was hardly time": {
 			Signal{Known: true, LastUsed: at(time.Minute), Freshness: late, AskedAt: at(2 * time.Minute)}, InUse},
+		"it was used a moment before the new value was out, a moment ago": {
+			Signal{Known: true, LastUsed: at(-time.Minute), Freshness: late, AskedAt: at(time.Minute)}, Unknown},
 		"the signal is slower than grace":  {Signal{Known: true, Freshness: Duration(72 * time.Hour), AskedAt: clock}, Unknown},
 		"the provider does not tell":       {Signal{Message: "nobody tells", AskedAt: clock}, Unknown},
 		"an unknown signal is no last use": {Signal{Message: "nobody tells", LastUsed: clock, AskedAt: clock}, Unknown},

@@ -154,6 +154,9 @@ func TestAnExtensionMovesDeadlineEscalationAndReminders(t *testing.T) {
 		w := week(monday)
 		now := w.Deadline.Add(day)
 		c := Contact{Count: 5, Since: w.Deadline, Overdue: true}
+		if by := (&Wait{Deadline: w.Deadline}).Extend(now.Add(2*day), now); by != 2*day {
+			t.Errorf("reminders move by %s: the time that was over counts as well", by)
+		}
 		c.Extend(w.Extend(now.Add(2*day), now))
 		if at, about := w.Next(c, now, Channel.After); !at.Equal(now.Add(2*day)) || about != AboutOverdue {
 			t.Errorf("told %s after, of %s", at.Sub(now), about)
@@ -177,6 +180,7 @@ func TestTheNextOpeningOfAWindow(t *testing.T) {
 		"comes with the clocks, where it is left out":     {window(t, nil, "02:30", "05:00", "Europe/Berlin"), "2026-03-28T22:00:00+01:00", "2026-03-29T03:00:00+02:00"},
 		"is the first of two, where the clocks go back":   {window(t, nil, "02:30", "05:00", "Europe/Berlin"), "2026-10-24T22:00:00+02:00", "2026-10-25T02:30:00+02:00"},
 		"is the first of two also west of Greenwich":      {window(t, nil, "01:30", "05:00", "America/New_York"), "2026-10-31T22:00:00-04:00", "2026-11-01T01:30:00-04:00"},
+		"is after a blackout of more than a week":         {window(t, nil, "08:00", "18:00", "UTC", "2026-11-23 to 2026-12-03"), "2026-11-23T09:00:00Z", "2026-12-04T08:00:00Z"},
 		"is midnight after a blackout":                    {window(t, nil, "22:00", "04:00", "UTC", "2026-11-23"), "2026-11-23T12:00:00Z", "2026-11-24T00:00:00Z"},
 		"is midnight for whole days":                      {window(t, []Day{"tue"}, "00:00", "24:00", "UTC"), "2026-11-23T12:00:00Z", "2026-11-24T00:00:00Z"},
 		"is half an hour off where the zone is":           {window(t, nil, "08:00", "18:00", "Asia/Kolkata"), "2026-11-23T00:00:00Z", "2026-11-23T02:30:00Z"},

@@ -338,6 +338,19 @@ func TestOfSeveralEmergenciesThatAnotherRotationServesNoneIsDropped(t *testing.T
 			}
 		})
 	}
+	t.Run("nor the one that the rotation before had taken upon itself", func(t *testing.T) {
+		c := steady(t)
+		c.toActivity("Prepare")
+		c.signal(rotation.RaiseEmergency, leak("1"))
+		c.toActivity("Create")
+		c.signal(rotation.RaiseEmergency, leak("2"))
+		c.on()
+		var in activities.PrepareInput
+		c.must(c.toActivity("Prepare").Decode(&in))
+		if want := []string{"value-1", "value-2"}; !slices.Equal(in.Leaked, want) {
+			t.Errorf("the rotation that follows takes %v for leaked, want %v", in.Leaked, want)
+		}
+	})
 }
 
 // leftTo is what a rotation that follows in the same workflow was told to leave to a person.

@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -208,4 +209,37 @@ func TestChangesAreOnlyForTheKeysOwnRotation(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAValueThatNobodyKnowsIsNotTheOneWhoseVersionItNames(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	made := activities.Ref{Fingerprint: "0123456789ab", Numbers: []string{r.record(0).Current.Number}}
+	_, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: []activities.Ref{made}, Mode: activities.DisableKey, Contain: true, Emergency: "ada"})
+	_ = r.fails(err, fault.Rejected, activities.UnknownValue)
+	for _, e := range r.Cloud.Journal() {
+		if e.Kind == simcloud.KeyDisabled {
+			t.Errorf("%s was disabled", e.KeyID)
+		}
+	}
+}
+
+func TestWhatWasSignedForOneKeyLetsNoOtherOneGo(t *testing.T) {
+	r := newRig(t, underFourEyes(t, "alice", "bob"))
+	n, old := r.published(r1)
+	id, value, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.key.Stores {
+		r.write(i, func(s *store.Snapshot) {
+			s.Duties = append(s.Duties, store.Duty{KeyID: id, Fingerprint: value.Fingerprint(), Rotation: r1, Since: r.Now()})
+		})
+	}
+	other := activities.Ref{KeyID: id, Fingerprint: value.Fingerprint(), Numbers: []string{"", ""}}
+	in := activities.RevokeInput{Target: r.target(r1), Keys: append(slices.Clone(old), other), Keep: n, Mode: activities.DeleteKey, Approval: r.approvalBy(nil, "alice", "bob")}
+	_, err = r.tryRevoke(in)
+	if f := r.fails(err, fault.Rejected, activities.FourEyes); !strings.Contains(f.Advice, "does not name the key "+id) {
+		t.Errorf("the advice: %s", f.Advice)
+	}
+	r.keys(n.KeyID, r.oldID, id)
 }

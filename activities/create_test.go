@@ -406,3 +406,48 @@ func TestWhereTheProviderKeepsNoStampsALostMintIsAQuestion(t *testing.T) {
 	}
 	r.keys(r.oldID, lost, again.New.KeyID)
 }
+
+func TestAKeyThatApplicationsReadIsNotReplacedByItsOwnRotation(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	n, _ := r.published(r1)
+	before := r.mints()
+	out, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Replace: n.Fingerprint})
+	if r.note(out, err); err != nil || out.New == nil || out.New.KeyID != n.KeyID || r.mints() != before {
+		t.Errorf("%+v, %v, after %d more mints", out, err, r.mints()-before)
+	}
+	r.keys(r.oldID, n.KeyID)
+}
+
+func TestAMintThatWasNotAnsweredIsWaitedForAlsoAfterAnotherSucceeded(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	r.Cloud.Inject(upload(simcloud.DropBefore))
+	if _, err := r.tryCreate(r1); err == nil {
+		t.Fatal("the mint was answered")
+	}
+	r.Advance(r.horizon())
+	r.create(r1)
+	if out, err := r.tryRetire(r1); err != nil || out.SweepIn <= 0 {
+		t.Errorf("the sweep does not wait: %+v, %v", out, err)
+	}
+}
+
+func TestWhoeverApprovesOneOfTwoQuestionsIsAskedTheOther(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	stamp := rotation.Stamp{Install: "scene1", Key: "ci", Rotation: r3, Attempt: 1}
+	elsewhere, err := r.acts.Providers["google"].Mint(context.Background(), scene.Account("ci"), stamp.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.rules.Foreign = []string{elsewhere.ID}
+	old := r.record(0).Current.Number
+	r.write(0, func(s *store.Snapshot) { s.Pending = &store.Version{Number: old} })
+	r.Advance(24 * time.Hour)
+	first, err := r.tryCreate(r1)
+	if err != nil || !names(first.Question, "pending") {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	second, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Granted: []rotation.Ask{*first.Question}})
+	if r.note(second, err); err != nil || !names(second.Question, elsewhere.ID) {
+		t.Errorf("%+v, %v", second, err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/store"
 )
 
 func TestDiscardUndoesWhateverCreateAndStoreDid(t *testing.T) {
@@ -138,4 +139,69 @@ func TestASuppliedValueThatCannotBeTheNewKeyIsNotAdopted(t *testing.T) {
 	if out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(r1), Version: "1"}); err != nil || out.Unusable == "" {
 		t.Errorf("the current version: %+v, %v", out, err)
 	}
+}
+
+func TestWhatTheRotationBeforeLeftPendingIsDiscardedUnlessApplicationsReadIt(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		follows []string
+		promote bool // as far as the first store
+		stays   bool
+	}{
+		"it was staged":                          {follows: []string{r1}},
+		"it was staged, by a stranger":           {stays: true},
+		"applications read it in one store only": {follows: []string{r1}, promote: true, stays: true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias, scene.Latest))
+			n := r.store(r1, r.create(r1))
+			if c.promote {
+				r.promotedInTheFirst(n)
+			}
+			out, err := r.acts.Discard(context.Background(), activities.DiscardInput{Target: r.target(r2), Predecessors: c.follows})
+			if r.note(out, err); err != nil {
+				t.Fatal(err)
+			}
+			if r.live(n.KeyID) != c.stays || (r.record(1).Pending != nil) != c.stays {
+				t.Errorf("the key is live: %t, pending in the second store: %t, want %t", r.live(n.KeyID), r.record(1).Pending != nil, c.stays)
+			}
+		})
+	}
+}
+
+// promotedInTheFirst is a promote that was cut off before the second store.
+func (r *rig) promotedInTheFirst(n activities.Ref) {
+	r.Helper()
+	p, err := r.prepare(r2, rotation.Manual)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AddSecretVersion", Target: "secrets/ci-latest", Except: "pending", Times: 1, Kind: simcloud.DropBefore})
+	if _, err = r.tryPromote(r1, n, p.Old...); err == nil || r.record(0).Current.KeyID != n.KeyID || r.record(1).Current.KeyID == n.KeyID {
+		r.Fatalf("the promote was not cut off between the stores: %v", err)
+	}
+}
+
+func TestTheWayBackFromAPromoteThatWasCutOffLeavesNoTraceOfTheNewKey(t *testing.T) {
+	r := newRig(t, google(scene.Alias, scene.Latest))
+	old := activities.Ref{KeyID: r.oldID, Fingerprint: r.First("ci").Fingerprint(), Numbers: []string{r.record(0).Current.Number, r.record(1).Current.Number}}
+	n := r.store(r1, r.create(r1))
+	r.promotedInTheFirst(n)
+	out, err := r.tryPromote(r1, old, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.key.Stores {
+		s := r.record(i)
+		owed := func(r activities.Ref) bool {
+			return slices.ContainsFunc(s.Duties, func(d store.Duty) bool { return d.KeyID == r.KeyID })
+		}
+		if s.Pending != nil || owed(old) || !owed(n) {
+			t.Errorf("store %d: %+v; the old key stays, and the new one is to be revoked", i, s.Record)
+		}
+	}
+	if err := r.revokeKeeping(r1, activities.DeleteKey, out.To, n); err != nil {
+		t.Fatal(err)
+	}
+	r.retire(r1, n)
+	r.keys(r.oldID)
 }

@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -175,5 +176,54 @@ func TestALookAtOldValuesThatCannotBeFinishedFails(t *testing.T) {
 		if p, err := r.emergency(r1); err != nil || len(p.Old) != 6 {
 			t.Errorf("after %s: %v, %v", what, ids(p.Old), err)
 		}
+	}
+}
+
+func TestAnEmergencyOfARotationThatHasStagedItsKeyAsksWhetherThatLeaked(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		named func(r *rig, n activities.Ref) []string
+		anew  bool
+	}{
+		"no value is named, so all have leaked": {func(*rig, activities.Ref) []string { return nil }, true},
+		"the new one is named":                  {func(_ *rig, n activities.Ref) []string { return []string{n.Fingerprint} }, true},
+		"the old one is named":                  {func(r *rig, _ activities.Ref) []string { return []string{r.First("ci").Fingerprint()} }, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			n := r.create(r1)
+			p, err := r.acts.Prepare(context.Background(), activities.PrepareInput{Target: r.target(r1), Reason: rotation.Emergency, StartedAt: r.begin, Leaked: c.named(r, n)})
+			if r.note(p, err); err != nil || p.StartAnew != c.anew {
+				t.Fatalf("it begins anew: %t, want %t: %+v, %v", p.StartAnew, c.anew, p, err)
+			}
+			if slices.ContainsFunc(p.Old, func(o activities.Ref) bool { return o.KeyID == n.KeyID }) {
+				t.Errorf("its own key is among those that it replaces: %v", p.Old)
+			}
+		})
+	}
+}
+
+func TestWhatTheRotationBeforeHasStagedGoesWhateverLeaked(t *testing.T) {
+	for sentence, follows := range map[string][]string{"of the same workflow": {r1}, "of another one": nil} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			_, forgotten, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := r.create(r1)
+			if _, err := r.SM.AddVersion("ci", forgotten); err != nil {
+				t.Fatal(err)
+			}
+			p, err := r.acts.Prepare(context.Background(), activities.PrepareInput{
+				Target: r.target(r2), Reason: rotation.Emergency, StartedAt: r.begin.Add(time.Hour), Leaked: []string{forgotten.Fingerprint()}, Predecessors: follows,
+			})
+			if r.note(p, err); err != nil || p.Verdict.Work != rotation.Finish {
+				t.Fatalf("%+v, %v", p, err)
+			}
+			goes := slices.ContainsFunc(p.Old, func(o activities.Ref) bool { return o.KeyID == n.KeyID })
+			if goes != (follows != nil) || slices.ContainsFunc(p.Old, func(o activities.Ref) bool { return o.KeyID == r.oldID }) {
+				t.Errorf("to be revoked are %v; staged was %s", p.Old, n.KeyID)
+			}
+		})
 	}
 }

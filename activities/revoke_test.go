@@ -2,6 +2,7 @@ package activities_test
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -218,5 +219,98 @@ func TestNothingIsTakenAwayWhileApplicationsReadAValueThatWasNeverProven(t *test
 		if _, ok := r.Cloud.LiveKeys()[id]; !ok {
 			t.Errorf("the key %s is gone", id)
 		}
+	}
+}
+
+// switchedOff disables a key behind rekey's back.
+func (r *rig) switchedOff(id string) {
+	r.Helper()
+	r.rules.MayDie = append(r.rules.MayDie, id)
+	if err := r.acts.Providers[r.key.Provider].Disable(context.Background(), r.key.Account, id); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func TestTheOldKeyStaysWhileTheOneThatApplicationsReadIsRefusedUnlessItLeaked(t *testing.T) {
+	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.DeleteKey} {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRig(t, google(scene.Alias, scene.Latest))
+			n, old := r.published(r1)
+			r.switchedOff(n.KeyID)
+			f := r.fails(r.revoke(r1, mode, old...), fault.Rejected, activities.StillStaged)
+			if !strings.Contains(f.Advice, "without this one they would have none") || !r.live(r.oldID) {
+				t.Errorf("the old key is live: %t; the advice is %q", r.live(r.oldID), f.Advice)
+			}
+			if _, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: mode, Emergency: "ada"}); err != nil {
+				t.Errorf("what leaked stays: %v", err)
+			}
+		})
+	}
+}
+
+func TestConfirmTellsWhatIsRefusedFromWhatCannotBeTried(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		setup setup
+		which func(r *rig) (keys []activities.Ref, stays *activities.Ref)
+		want  activities.Confirmed
+	}{
+		"a disabled key whose value nobody has is in the list, and refused": {setup: google(scene.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
+			n, old := r.published(r1)
+			if err := r.revoke(r1, activities.DisableKey, old...); err != nil {
+				r.Fatal(err)
+			}
+			old[0].Numbers = []string{""}
+			return old, &n
+		}},
+		"a value that nobody has, where there is no list, cannot be tried": {setup: setup{openai: true, stores: []string{scene.Alias}}, which: func(*rig) ([]activities.Ref, *activities.Ref) {
+			return []activities.Ref{{Fingerprint: "0123456789ab", Numbers: []string{""}}}, nil
+		}, want: activities.Confirmed{Unproven: []string{"0123456789ab"}}},
+		"the key that stays may have been taken away in its place": {setup: google(scene.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
+			n, _ := r.published(r1)
+			r.switchedOff(n.KeyID)
+			return nil, &n
+		}, want: activities.Confirmed{NewRefused: true}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, c.setup)
+			keys, stays := c.which(r)
+			out, err := r.acts.Confirm(context.Background(), activities.ConfirmInput{Target: r.target(r1), Keys: keys, New: stays})
+			if r.note(out, err); err != nil || !reflect.DeepEqual(out, c.want) {
+				t.Errorf("%+v, %v, want %+v", out, err, c.want)
+			}
+		})
+	}
+}
+
+func TestRetireClearsForTheRotationsThatItFollowsAndForNobodyElse(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		follows []string
+		install string
+		swept   int
+	}{
+		"the rotation before it in the same workflow":  {follows: []string{r1}, swept: 1},
+		"another rotation":                             {},
+		"one of that name, of another installation":    {follows: []string{r1}, install: "other1", swept: 1},
+		"one of that name among several that it knows": {follows: []string{r3, r1}, swept: 1},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			r.Cloud.Inject(upload(simcloud.LoseReply))
+			if _, err := r.tryCreate(r1); err == nil {
+				t.Fatal("the mint was answered")
+			}
+			if c.install != "" {
+				r.write(0, func(s *store.Snapshot) { s.Claim.Install = c.install })
+			}
+			r.Advance(r.horizon())
+			out, err := r.acts.Retire(context.Background(), activities.RetireInput{Target: r.target(r2), Predecessors: c.follows})
+			if r.note(out, err); err != nil || len(out.Swept) != c.swept {
+				t.Errorf("swept %v, %v, want %d", out.Swept, err, c.swept)
+			}
+			given := c.swept > 0 && c.install == ""
+			if back := r.record(0).Claim == nil; back != given {
+				t.Errorf("the claim was given back: %t, want %t", back, given)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package activities_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/store"
 )
 
 // tookAway are the two ways to take a key away, and the method of Google's IAM.
@@ -193,5 +195,23 @@ func TestARotationThatWasResetWhileItRolledBackStartsAnew(t *testing.T) {
 				t.Errorf("the one that follows: %+v, %v", p, err)
 			}
 		})
+	}
+}
+
+func TestARecordKeepsTheRequestsThatMayStillTakeEffectAndNoOthers(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	_, old := r.published(r1)
+	r.write(0, func(s *store.Snapshot) {
+		s.Revokes = []store.Revoke{{KeyID: "over", At: r.Now().Add(-r.horizon())}, {KeyID: "open", At: r.Now().Add(-r.horizon() / 2)}}
+	})
+	if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, q := range r.record(0).Revokes {
+		ids = append(ids, q.KeyID)
+	}
+	if want := []string{"open", r.oldID}; !slices.Equal(ids, want) {
+		t.Errorf("the record has %v, want %v", ids, want)
 	}
 }

@@ -243,3 +243,12 @@ func TestWhatWasSignedForOneKeyLetsNoOtherOneGo(t *testing.T) {
 	}
 	r.keys(n.KeyID, r.oldID, id)
 }
+
+func TestASignatureCountsAlthoughTheClocksOfWorkerAndServerDiffer(t *testing.T) {
+	r := newRig(t, underFourEyes(t, "alice", "bob"))
+	n, old := r.published(r1)
+	approval := r.approvalBy(func(q *rotation.Question) { q.Asked = r.Now().Add(-4 * time.Minute) }, "alice", "bob")
+	if _, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: activities.DeleteKey, Approval: approval}); err != nil {
+		t.Error(err)
+	}
+}

@@ -74,6 +74,26 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			},
 			advice: "which was proven and is to stay",
 		},
+		"any key, while readers still see a third value": {
+			prepare: func(r *rig, _, _ activities.Ref) {
+				_, third, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+				if err != nil {
+					r.Fatal(err)
+				}
+				number, err := r.SM.AddVersion("ci", third)
+				if err != nil {
+					r.Fatal(err)
+				}
+				if err := r.SM.SetAlias("ci", "current", number); err != nil {
+					r.Fatal(err)
+				}
+				r.Cloud.SetTiming(simcloud.Timing{AliasLag: time.Hour})
+				if err := r.SM.SetAlias("ci", "current", 2); err != nil {
+					r.Fatal(err)
+				}
+			},
+			advice: "which was proven and is to stay",
+		},
 		"a key that no rotation promised to revoke": {
 			prepare: func(r *rig, _, _ activities.Ref) {
 				for i := range r.key.Stores {

@@ -61,3 +61,29 @@ func TestAKeyThatOneOfSeveralFrontEndsRefusesIsNotProven(t *testing.T) {
 		})
 	}
 }
+
+func TestTheNewValueIsMissedInWhicheverStoreSomebodyChanged(t *testing.T) {
+	for i, store := range []string{"the first", "the second"} {
+		t.Run(store, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias, scene.Latest))
+			n, old := r.published(r1)
+			in := activities.HealthInput{Target: r.target(r1), New: n, Old: old}
+			if out, err := r.acts.CheckHealth(context.Background(), in); err != nil || !out.New || !out.Current {
+				t.Fatalf("before: %+v, %v", out, err)
+			}
+			var err error
+			if i == 0 {
+				err = r.SM.SetAlias("ci", "current", 1)
+			} else {
+				_, err = r.SM.AddVersion("ci-latest", r.First("ci"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := r.acts.CheckHealth(context.Background(), in)
+			if r.note(out, err); err != nil || !out.New || out.Current || !strings.Contains(out.Why, r.key.Stores[i].String()) {
+				t.Errorf("%+v, %v", out, err)
+			}
+		})
+	}
+}

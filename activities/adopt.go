@@ -58,7 +58,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 		return Adopted{Question: q}, nil
 	}
 	if c := snap.Current; c != nil && c.Rotation != "" && c.Rotation == j.Rotation {
-		return j.adoptedBefore(ctx, *c, in.Version)
+		return j.adoptedBefore(ctx, *c, in)
 	}
 	number, unusable, err := j.supplied(ctx, snap, in.Version)
 	if err != nil || unusable != "" {
@@ -66,6 +66,9 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	}
 	raw, err := j.stores[0].Read(ctx, j.path(0), number)
 	if fault.Is(err, fault.NotFound) && snap.Pending != nil && snap.Pending.Rotation == j.Rotation {
+		if in.Fingerprint != "" && in.Fingerprint != snap.Pending.Fingerprint {
+			return Adopted{Unusable: fmt.Sprintf("%s has no readable version %s: the value %s was put into another store, or under another path.", j.Key.Stores[0], number, in.Fingerprint)}, nil
+		}
 		// An earlier try of this activity stored a clean copy and destroyed what it was made from.
 		return j.adopted(ctx, *snap.Pending), nil
 	} else if fault.Is(err, fault.NotFound) {
@@ -132,8 +135,12 @@ func (j *job) adopted(ctx context.Context, v store.Version) Adopted {
 
 // adoptedBefore answers a workflow that was reset to before this step: applications read its own new key already, and
 // another one would leave that key to nobody.
-func (j *job) adoptedBefore(ctx context.Context, current store.Version, named string) (Adopted, error) {
-	if named == "" || named == current.Number {
+func (j *job) adoptedBefore(ctx context.Context, current store.Version, in AdoptInput) (Adopted, error) {
+	named := in.Version
+	if another := in.Fingerprint != "" && in.Fingerprint != current.Fingerprint; another || named == "" || named == current.Number {
+		if another {
+			return Adopted{Stays: named, Unusable: j.publishedAlready(current)}, nil
+		}
 		return j.adopted(ctx, current), nil
 	}
 	v, err := j.stores[0].Read(ctx, j.path(0), named)
@@ -146,9 +153,14 @@ func (j *job) adoptedBefore(ctx context.Context, current store.Version, named st
 	if parsed, err := j.provider.Parse(v); err == nil && parsed.Value.Fingerprint() == current.Fingerprint {
 		return j.adopted(ctx, current), nil
 	}
-	return Adopted{Stays: named, Unusable: fmt.Sprintf(
+	return Adopted{Stays: named, Unusable: j.publishedAlready(current)}, nil
+}
+
+// publishedAlready says why a rotation that was reset takes no other key.
+func (j *job) publishedAlready(current store.Version) string {
+	return fmt.Sprintf(
 		"Applications already read the key %s, which this rotation published, so it takes no other one. To go on with that key send the update `key-supplied` without a version; to replace it, let this rotation end and start another.",
-		current.Fingerprint)}, nil
+		current.Fingerprint)
 }
 
 // supplied finds the version that a person means.

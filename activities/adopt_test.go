@@ -194,3 +194,34 @@ func TestASuppliedVersionMustHoldWhatWasSupplied(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatWasStagedBeforeIsNotTakenForAnotherSuppliedValue(t *testing.T) {
+	r := newRig(t, openAI(scene.Alias))
+	version, v := r.typed("first", "")
+	if out := r.adopt(r1, version); out.New == nil {
+		t.Fatalf("%+v", out)
+	}
+	adopt := func(version string) activities.Adopted {
+		out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(r1), Version: version, Fingerprint: "0123456789ab", StartedAt: r.begin})
+		if r.note(out, err); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if out := adopt("99"); out.New != nil || !strings.Contains(out.Unusable, "0123456789ab") {
+		t.Errorf("while it is pending: %+v", out)
+	}
+	n := activities.Ref{Fingerprint: v.Fingerprint(), Numbers: []string{version}}
+	out, err := r.tryPromote(r1, n)
+	if err == nil && out.Question != nil {
+		_, err = r.tryPromote(r1, n, out.Found...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, named := range []string{"", "99"} {
+		if out := adopt(named); out.New != nil || !strings.Contains(out.Unusable, v.Fingerprint()) {
+			t.Errorf("when applications read it, version %q: %+v", named, out)
+		}
+	}
+}

@@ -169,14 +169,16 @@ func (m *mint) look(ctx context.Context) (Created, error) {
 // clearTheWay deletes what earlier attempts and rotations left. It runs under the claim: without it, an attempt that
 // comes late could stage a key after it was deleted here.
 func (m *mint) clearTheWay(ctx context.Context) error {
+	records := []store.Snapshot{m.snap}
+	defer func() { m.snap = records[0] }()
 	if r := m.refused; r != nil && r.KeyID != "" && r.Stamp != "" {
-		if _, err := m.change(ctx, r.KeyID, m.provider.Delete); err != nil {
+		if _, err := m.takeAway(ctx, *r, DeleteKey, false, records); err != nil {
 			return err
 		}
 		m.audit(ctx, "refused key deleted", "key_id", r.KeyID, "stamp", r.Stamp)
 	}
 	for _, k := range m.leftovers(m.keys, m.records) {
-		if _, err := m.change(ctx, k.ID, m.provider.Delete); err != nil {
+		if _, err := m.takeAway(ctx, Ref{KeyID: k.ID}, DeleteKey, false, records); err != nil {
 			return err
 		}
 		m.audit(ctx, "leftover key deleted", "key_id", k.ID, "stamp", k.Stamp)

@@ -74,8 +74,13 @@ func (a *Activities) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, 
 	return out, nil
 }
 
+// raising is how long one key may hold up the others.
+const raising = 20 * time.Second
+
 func (a *Activities) raise(ctx context.Context, k rotation.Key, m rotation.Message) Raised {
 	r := Raised{Key: k.Name}
+	ctx, cancel := context.WithTimeout(ctx, raising)
+	defer cancel()
 	// Its rotation may have ended since the reply of an earlier try was lost; another one would follow it. What the
 	// rotation before has recorded cannot hold an emergency up: where that is unreadable, one rotation too many is the
 	// lesser evil.

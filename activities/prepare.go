@@ -46,8 +46,8 @@ type Prepared struct {
 	// StartAnew: a workflow that was reset cannot go on with what it had made, for that has leaked, or is to be revoked
 	// because it was rolled back from. Another rotation must follow.
 	StartAnew bool `json:"startAnew,omitempty"`
-	// Wait, if set, is how long to wait before anything can be decided: a request to take away what applications read was not
-	// answered and may still take effect.
+	// Wait, if set, is how long to wait before anything can be decided: a request to take away what applications read may
+	// still take effect.
 	Wait rotation.Duration `json:"wait,omitempty"`
 	// Question, if set, must be approved by a person before the rotation goes on.
 	Question *rotation.Ask `json:"question,omitempty"`
@@ -113,12 +113,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	if err != nil {
 		return out, err
 	}
-	for _, r := range look.currents {
-		if rest := j.mayYetGo(r, look.records); rest > 0 {
-			out.Wait = max(out.Wait, waitFor(rest))
-		}
-	}
-	if out.Wait > 0 {
+	if out.Wait = j.unsettledCurrent(in, look); out.Wait > 0 {
 		return out, nil
 	}
 	look.keys = slices.DeleteFunc(look.keys, func(k providerKey) bool { return slices.Contains(in.Revoked, k.ID) })
@@ -149,6 +144,19 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 	}
 	j.recognisable(ctx, out.New)
 	return out, nil
+}
+
+// unsettledCurrent is how long to wait until it is certain whether what applications read is taken away. An emergency that
+// replaces it anyway does not wait: whatever comes of that request, nothing depends on it.
+func (j *job) unsettledCurrent(in PrepareInput, l look) rotation.Duration {
+	var wait rotation.Duration
+	for _, r := range l.currents {
+		leaked := in.Reason == rotation.Emergency && (len(in.Leaked) == 0 || slices.ContainsFunc(in.Leaked, func(name string) bool { return r.Called(name, j.Key.Stores) }))
+		if rest := j.mayYetGo(r, l.records); rest > 0 && !leaked {
+			wait = max(wait, waitFor(rest))
+		}
+	}
+	return wait
 }
 
 // rolledBackFrom reports whether the records name what this rotation made as a key to revoke: it was rolling back when it

@@ -86,6 +86,9 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 			if !j.knowsCurrent(in, *s, records) {
 				return false, store.ErrConflict(j.path(i)) // asked again, it is a question
 			}
+			if rest := j.mayYetGo(in.To, []store.Snapshot{*s}); rest > 0 {
+				return false, j.unsettled(in.To, rest) // somebody has asked for that since
+			}
 			return j.owe(s, in, i), nil
 		}); err != nil {
 			return Promoted{To: in.To}, err
@@ -223,6 +226,9 @@ func (j *job) promote(ctx context.Context, i int, records []store.Snapshot, in *
 		}
 		if !j.knowsCurrent(*in, s, records) {
 			return conflict // asked again, it is a question
+		}
+		if rest := j.mayYetGo(*to, []store.Snapshot{s}); rest > 0 {
+			return j.unsettled(*to, rest)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 			wasGone, err = j.change(ctx, r.KeyID, j.provider.Enable)
 		case DisableKey, DeleteKey:
 			if records, err = j.mayGo(ctx, r, in); err == nil {
-				wasGone, err = j.takeAway(ctx, r, in.Mode, records)
+				wasGone, err = j.takeAway(ctx, r, in.Mode, in.Contain, records)
 			}
 		default:
 			err = fault.New(fault.Internal, "mode", "revoke keys of "+j.Key.Name)
@@ -475,7 +475,7 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 			if _, err := j.notRead(ctx, r, records); err != nil {
 				return out, err
 			}
-			if _, err := j.takeAway(ctx, r, DeleteKey, records); err != nil {
+			if _, err := j.takeAway(ctx, r, DeleteKey, false, records); err != nil {
 				return out, err
 			}
 			j.audit(ctx, "new key discarded", "key_id", r.KeyID, "stamp", r.Stamp)

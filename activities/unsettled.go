@@ -14,13 +14,14 @@ import (
 // next, also in a workflow that was reset or begun anew, must not make such a key current: so the request stands in the
 // first store's record before it is sent, and counts until it is settled.
 
-// mayYetGo is how long a request to take a key away may still take effect; 0 if none can.
+// mayYetGo is how long a request to take a key away may still take effect; 0 if none can. It is never more than the
+// horizon: a request that is dated later than now was written by a clock that is wrong.
 func (j *job) mayYetGo(r Ref, records []store.Snapshot) time.Duration {
 	var rest time.Duration
 	for _, s := range records {
 		for _, q := range s.Revokes {
 			if r.is(Ref{KeyID: q.KeyID, Fingerprint: q.Fingerprint}) {
-				rest = max(rest, q.At.Add(j.horizon()).Sub(j.now()))
+				rest = max(rest, min(q.At.Add(j.horizon()).Sub(j.now()), j.horizon()))
 			}
 		}
 	}
@@ -33,40 +34,69 @@ const MayYetGo = "may_yet_go"
 // unsettled is that fault: only time decides it.
 func (j *job) unsettled(r Ref, rest time.Duration) error {
 	f := fault.New(fault.Unavailable, MayYetGo, "make "+r.Name()+" of "+j.Key.Name+" current").
-		WithAdvice("A request to take it away was not answered and may still take effect. It is tried again when that is over.")
+		WithAdvice("A request to take it away may still take effect. It is tried again when that is over.")
 	f.RetryAfter = time.Duration(waitFor(rest))
 	return f
 }
 
 // takeAway is change for a request that takes a key away: it is written down before, and struck out when the answer settles
 // it. One that has deleted the key stays until retire clears it: nobody makes that key current again.
-func (j *job) takeAway(ctx context.Context, r Ref, mode RevokeMode, records []store.Snapshot) (gone bool, err error) {
+//
+// records are those that the caller has looked at: where the first one has changed since, nothing is sent, and the conflict
+// is retryable, so that whoever asked looks again. They are updated to what was written. contain is for what must go whatever
+// the record says, and though it cannot be written.
+func (j *job) takeAway(ctx context.Context, r Ref, mode RevokeMode, contain bool, records []store.Snapshot) (gone bool, err error) {
 	request := j.provider.Disable
 	if mode == DeleteKey {
 		request = j.provider.Delete
 	}
-	earlier := j.mayYetGo(r, records) > 0
-	written, err := j.editFrom(ctx, 0, records[0], func(s *store.Snapshot) (bool, error) {
-		replaced := func(q store.Revoke) bool {
-			return r.is(Ref{KeyID: q.KeyID, Fingerprint: q.Fingerprint}) || !j.now().Before(q.At.Add(j.horizon()))
-		}
-		s.Revokes = append(slices.DeleteFunc(slices.Clone(s.Revokes), replaced), store.Revoke{KeyID: r.KeyID, Fingerprint: r.Fingerprint, At: j.now()})
-		return true, nil
-	})
-	if err != nil {
+	earlier, at := j.mayYetGo(r, records) > 0, j.now()
+	// The horizon is counted from the time that is written: what is held up for long must not be sent any more.
+	inTime, cancel := context.WithTimeout(ctx, 2*j.caps.RequestTimeout)
+	defer cancel()
+	written, err := j.note(ctx, r, at, contain, records[0])
+	switch {
+	case err == nil:
+		records[0] = written
+	case !contain:
 		return false, err
+	default:
+		j.audit(ctx, "a request to take a key away could not be written down", "key_id", r.KeyID, "fingerprint", r.Fingerprint)
 	}
-	gone, err = j.change(ctx, r.KeyID, request)
+	if contain {
+		inTime = ctx
+	} else if j.now().Sub(at) > j.caps.RequestTimeout {
+		return false, fault.New(fault.Unavailable, "slow", "write down that "+r.Name()+" of "+j.Key.Name+" is to go")
+	}
+	gone, err = j.change(inTime, r.KeyID, request)
 	var f *fault.Error
 	switch {
 	case earlier, err == nil && (gone || mode == DeleteKey):
 	case err == nil, errors.As(err, &f) && !f.Unsettled:
 		// Where this fails the request counts until the horizon is over, which harms nobody.
-		_, _ = j.editFrom(ctx, 0, written, func(s *store.Snapshot) (bool, error) {
+		if struck, failed := j.editFrom(ctx, 0, records[0], func(s *store.Snapshot) (bool, error) {
 			return forgetRevokes(s, func(id, fingerprint string) bool { return r.is(Ref{KeyID: id, Fingerprint: fingerprint}) }), nil
-		})
+		}); failed == nil {
+			records[0] = struck
+		}
 	}
 	return gone, err
+}
+
+// note writes into the first store's record that a key is asked to go, and drops what can take effect no more.
+func (j *job) note(ctx context.Context, r Ref, at time.Time, contain bool, s store.Snapshot) (store.Snapshot, error) {
+	add := func(s *store.Snapshot) (bool, error) {
+		replaced := func(q store.Revoke) bool {
+			return r.is(Ref{KeyID: q.KeyID, Fingerprint: q.Fingerprint}) || !at.Before(q.At.Add(j.horizon()))
+		}
+		s.Revokes = append(slices.DeleteFunc(slices.Clone(s.Revokes), replaced), store.Revoke{KeyID: r.KeyID, Fingerprint: r.Fingerprint, At: at})
+		return true, nil
+	}
+	if contain {
+		return j.editFrom(ctx, 0, s, add)
+	}
+	_, _ = add(&s)
+	return j.stores[0].Save(ctx, j.path(0), s)
 }
 
 // forgetRevokes strikes out the requests to take some keys away.

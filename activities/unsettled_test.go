@@ -215,3 +215,137 @@ func TestARecordKeepsTheRequestsThatMayStillTakeEffectAndNoOthers(t *testing.T) 
 		t.Errorf("the record has %v, want %v", ids, want)
 	}
 }
+
+// held runs an activity whose first write of the record waits until what happens meanwhile has happened.
+func (r *rig) held(meanwhile func(), run func() error) error {
+	r.Helper()
+	release, reached, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	r.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "UpdateSecret", Times: 1, Kind: simcloud.Hold, Release: release, Reached: reached})
+	go func() { done <- run() }()
+	<-reached
+	meanwhile()
+	close(release)
+	return <-done
+}
+
+func TestARevokeThatFindsTheRecordChangedLooksAgain(t *testing.T) {
+	for mode := range tookAway {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			n, old := r.published(r1)
+			// Its workflow is reset meanwhile, and goes back.
+			err := r.held(func() {
+				if out, err := r.tryPromote(r1, old[0], n); err != nil || len(out.Lagging) > 0 {
+					t.Errorf("%+v, %v", out, err)
+				}
+			}, func() error { return r.revokeKeeping(r1, mode, n, old...) })
+			if !store.IsConflict(err) {
+				t.Errorf("it goes on: %v", err)
+			}
+			if n := r.Cloud.Calls(simcloud.GoogleIAMService, tookAway[mode]); n > 0 {
+				t.Error("what applications read was asked to go")
+			}
+			_ = r.fails(r.revokeKeeping(r1, mode, n, old...), fault.Rejected, activities.StillStaged)
+		})
+	}
+}
+
+func TestAPromoteThatFindsTheRecordChangedLooksAgain(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	n, old := r.published(r1)
+	err := r.held(func() {
+		if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
+			t.Error(err)
+		}
+	}, func() error {
+		_, err := r.tryPromote(r1, old[0], n)
+		return err
+	})
+	_ = r.fails(err, fault.Unavailable, activities.MayYetGo)
+	if c := r.record(0).Current; c.KeyID != n.KeyID {
+		t.Errorf("the key %s, which is asked to go, was made current", c.KeyID)
+	}
+}
+
+func TestWhatIsDeletedToMakeWayIsWrittenDownToo(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	n := r.create(r1)
+	r.unanswered(activities.DeleteKey, simcloud.DropBefore)
+	_, err := r.tryCreate(r2)
+	_ = r.fails(err, fault.Unavailable, "")
+	// The rotation before it is reset, and finds what it had staged.
+	if again := r.create(r1); again.KeyID != n.KeyID {
+		t.Fatalf("another key was made: %s", again.KeyID)
+	}
+	if out := r.verify(r1, n); out.Wait <= 0 {
+		t.Errorf("it is proven although it may yet go: %+v", out)
+	}
+}
+
+func TestARequestThatWasHeldUpIsNotSent(t *testing.T) {
+	for mode := range tookAway {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			n, old := r.published(r1)
+			err := r.held(func() { r.Advance(r.horizon()) }, func() error { return r.revokeKeeping(r1, mode, n, old...) })
+			_ = r.fails(err, fault.Unavailable, "slow")
+			if n := r.Cloud.Calls(simcloud.GoogleIAMService, tookAway[mode]); n > 0 {
+				t.Error("it was sent when its entry in the record counted no more")
+			}
+		})
+	}
+}
+
+func TestATimeInTheFutureHoldsNobodyUpLongerThanTheHorizon(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	r.write(0, func(s *store.Snapshot) {
+		s.Revokes = []store.Revoke{{KeyID: r.oldID, At: r.Now().Add(365 * 24 * time.Hour)}}
+	})
+	p, err := r.prepare(r1, rotation.Manual)
+	if err != nil || p.Wait <= 0 || time.Duration(p.Wait) > r.horizon() {
+		t.Errorf("it waits %v, %v", p.Wait, err)
+	}
+}
+
+func TestAnEmergencyDoesNotWaitForWhatItReplacesAnyway(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		leaked func(r *rig) []string
+		waits  bool
+	}{
+		"everything leaked":             {leaked: func(*rig) []string { return nil }},
+		"what applications read leaked": {leaked: func(r *rig) []string { return []string{r.oldID} }},
+		"something else leaked":         {leaked: func(*rig) []string { return []string{"0123456789ab"} }, waits: true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t, google(scene.Alias))
+			r.rules.MayDie = []string{r.oldID}
+			p, err := r.prepare(r1, rotation.Emergency)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.unanswered(activities.DisableKey, simcloud.LoseReply)
+			_, err = r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: p.Old, Mode: activities.DisableKey, Contain: true, Emergency: "ada"})
+			_ = r.fails(err, fault.Unavailable, "")
+			p, err = r.acts.Prepare(context.Background(), activities.PrepareInput{Target: r.target(r2), Reason: rotation.Emergency, StartedAt: r.begin, Leaked: c.leaked(r)})
+			if r.note(p, err); err != nil || (p.Wait > 0) != c.waits {
+				t.Errorf("it waits %v, %v", p.Wait, err)
+			}
+		})
+	}
+}
+
+func TestContainmentDoesNotStopAtARecordThatCannotBeWritten(t *testing.T) {
+	r := newRig(t, google(scene.Alias))
+	r.rules.MayDie = []string{r.oldID}
+	p, err := r.prepare(r1, rotation.Emergency)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "UpdateSecret", Kind: simcloud.Refuse, Code: 403})
+	if _, err = r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: p.Old, Mode: activities.DisableKey, Contain: true, Emergency: "ada"}); err != nil {
+		t.Error(err)
+	}
+	if n := r.Cloud.Calls(simcloud.GoogleIAMService, tookAway[activities.DisableKey]); n != 1 {
+		t.Errorf("what leaked was asked to go %d times", n)
+	}
+}

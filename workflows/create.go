@@ -33,9 +33,24 @@ func (r *runner) create() decision {
 	}
 }
 
-// waitOut polls when an abandoned request can no longer take effect.
+// waitOut polls when an abandoned request can no longer take effect. What is waited out again and again, a person learns of.
 func (r *runner) waitOut(d time.Duration, why string) rotation.State {
-	return r.pollAgain(d, poll{why: why, summary: "wait until an abandoned request can no longer take effect", expected: r.now().Add(d + time.Duration(r.Keys.Prepared.Horizon))})
+	expected := r.now().Add(d + time.Duration(r.Keys.Prepared.Horizon))
+	if r.Poll.WaitingOut {
+		expected = r.Poll.ExpectedUntil
+	}
+	r.Poll.WaitingOut = true
+	return r.pollAgain(d, poll{why: why, summary: "wait until an abandoned request can no longer take effect", expected: expected})
+}
+
+// waitedOut reports whether the step has just waited until an abandoned request could no longer take effect; what is expected
+// of the step begins anew.
+func (r *runner) waitedOut() bool {
+	waited := r.Poll.WaitingOut
+	if waited {
+		r.Poll = Poll{}
+	}
+	return waited
 }
 
 // afterStaging leaves out the step that a single store does not need.
@@ -66,10 +81,10 @@ func (r *runner) awaitKey() decision {
 
 // adopt checks the key that a person supplied.
 func (r *runner) adopt() decision {
-	version := r.Inbox.Adopting.Version
+	version, fingerprint := r.Inbox.Adopting.Version, r.Inbox.Adopting.Fingerprint
 	out, f, ok := runStep[activities.Adopted](r, writeRetry(), "check the supplied key", acts.Adopt, activities.AdoptInput{
 		Target: r.target(), Version: version, Old: r.Keys.Old, StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted,
-		Fingerprint: r.Inbox.Adopting.Fingerprint, Predecessors: r.Carry.Predecessors, Exposed: r.Carry.LeakedFingerprints,
+		Fingerprint: fingerprint, Predecessors: r.Carry.Predecessors, Exposed: r.Carry.LeakedFingerprints,
 	})
 	console := r.Keys.Prepared.ProviderConsole
 	switch {
@@ -79,7 +94,7 @@ func (r *runner) adopt() decision {
 		r.followUp(fmt.Sprintf("Version %s was supplied and not used: %s Destroy it, and delete its key, if it is live: %s", out.Stays, out.Unusable, console))
 	}
 	return func() rotation.State {
-		later := r.Inbox.Claim != nil && r.Inbox.Claim.Version != version
+		later := r.Inbox.Claim != nil && (r.Inbox.Claim.Version != version || r.Inbox.Claim.Fingerprint != fingerprint)
 		switch {
 		case f != nil:
 			r.Progress.Note = "The supplied key could not be checked: " + f.text

@@ -50,12 +50,12 @@ func (r *runner) prepare() decision {
 		r.noteUnknown(out.Unknown)
 		switch {
 		case out.Wait > 0:
-			return r.waitOut(time.Duration(out.Wait), "A request to take away what applications read was not answered. What is true is known when it can no longer take effect.")
-		case out.Question != nil:
-			return r.askAbout(*out.Question, rotation.StepPrepare)
+			return r.waitOut(time.Duration(out.Wait), "A request to take away what applications read may still take effect. What is true is known when it no longer can.")
 		case out.StartAnew:
 			r.Inbox.Again = true // under this rotation's id that key would be found as staged
 			return r.stay()
+		case out.Question != nil:
+			return r.askAbout(*out.Question, rotation.StepPrepare)
 		case out.NothingKnown && out.Verdict.Work == rotation.Finish:
 			r.calmDown()
 		}

@@ -40,15 +40,19 @@ func (r *runner) verify() decision {
 		if f != nil {
 			why = f.text
 		}
+		if out.Wait > 0 {
+			return r.waitOut(time.Duration(out.Wait), "A request to take "+r.incoming().Name()+" away may still take effect. It is proven when that no longer can.")
+		}
+		waited := r.waitedOut()
 		patience := r.now().Add(time.Duration(r.Keys.Prepared.Propagation))
 		if r.Poll.ExpectedUntil.IsZero() {
 			r.Poll.ExpectedUntil = patience // from the first answer on
 		}
 		switch {
-		case out.Wait > 0:
-			return r.waitOut(time.Duration(out.Wait), "A request to take "+r.incoming().Name()+" away was not answered. It is proven when that can no longer take effect.")
 		case ok && out.OK:
 			return r.promoting()
+		case waited && r.backwards() && f == nil && !out.Final && r.enableAgain():
+			return r.to(rotation.StepEnable) // the abandoned request has taken effect
 		case f == nil && !out.Final && r.now().Before(r.Poll.ExpectedUntil):
 			return r.pollAgain(pollInterval(r.Poll.Count), poll{
 				why: why + " A key may take a moment to be known everywhere; asking again.", summary: "ask the provider again", expected: r.Poll.ExpectedUntil,

@@ -35,7 +35,7 @@ var aboutRevoke = []questionKind{revokePolicy, useUnknown, keyInUse}
 
 // OpenQuestion is what a rotation asks a person.
 type OpenQuestion struct {
-	// ID is the question's own: the kind, and how many questions came before.
+	// ID is the question's own: the kind, the rotation's id, and how many questions of it came before.
 	ID   string       `json:"id"`
 	Kind questionKind `json:"kind"`
 	// About are the ids that it names. Text is for people.
@@ -74,7 +74,7 @@ func (r *runner) ask(kind questionKind, text string, next rotation.Step) rotatio
 func (r *runner) askAbout(q rotation.Ask, next rotation.Step) rotation.State {
 	r.Approvals.Count++
 	r.Approvals.Open = &OpenQuestion{
-		ID: fmt.Sprintf("%s-%d", q.Kind, r.Approvals.Count), Kind: questionKind(q.Kind), About: q.About, Text: q.Text, Next: next,
+		ID: fmt.Sprintf("%s-%s-%d", q.Kind, r.id, r.Approvals.Count), Kind: questionKind(q.Kind), About: q.About, Text: q.Text, Next: next,
 	}
 	effect, _ := r.answers()
 	r.askToSign(rotation.Approve, q.Kind, q.Text, effect)

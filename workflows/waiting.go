@@ -31,6 +31,8 @@ type Poll struct {
 	Summary string `json:"summary,omitempty"`
 	// ExpectedUntil is until when nobody has to worry.
 	ExpectedUntil time.Time `json:"expectedUntil,omitzero"`
+	// WaitingOut: it is waited until an abandoned request can no longer take effect.
+	WaitingOut bool `json:"waitingOut,omitempty"`
 }
 
 // Blocked is why a step does not get on.

@@ -24,9 +24,18 @@ var ErrNoRotation = errors.New("no rotation of this key is under way")
 func Decide(ctx context.Context, c client.Client, key string, kind rotation.Kind, m rotation.Message) (rotation.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	first := ""
 	s, err := insist(ctx, func(ctx context.Context, again bool) (s rotation.Status, err error) {
+		if first == "" {
+			// What is meant is the rotation that runs now: another one may have begun before the request is repeated.
+			d, err := c.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
+			if err != nil {
+				return s, err
+			}
+			first = d.GetWorkflowExecutionInfo().GetFirstRunId()
+		}
 		h, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-			WorkflowID: workflows.ID(key), UpdateID: m.ID, UpdateName: string(kind), Args: []any{m}, WaitForStage: client.WorkflowUpdateStageCompleted,
+			WorkflowID: workflows.ID(key), FirstExecutionRunID: first, UpdateID: m.ID, UpdateName: string(kind), Args: []any{m}, WaitForStage: client.WorkflowUpdateStageCompleted,
 		})
 		if err == nil {
 			err = h.Get(ctx, &s)

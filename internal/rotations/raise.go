@@ -40,12 +40,12 @@ func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) err
 
 	_, err := insist(ctx, func(ctx context.Context, again bool) (struct{}, error) {
 		if again {
-			// Its rotation may have ended since; the same message would begin another one.
-			s, err := l.Standing(ctx, k.Name)
-			if err != nil && !fault.Is(err, fault.Internal) || s.Served(m.ID) {
-				return struct{}{}, err
+			// Its rotation may have ended since; the same message would begin another one. That is the lesser evil where it
+			// cannot be seen.
+			if s, err := l.Standing(ctx, k.Name); err == nil && s.Served(m.ID) {
+				return struct{}{}, nil
 			}
-			_, err = l.Client.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKey, in)
+			_, err := l.Client.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKey, in)
 			return struct{}{}, err
 		}
 		limited, cancel := context.WithTimeout(ctx, acceptance)
@@ -63,6 +63,8 @@ func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) err
 	})
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		return fmt.Errorf("the rotation of %s does not take the emergency: %s", k.Name, app.Message())
+	} else if errors.Is(err, ErrUnknown) {
+		return fmt.Errorf("whether the rotation of %s knows of the emergency is not known. %s. %w", k.Name, look(k.Name), err)
 	} else if err != nil {
 		return fmt.Errorf("the emergency of %s could not be sent: %w", k.Name, err)
 	}

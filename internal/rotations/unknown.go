@@ -74,9 +74,12 @@ func start(ctx context.Context, c client.Client, o client.StartWorkflowOptions, 
 		}
 		run, err := c.ExecuteWorkflow(ctx, o, workflow, in)
 		if errors.As(err, new(*serviceerror.WorkflowExecutionAlreadyStarted)) {
-			// A request before took effect after the look, or one with the same token before this process.
-			if own, lookError := startedBy(ctx, c, o.ID, token); own != nil || lookError != nil {
-				return own, lookError
+			// It may be the run of a request before this one, whose answer was lost.
+			switch own, lookError := latestBy(ctx, c, o.ID, token); {
+			case own != nil:
+				return own, nil
+			case lookError != nil && again:
+				return nil, lookError
 			}
 		}
 		if err != nil {
@@ -86,9 +89,8 @@ func start(ctx context.Context, c client.Client, o client.StartWorkflowOptions, 
 	})
 }
 
-// startedBy returns the run of a workflow that a request has started; nil if Temporal knows of none. One that another one
-// has followed is found in a list, which lags by a second.
-func startedBy(ctx context.Context, c client.Client, id, token string) (client.WorkflowRun, error) {
+// latestBy returns the latest run of a workflow if a request has started it; nil if not.
+func latestBy(ctx context.Context, c client.Client, id, token string) (client.WorkflowRun, error) {
 	d, err := c.DescribeWorkflowExecution(ctx, id, "")
 	if errors.As(err, new(*serviceerror.NotFound)) {
 		return nil, nil //nolint:nilnil // it is the answer: there is none
@@ -96,10 +98,20 @@ func startedBy(ctx context.Context, c client.Client, id, token string) (client.W
 		return nil, fmt.Errorf("%w (%w)", ErrUnknown, err)
 	}
 	info := d.GetWorkflowExecutionInfo()
+	if tokenOf(info) != token {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return c.GetWorkflow(ctx, id, info.GetExecution().GetRunId()), nil
+}
+
+// startedBy returns the run of a workflow that a request has started; nil if Temporal knows of none. One that another one
+// has followed is found in a list, which lags by a second.
+func startedBy(ctx context.Context, c client.Client, id, token string) (client.WorkflowRun, error) {
+	if run, err := latestBy(ctx, c, id, token); run != nil || err != nil {
+		return run, err
+	}
 	own := ""
-	if tokenOf(info) == token {
-		own = info.GetExecution().GetRunId()
-	} else if err := list(ctx, c, fmt.Sprintf("WorkflowId = '%s'", id), func(info *workflowpb.WorkflowExecutionInfo) bool {
+	if err := list(ctx, c, fmt.Sprintf("WorkflowId = '%s'", id), func(info *workflowpb.WorkflowExecutionInfo) bool {
 		if tokenOf(info) == token {
 			own = info.GetExecution().GetRunId()
 		}

@@ -175,3 +175,18 @@ func TestAKeyThatGotAnotherStoreIsDue(t *testing.T) {
 	r.in.Reason = rotation.Scheduled
 	r.everywhere(r.run(5 * day))
 }
+
+func TestAnAbandonedDisableIsUndoneAsSoonAsItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	r := newSkipping(t, slow())
+	r.Cloud.Inject(simcloud.Fault{Service: google, Method: "DisableServiceAccountKey", Kind: simcloud.DropBefore, Times: 1})
+	disabled := 2*day + time.Second
+	r.at(disabled+20*time.Second, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.at(disabled+time.Minute, func() { r.disable(r.oldID) })
+	r.at(disabled+150*time.Second, func() {
+		if s := r.status(); !r.enabled(r.oldID) || r.published() != r.oldID {
+			t.Errorf("half a minute after the horizon applications do not read the old key yet:\n%s", s.Details)
+		}
+	})
+	r.run(10 * day)
+}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation"
@@ -58,5 +60,40 @@ func TestAMadeUpStateIsRefusedHoweverItIsStarted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestARunThatTemporalRetriesIsRefused(t *testing.T) {
+	l := newLive(t, googleKey())
+	ctx := context.Background()
+	l.stopThinking() // nobody takes the first run before it times out
+	in := workflows.Input{Key: l.key, Reason: rotation.Manual, Resume: &workflows.State{
+		At: rotation.State{Step: rotation.StepDelete, Commitment: rotation.ForwardOnly},
+	}}
+	run, err := l.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: workflows.ID(l.key.Name), TaskQueue: l.queue(), WorkflowRunTimeout: 2 * time.Second,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1},
+	}, workflows.RotateKey, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id string
+	l.until("the second run has begun", func() bool {
+		d, err := l.client.DescribeWorkflowExecution(ctx, run.GetID(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = d.GetWorkflowExecutionInfo().GetExecution().GetRunId()
+		return id != run.GetRunID()
+	})
+	l.think()
+	err = l.client.GetWorkflow(ctx, run.GetID(), id).Get(ctx, nil)
+	if err == nil || !strings.Contains(err.Error(), "not started with a retry policy") {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, e := range l.history(l.client.GetWorkflow(ctx, run.GetID(), id)) {
+		if e.GetEventType() == enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED {
+			t.Error("it did something")
+		}
 	}
 }

@@ -8,7 +8,9 @@ type clock struct {
 	recheck                                       time.Duration
 	refusals                                      int
 	// polled: the present step was told to wait; expected is until when nobody has to worry.
-	polled   bool
+	polled bool
+	// waiting: it is waited until an abandoned request can no longer take effect.
+	waiting  bool
 	expected time.Time
 	// late is until when requests that were not answered may take effect.
 	late time.Time
@@ -75,7 +77,7 @@ func (c *clock) begin(from, to State, now time.Time) {
 	}
 	c.eyes.begin(from, to)
 	if to.Step != from.Step {
-		c.polled = false
+		c.polled, c.waiting = false, false
 	}
 	if to.Commitment == reversing && from.Commitment != reversing || to.Question == NoWayBack && from.Question != NoWayBack {
 		c.graceUntil, c.publishedAt, c.nextCheck, c.soakUntil, c.recheck, c.refusals = time.Time{}, c.outAt, time.Time{}, time.Time{}, 0, 0

@@ -165,6 +165,12 @@ func (w *walk) outcome(s State, in Input) (result any, as Input, err error) {
 		case AnswerUnusable:
 			return activities.Verified{Final: true, Why: "It is another value."}, in, nil
 		}
+		if waited := w.time.waiting; waited {
+			w.time.waiting, w.time.polled = false, false
+			if s.Commitment == reversing && w.m.tryAgain(s) {
+				return activities.Verified{Why: "It is refused."}, in, nil
+			}
+		}
 		if !w.patient(w.propagation) {
 			return activities.Verified{Why: "It is refused."}, in, nil
 		}
@@ -239,7 +245,7 @@ func (w *walk) unavailable(s State) (any, Input, error) {
 			p.Wait = wait
 			return p, AnswerUnavailable, nil
 		case verify:
-			w.time.polled, w.time.expected = true, w.now().Add(time.Duration(wait)+horizon)
+			w.time.waiting = true
 			return activities.Verified{Wait: wait}, AnswerUnavailable, nil
 		case create:
 			return activities.Created{Wait: wait}, AnswerUnavailable, nil

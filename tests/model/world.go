@@ -428,7 +428,7 @@ func (m Model) look(s State, as Fact) (State, bool) {
 		return s, s.shape().Questions
 	}
 	mine, currents := set(s.own(), s.stray()), s.currents()
-	if currents&s.Asked != 0 && !m.breaks(NoSettling) {
+	if replaced := s.Emergency && (s.Vague || s.Leaked.all(currents&s.Asked)); currents&s.Asked != 0 && !replaced && !m.breaks(NoSettling) {
 		return s, false // what is true is known when that can no longer take effect
 	}
 	duties := s.Owed &^ currents

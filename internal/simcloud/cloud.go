@@ -102,9 +102,9 @@ func (c *Cloud) Call(ctx context.Context, service, method, target string, handle
 		return &Failure{Code: f.Code, RetryAfter: f.RetryAfter}
 	case DropBefore:
 		return &Failure{Drop: true}
-	case LoseReply:
+	case LoseReply, CutReply:
 		handle()
-		return &Failure{Drop: true}
+		return &Failure{Drop: true, Cut: f.Kind == CutReply}
 	case CommitLate:
 		// The caller gives up first; what it asked for happens when the test says so.
 		go func() {

@@ -15,6 +15,8 @@ const (
 	DropBefore
 	// LoseReply does what was asked and closes the connection without an answer.
 	LoseReply
+	// CutReply does what was asked and closes the connection in the middle of the answer; over gRPC it is LoseReply.
+	CutReply
 	// CommitLate gives no answer until the caller has gone, and does what was asked when Release is closed.
 	CommitLate
 	// Hold waits for Release, then goes on as if nothing had been.
@@ -50,6 +52,8 @@ type Fault struct {
 type Failure struct {
 	// Drop closes the connection without an answer.
 	Drop bool
+	// Cut closes it in the middle of the answer.
+	Cut bool
 	// Code is an HTTP status.
 	Code       int
 	RetryAfter time.Duration

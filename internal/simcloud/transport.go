@@ -99,6 +99,12 @@ func (c *Cloud) ServeHTTP(service string, route func(*http.Request) (method, tar
 		switch {
 		case failure == nil:
 			answer.copyTo(w)
+		case failure.Cut:
+			w.Header().Set("Content-Length", strconv.Itoa(len(answer.body)))
+			answer.body = answer.body[:len(answer.body)/2]
+			answer.copyTo(w)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
 		case failure.Drop:
 			panic(http.ErrAbortHandler)
 		default:

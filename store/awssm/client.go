@@ -127,6 +127,9 @@ func (s *Store) get(ctx context.Context, id, version, label string) (got, error)
 		in.VersionStage = &label
 	}
 	out, err := s.sm.GetSecretValue(ctx, in)
+	if err != nil && s.fault(err, call{what: what}).Code == cutOff {
+		out, err = s.sm.GetSecretValue(ctx, in) // a read is harmless twice
+	}
 	if err != nil {
 		return got{}, s.fault(err, call{what: what, id: id, operation: "GetSecretValue"})
 	}

@@ -21,6 +21,9 @@ type call struct {
 	changes             bool
 }
 
+// cutOff is the code of a good answer that could not be read to its end.
+const cutOff = "cut_off"
+
 // errNoCredentials stands for whatever the credentials' source said, which can quote files and answers.
 var errNoCredentials = errors.New("no credentials")
 
@@ -90,6 +93,12 @@ func (s *Store) fault(err error, on call) *fault.Error {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok && status == 0 {
 		f := fault.New(fault.Unavailable, "no_answer", doing)
+		f.Unsettled = on.changes
+		return f
+	}
+	if !ok && status < http.StatusMultipleChoices {
+		// A good answer whose body broke off, or makes no sense.
+		f := fault.New(fault.Unavailable, cutOff, doing)
 		f.Unsettled = on.changes
 		return f
 	}

@@ -32,6 +32,7 @@ func TestFaultsAreSortedByWhatToDoAboutThem(t *testing.T) {
 		"overloaded":                {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusServiceUnavailable}, fault.Unavailable, true},
 		"the connection broke":      {simcloud.Fault{Kind: simcloud.DropBefore}, fault.Unavailable, true},
 		"the answer was lost":       {simcloud.Fault{Kind: simcloud.LoseReply}, fault.Unavailable, true},
+		"the answer broke off":      {simcloud.Fault{Kind: simcloud.CutReply}, fault.Unavailable, true},
 		"the secret does not exist": {simcloud.Fault{Kind: simcloud.Refuse, Code: http.StatusNotFound}, fault.NotFound, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -120,5 +121,24 @@ func TestARecordThatSomebodyElseWroteIsNotQuoted(t *testing.T) {
 	storetest.Refused(t, err, fault.Rejected, "not what rekey wrote")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)
+	}
+}
+
+func TestAReadWhoseAnswerBreaksOffIsRepeatedOnce(t *testing.T) {
+	for times, works := range map[int]bool{1: true, 2: false} {
+		p := newPlace(t, simcloud.AWSSecretsOptions{})
+		path := p.path(t, first)
+		number, err := p.store.Add(ctx, path, other)
+		must(t, err)
+		p.cloud.Inject(simcloud.Fault{Service: simcloud.AWSSecretsService, Method: "GetSecretValue", Kind: simcloud.CutReply, Times: times})
+		got, err := p.store.Read(ctx, path, number)
+		if !works {
+			storetest.Refused(t, err, fault.Unavailable, path)
+			continue
+		}
+		must(t, err)
+		if !got.Equal(other) {
+			t.Errorf("read %v", got)
+		}
 	}
 }

@@ -116,7 +116,11 @@ func (p *theatre) raiseAll(_ context.Context, in activities.RaiseAllInput) ([]ac
 }
 
 // Standing implements activities.Starter.
-func (p *theatre) Standing(_ context.Context, key string) (rotation.Standing, error) {
+func (p *theatre) Standing(ctx context.Context, key string) (rotation.Standing, error) {
+	if activity.IsActivity(ctx) {
+		// The environment takes a week of looks for one try of the activity, and its clock for heartbeats is the wall's.
+		activity.RecordHeartbeat(ctx)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s, running := p.standing(key)

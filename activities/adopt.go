@@ -137,10 +137,10 @@ func (j *job) adopted(ctx context.Context, v store.Version) Adopted {
 // another one would leave that key to nobody.
 func (j *job) adoptedBefore(ctx context.Context, current store.Version, in AdoptInput) (Adopted, error) {
 	named := in.Version
-	if another := in.Fingerprint != "" && in.Fingerprint != current.Fingerprint; another || named == "" || named == current.Number {
-		if another {
-			return Adopted{Stays: named, Unusable: j.publishedAlready(current)}, nil
-		}
+	switch {
+	case in.Fingerprint != "" && in.Fingerprint != current.Fingerprint:
+		return Adopted{Stays: named, Unusable: publishedAlready(current)}, nil
+	case named == "" || named == current.Number:
 		return j.adopted(ctx, current), nil
 	}
 	v, err := j.stores[0].Read(ctx, j.path(0), named)
@@ -153,11 +153,11 @@ func (j *job) adoptedBefore(ctx context.Context, current store.Version, in Adopt
 	if parsed, err := j.provider.Parse(v); err == nil && parsed.Value.Fingerprint() == current.Fingerprint {
 		return j.adopted(ctx, current), nil
 	}
-	return Adopted{Stays: named, Unusable: j.publishedAlready(current)}, nil
+	return Adopted{Stays: named, Unusable: publishedAlready(current)}, nil
 }
 
 // publishedAlready says why a rotation that was reset takes no other key.
-func (j *job) publishedAlready(current store.Version) string {
+func publishedAlready(current store.Version) string {
 	return fmt.Sprintf(
 		"Applications already read the key %s, which this rotation published, so it takes no other one. To go on with that key send the update `key-supplied` without a version; to replace it, let this rotation end and start another.",
 		current.Fingerprint)

@@ -23,6 +23,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
+	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 // rig runs activities with real adapters against a simulated cloud whose clock stands still until it is advanced.
@@ -96,7 +97,7 @@ func (r *rig) open(yaml string) (*activities.Activities, rotation.Key) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	a, err := cfg.Open(context.Background(), slog.New(slog.NewJSONHandler(r, nil)))
+	a, err := adapters.Open(context.Background(), cfg, slog.New(slog.NewJSONHandler(r, nil)))
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rekeyhq/rekey/internal/fleet"
+	"github.com/rekeyhq/rekey/starter/schedules"
 )
 
 func (a *app) apply() *cobra.Command {
@@ -34,7 +34,7 @@ two at once do no harm. It deletes nothing; prune does.`,
 			}
 			text := ""
 			if n := p.plan.Applies(); n > 0 {
-				text = fmt.Sprintf("Applied: %d created, %d changed.", p.plan.Count(fleet.Create), n-p.plan.Count(fleet.Create))
+				text = fmt.Sprintf("Applied: %d created, %d changed.", p.plan.Count(schedules.Create), n-p.plan.Count(schedules.Create))
 				if !yes && !a.confirm(fmt.Sprintf("\nChange %d schedule(s)? Only yes counts: ", n), "yes") {
 					return refused("nothing was changed")
 				}
@@ -68,10 +68,10 @@ installs are left alone. The keys themselves, and rotations under way, stay as t
 				return err
 			}
 			defer c.Close()
-			n := p.plan.Count(fleet.Delete)
+			n := p.plan.Count(schedules.Delete)
 			if !a.json {
 				for _, k := range p.Keys {
-					if k.Action == fleet.Delete {
+					if k.Action == schedules.Delete {
 						fmt.Fprintf(a.out, "  - %s\n", k.Key)
 					}
 				}
@@ -93,7 +93,7 @@ installs are left alone. The keys themselves, and rotations under way, stay as t
 // applied prints what came of it. Schedules that are not ours make it a failure: their keys are not rotated by us.
 func (a *app) applied(p planned, err error, text string) error {
 	p.Applied = err == nil
-	if blocked := p.plan.Count(fleet.Blocked); blocked > 0 {
+	if blocked := p.plan.Count(schedules.Blocked); blocked > 0 {
 		err = errors.Join(err, fmt.Errorf("%d schedule(s) are not ours and were not touched", blocked))
 	}
 	if !a.json && (!p.Applied || text == "") {

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -106,21 +106,21 @@ func (a *app) decisions() []*cobra.Command {
 
 // whatToExtend is the deadline where a person is waited for, else the grace period. A rotation that does not answer will
 // not take either, and says why.
-func whatToExtend(ctx context.Context, c client.Client, key string) rotation.Kind {
-	if s, err := rotations.Status(ctx, c, key); err == nil && slices.Contains(s.Accepts, rotation.ExtendWait) {
+func whatToExtend(ctx context.Context, c sdkclient.Client, key string) rotation.Kind {
+	if s, err := client.Status(ctx, c, key); err == nil && slices.Contains(s.Accepts, rotation.ExtendWait) {
 		return rotation.ExtendWait
 	}
 	return rotation.ExtendGrace
 }
 
 // decide sends a decision and waits until it is taken or refused.
-func decide(ctx context.Context, c client.Client, key string, kind rotation.Kind, m rotation.Message) (rotation.Status, error) {
-	s, err := rotations.Decide(ctx, c, key, kind, m)
+func decide(ctx context.Context, c sdkclient.Client, key string, kind rotation.Kind, m rotation.Message) (rotation.Status, error) {
+	s, err := client.Decide(ctx, c, key, kind, m)
 	var no *rotation.Refusal
 	switch {
 	case errors.As(err, &no):
 		return s, refused("%s was not taken: %s", kind, no.Message)
-	case errors.Is(err, rotations.ErrNoRotation):
+	case errors.Is(err, client.ErrNoRotation):
 		return s, refused("no rotation of %s is under way", key)
 	}
 	return s, err

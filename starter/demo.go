@@ -8,17 +8,18 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -112,8 +113,8 @@ type demo struct {
 	cfg       *config.Config
 	acts      *activities.Activities
 	server    *devserver.Server
-	client    client.Client
-	workers   *workers.Workers
+	client    sdkclient.Client
+	workers   *engine.Workers
 	traffic   *traffic
 	stops     []func()
 }
@@ -163,7 +164,7 @@ func (d *demo) setUp(ui bool) (err error) {
 	if d.cfg, err = config.Load(d.file); err != nil {
 		return err
 	}
-	if d.acts, err = d.cfg.Open(d.ctx, nil); err != nil {
+	if d.acts, err = adapters.Open(d.ctx, d.cfg, nil); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -173,11 +174,11 @@ func (d *demo) setUp(ui bool) (err error) {
 	d.onStop(func() { _ = d.server.Stop() })
 	o := d.server.ClientOptions()
 	o.Logger = silent
-	if d.client, err = client.DialContext(d.ctx, o); err != nil {
+	if d.client, err = sdkclient.DialContext(d.ctx, o); err != nil {
 		return err
 	}
 	d.onStop(d.client.Close)
-	if d.workers, err = workers.Start(d.ctx, d.client, d.server.Namespace(), d.acts, workers.Options{}); err != nil {
+	if d.workers, err = engine.Start(d.ctx, d.client, d.server.Namespace(), d.acts, engine.Options{}); err != nil {
 		return err
 	}
 	d.onStop(d.workers.Stop)
@@ -267,7 +268,7 @@ func (d *demo) refused(key string, old secret.Value) (bool, error) {
 // rotate runs one rotation to its end, and shows and explains each phase.
 func (d *demo) rotate(key string) (rotation.Result, error) {
 	k, _ := d.cfg.Key(key)
-	run, err := rotations.Start(d.ctx, d.client, workflows.Input{Key: k, Reason: rotation.Manual, By: "the demo", Why: "to show how it works"})
+	run, err := client.Start(d.ctx, d.client, workflows.Input{Key: k, Reason: rotation.Manual, By: "the demo", Why: "to show how it works"})
 	if err != nil {
 		return rotation.Result{}, err
 	}
@@ -278,10 +279,10 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 	var runErr error
 	go func() {
 		defer close(ended)
-		runErr = rotations.Wait(d.ctx, d.client, run.GetID(), run.GetRunID(), &res)
+		runErr = client.Wait(d.ctx, d.client, run.GetID(), run.GetRunID(), &res)
 	}()
 	for {
-		if s, err := rotations.Status(d.ctx, d.client, key); err == nil && !s.Phase.Closed() {
+		if s, err := client.Status(d.ctx, d.client, key); err == nil && !s.Phase.Closed() {
 			p.trail(s.Trail)
 			if s.Phase.Waiting() && !played[s.Phase] {
 				played[s.Phase] = true

@@ -10,16 +10,17 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/histories"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 // workingFleet is a fleet whose keys stand in a simulated cloud, where they were made long ago. Tests with one do not
@@ -71,11 +72,11 @@ func (w *workingFleet) yaml(text string) {
 // work starts workers.
 func (w *workingFleet) work() {
 	w.Helper()
-	acts, err := w.cfg.Open(w.Context(), nil)
+	acts, err := adapters.Open(w.Context(), w.cfg, nil)
 	if err != nil {
 		w.Fatal(err)
 	}
-	running, err := workers.Start(w.Context(), w.client, client.DefaultNamespace, acts, workers.Options{})
+	running, err := engine.Start(w.Context(), w.client, sdkclient.DefaultNamespace, acts, engine.Options{})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func (w *workingFleet) beats(key string, n int) (all []workflows.Dispatched) {
 		for _, a := range info.RecentActions {
 			var one workflows.Dispatched
 			run := w.client.GetWorkflow(w.Context(), a.StartWorkflowResult.WorkflowID, a.StartWorkflowResult.FirstExecutionRunID)
-			if err := rotations.Wait(w.Context(), w.client, run.GetID(), run.GetRunID(), &one); err != nil {
+			if err := client.Wait(w.Context(), w.client, run.GetID(), run.GetRunID(), &one); err != nil {
 				w.Fatal(err)
 			}
 			w.replays(run)
@@ -106,11 +107,11 @@ func (w *workingFleet) beats(key string, n int) (all []workflows.Dispatched) {
 }
 
 // replays checks that the code of today comes to the same decisions on the history of a dispatcher.
-func (w *workingFleet) replays(run client.WorkflowRun) {
+func (w *workingFleet) replays(run sdkclient.WorkflowRun) {
 	w.Helper()
-	h, err := histories.Check(w.Context(), w.client, run.GetID(), run.GetRunID())
+	h, err := replaytest.Check(w.Context(), w.client, run.GetID(), run.GetRunID())
 	if err == nil {
-		err = histories.Keep(h, "dispatch")
+		err = replaytest.Keep(h, "dispatch")
 	}
 	if err != nil {
 		w.Error(err)
@@ -130,10 +131,10 @@ func (w *workingFleet) until(what string, done func() bool) {
 func (w *workingFleet) waitFor(key string, phase rotation.Phase) {
 	w.Helper()
 	w.until(key+" is in "+string(phase), func() bool {
-		if res, closed, err := rotations.Closed(w.Context(), w.client, key); err == nil && closed {
+		if res, closed, err := client.Closed(w.Context(), w.client, key); err == nil && closed {
 			return res.Phase == phase
 		}
-		s, err := rotations.Status(w.Context(), w.client, key)
+		s, err := client.Status(w.Context(), w.client, key)
 		return err == nil && s.Phase == phase
 	})
 }
@@ -157,7 +158,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 	backfill := func(overlap enumspb.ScheduleOverlapPolicy) {
 		t.Helper()
 		// From noon to noon, so that seven beats lie in it whenever the key beats.
-		if err := schedule.Backfill(t.Context(), client.ScheduleBackfillOptions{Backfill: []client.ScheduleBackfill{{
+		if err := schedule.Backfill(t.Context(), sdkclient.ScheduleBackfillOptions{Backfill: []sdkclient.ScheduleBackfill{{
 			Start: time.Now().AddDate(0, 0, -7), End: time.Now(), Overlap: overlap,
 		}}}); err != nil {
 			t.Fatal(err)
@@ -193,7 +194,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 	if err := w.client.TerminateWorkflow(t.Context(), workflows.ID("week"), "", "the test says so"); err != nil {
 		t.Fatal(err)
 	}
-	if err := schedule.Trigger(t.Context(), client.ScheduleTriggerOptions{}); err != nil {
+	if err := schedule.Trigger(t.Context(), sdkclient.ScheduleTriggerOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	all := w.beats("week", 9)
@@ -207,7 +208,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 		t.Errorf("%d keys are live, %d were minted", live, mints())
 	}
 	// A beat after that finds nothing to do.
-	if err := schedule.Trigger(t.Context(), client.ScheduleTriggerOptions{}); err != nil {
+	if err := schedule.Trigger(t.Context(), sdkclient.ScheduleTriggerOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	all = w.beats("week", 10)
@@ -230,13 +231,13 @@ func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 	text = strings.Replace(text, "apart_from: [apart-a]\n    provider", "apart_from: [apart-a, apart-c]\n    provider", 1)
 	w.yaml(text)
 	w.work()
-	runs := make([]client.WorkflowRun, len(names))
+	runs := make([]sdkclient.WorkflowRun, len(names))
 	var all sync.WaitGroup
 	for i, n := range names {
 		all.Go(func() {
 			k, _ := w.cfg.Key(n)
 			var err error
-			if runs[i], err = rotations.Start(context.Background(), w.client, workflows.Input{Key: k, Reason: rotation.Scheduled}); err != nil {
+			if runs[i], err = client.Start(context.Background(), w.client, workflows.Input{Key: k, Reason: rotation.Scheduled}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -245,7 +246,7 @@ func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 	rotated := 0
 	for i, run := range runs {
 		var res rotation.Result
-		if err := rotations.Wait(t.Context(), w.client, run.GetID(), run.GetRunID(), &res); err != nil {
+		if err := client.Wait(t.Context(), w.client, run.GetID(), run.GetRunID(), &res); err != nil {
 			t.Fatal(err)
 		}
 		switch {

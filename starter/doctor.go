@@ -16,10 +16,11 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/trigger"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
+	"github.com/rekeyhq/rekey/worker/triggers"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -81,11 +82,11 @@ func (a *app) examineTemporal(ctx context.Context, cfg *config.Config) []finding
 	}
 	defer c.Close()
 	all := []finding{{"Temporal", true, "answers, namespace " + namespace}}
-	switch missing, err := workers.MissingSearchAttributes(ctx, c, namespace); {
+	switch missing, err := engine.MissingSearchAttributes(ctx, c, namespace); {
 	case err != nil:
 		all = append(all, finding{"search attributes", false, err.Error()})
 	case len(missing) > 0:
-		all = append(all, finding{"search attributes", false, "missing; run: " + workers.CreateCommand(namespace, missing)})
+		all = append(all, finding{"search attributes", false, "missing; run: " + engine.CreateCommand(namespace, missing)})
 	default:
 		all = append(all, finding{"search attributes", true, "registered"})
 	}
@@ -110,7 +111,7 @@ func examineQueue(ctx context.Context, c client.Client, queue string, kind enums
 
 // examineKeys runs the first step of a rotation for every key: it looks at everything and changes nothing.
 func examineKeys(ctx context.Context, cfg *config.Config) []finding {
-	acts, err := cfg.Look(ctx)
+	acts, err := adapters.Look(ctx, cfg)
 	if err != nil {
 		return []finding{{"providers and stores", false, err.Error()}}
 	}
@@ -149,7 +150,7 @@ func examineTriggers(ctx context.Context, cfg *config.Config) []finding {
 		return nil
 	}
 	all := []finding{{"triggers, secrets", true, fmt.Sprintf("%d source(s)", len(t.Sources))}}
-	if err := trigger.Check(*t); err != nil {
+	if err := triggers.Check(*t); err != nil {
 		all[0] = finding{"triggers, secrets", false, err.Error()}
 	}
 	dialer := net.Dialer{Timeout: 5 * time.Second}

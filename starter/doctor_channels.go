@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/notify"
+	"github.com/rekeyhq/rekey/notify/webhook"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -19,7 +19,7 @@ func examineChannels(ctx context.Context, cfg *config.Config, tell bool) []findi
 	var all []finding
 	for _, ch := range cfg.Channels {
 		what := "channel " + ch.Name
-		c := notify.New(ch.Options)
+		c := webhook.New(ch.Options)
 		err := c.Reach(ctx)
 		if err == nil && tell {
 			err = c.Tell(ctx, testNotice(time.Now()).Clean())

@@ -14,10 +14,10 @@ import (
 
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -120,7 +120,7 @@ func (a *app) raiseEmergency(ctx context.Context, args []string, o emergencyFlag
 	for _, k := range keys {
 		in.Keys = append(in.Keys, k.Name)
 	}
-	if err := rotations.StartEmergency(ctx, c, in); err != nil {
+	if err := client.StartEmergency(ctx, c, in); err != nil {
 		return err
 	}
 	if o.detach {
@@ -222,7 +222,7 @@ func (a *app) exposed(cfg *config.Config, names []string, o emergencyFlags) ([]r
 }
 
 // missingWorkers names the task queues of an emergency that nobody works on.
-func missingWorkers(ctx context.Context, c client.Client, keys []rotation.Key) []string {
+func missingWorkers(ctx context.Context, c sdkclient.Client, keys []rotation.Key) []string {
 	queues := []string{workflows.TaskQueue}
 	for _, k := range keys {
 		if q := workflows.ProviderTaskQueue(k.Provider); !slices.Contains(queues, q) {

@@ -20,8 +20,9 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -34,9 +35,9 @@ func testWorker() {
 		c, err = client.Dial(client.Options{HostPort: os.Args[2], Namespace: os.Args[3], Logger: silent})
 	}
 	if err == nil {
-		acts, openErr := cfg.Open(ctx, nil)
+		acts, openErr := adapters.Open(ctx, cfg, nil)
 		if err = openErr; err == nil {
-			_, err = workers.Start(ctx, c, os.Args[3], acts, workers.Options{})
+			_, err = engine.Start(ctx, c, os.Args[3], acts, engine.Options{})
 		}
 	}
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"golang.org/x/term"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -24,12 +24,12 @@ const lookAgain = 500 * time.Millisecond
 
 // watchEmergency shows how an emergency stands until it has ended. That a worker or Temporal does not answer is shown,
 // and waited out.
-func (a *app) watchEmergency(ctx context.Context, c client.Client, id string) error {
+func (a *app) watchEmergency(ctx context.Context, c sdkclient.Client, id string) error {
 	s := &screen{out: a.out, tty: isTerminal(a.out), quiet: a.json, said: map[string]string{}}
 	for {
-		f, closed, err := rotations.EmergencyProgress(ctx, c, id)
+		f, closed, err := client.EmergencyProgress(ctx, c, id)
 		switch {
-		case errors.Is(err, rotations.ErrNoEmergency):
+		case errors.Is(err, client.ErrNoEmergency):
 			return badInput("there is no emergency %q; the id stands where it was started, and in the Temporal UI as %s", id, workflows.EmergencyID(id))
 		case closed && err != nil:
 			return err
@@ -203,7 +203,7 @@ type finalKey struct {
 }
 
 // emergencyEnded prints the table and chooses the exit code.
-func (a *app) emergencyEnded(ctx context.Context, c client.Client, f workflows.Fleet) error {
+func (a *app) emergencyEnded(ctx context.Context, c sdkclient.Client, f workflows.Fleet) error {
 	keys := make([]finalKey, len(f.Rows))
 	for i, r := range f.Rows {
 		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, Left: leftOf(r)}
@@ -243,8 +243,8 @@ func leftOf(r workflows.Row) []string {
 }
 
 // inFull says in the rotation's own words how it ended and what it left; a fleet has room for the beginning only.
-func (k *finalKey) inFull(ctx context.Context, c client.Client, f workflows.Fleet) {
-	res, closed, err := rotations.Closed(ctx, c, k.Key)
+func (k *finalKey) inFull(ctx context.Context, c sdkclient.Client, f workflows.Fleet) {
+	res, closed, err := client.Closed(ctx, c, k.Key)
 	if err != nil || !closed || res.EndedAt.Before(f.StartedAt) {
 		return // another one runs by now
 	}

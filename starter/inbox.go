@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
 // inboxContents is what waits for people.
 type inboxContents struct {
-	Waiting []rotations.Waiting `json:"waiting"`
+	Waiting []client.Waiting `json:"waiting"`
 	// Left is what rotations that have ended left to do, latest rotation of each key only.
 	Left []leftover `json:"left"`
 	// Partial: there were more ended rotations than could be looked at.
@@ -64,13 +64,13 @@ alone, and needs neither a worker nor rekey.yaml.`,
 	return cmd
 }
 
-func readInbox(ctx context.Context, c client.Client) (inboxContents, error) {
+func readInbox(ctx context.Context, c sdkclient.Client) (inboxContents, error) {
 	in := inboxContents{Left: []leftover{}}
 	var err error
-	if in.Waiting, err = rotations.Inbox(ctx, c); err != nil {
+	if in.Waiting, err = client.Inbox(ctx, c); err != nil {
 		return in, err
 	}
-	results, all, err := rotations.Leftovers(ctx, c)
+	results, all, err := client.Leftovers(ctx, c)
 	in.Partial = !all
 	for _, r := range results {
 		in.Left = append(in.Left, leftover{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, Left: r.Left})
@@ -117,7 +117,7 @@ func until(deadline, now time.Time) string {
 }
 
 // answer is the command that answers a rotation.
-func answer(w rotations.Waiting) string {
+func answer(w client.Waiting) string {
 	switch w.Phase {
 	case rotation.AwaitingKey:
 		return "starter supply " + w.Key

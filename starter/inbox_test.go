@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 )
@@ -69,7 +69,7 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 func (s *stage) listed(n int) {
 	s.Helper()
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		all, err := rotations.Inbox(s.Context(), s.client)
+		all, err := client.Inbox(s.Context(), s.client)
 		if err != nil {
 			s.Fatal(err)
 		}

@@ -9,14 +9,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/fleet"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/starter/schedules"
+	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 func (a *app) plan() *cobra.Command {
@@ -39,7 +40,7 @@ asks providers and stores from here, with this machine's credentials; --offline 
 			if err := a.print(p, p.text(len(args) > 0)); err != nil {
 				return err
 			}
-			if n := p.plan.Applies() + p.plan.Count(fleet.Delete, fleet.Blocked); check && n > 0 {
+			if n := p.plan.Applies() + p.plan.Count(schedules.Delete, schedules.Blocked); check && n > 0 {
 				return refused("%d schedule(s) are not as %s wants them", n, a.configFile)
 			}
 			return nil
@@ -56,25 +57,25 @@ type planned struct {
 	Namespace string       `json:"namespace"`
 	Keys      []plannedKey `json:"keys"`
 	// Summary counts the keys by action.
-	Summary map[fleet.Action]int `json:"summary"`
+	Summary map[schedules.Action]int `json:"summary"`
 	// Applied: what had to be changed was changed.
 	Applied bool `json:"applied"`
 	// Problem says why nobody could look at providers and stores.
 	Problem string `json:"problem,omitempty"`
 
-	plan  fleet.Plan
-	fleet *fleet.Fleet
+	plan  schedules.Plan
+	fleet *schedules.Fleet
 }
 
 type plannedKey struct {
-	fleet.Step
-	fleet.Outlook `json:"outlook,omitzero"`
+	schedules.Step
+	schedules.Outlook `json:"outlook,omitzero"`
 
 	key rotation.Key
 }
 
 // makePlan compares rekey.yaml, or the named keys of it, with what Temporal has. The caller closes the client.
-func (a *app) makePlan(ctx context.Context, names []string, look bool) (_ client.Client, p planned, err error) {
+func (a *app) makePlan(ctx context.Context, names []string, look bool) (_ sdkclient.Client, p planned, err error) {
 	cfg, err := a.config()
 	if err != nil {
 		return nil, p, err
@@ -92,11 +93,11 @@ func (a *app) makePlan(ctx context.Context, names []string, look bool) (_ client
 			c.Close()
 		}
 	}()
-	p = planned{Install: cfg.Install, Namespace: namespace, fleet: &fleet.Fleet{Client: c, Namespace: namespace, Install: cfg.Install}}
+	p = planned{Install: cfg.Install, Namespace: namespace, fleet: &schedules.Fleet{Client: c, Namespace: namespace, Install: cfg.Install}}
 	ids := make([]string, len(keys))
-	wants := make([]fleet.Want, len(keys))
+	wants := make([]schedules.Want, len(keys))
 	for i, k := range keys {
-		ids[i], wants[i] = k.Name, fleet.Want{Key: k, Paused: cfg.Paused[k.Name]}
+		ids[i], wants[i] = k.Name, schedules.Want{Key: k, Paused: cfg.Paused[k.Name]}
 	}
 	if len(names) == 0 {
 		others, err := p.fleet.Others(ctx, ids)
@@ -110,7 +111,7 @@ func (a *app) makePlan(ctx context.Context, names []string, look bool) (_ client
 	if err != nil {
 		return c, p, err
 	}
-	if p.plan, err = fleet.Make(cfg.Install, wants, have, time.Now()); err != nil {
+	if p.plan, err = schedules.Make(cfg.Install, wants, have, time.Now()); err != nil {
 		return c, p, err
 	}
 	return c, p, a.outlook(ctx, cfg, c, keys, look, &p)
@@ -133,22 +134,22 @@ func (a *app) choose(cfg *config.Config, names []string) ([]rotation.Key, error)
 }
 
 // outlook fills in what will become of each key.
-func (a *app) outlook(ctx context.Context, cfg *config.Config, c client.Client, keys []rotation.Key, look bool, p *planned) error {
+func (a *app) outlook(ctx context.Context, cfg *config.Config, c sdkclient.Client, keys []rotation.Key, look bool, p *planned) error {
 	var acts *activities.Activities
 	if look {
 		var err error
-		if acts, err = cfg.Look(ctx); err != nil {
+		if acts, err = adapters.Look(ctx, cfg); err != nil {
 			p.Problem = "Nobody looked at providers and stores: " + err.Error()
 		}
 	}
 	p.Keys = make([]plannedKey, len(p.plan.Steps))
-	err := fleet.Each(ctx, len(p.plan.Steps), a.bar("looking at keys"), func(ctx context.Context, i int) error {
+	err := schedules.Each(ctx, len(p.plan.Steps), a.bar("looking at keys"), func(ctx context.Context, i int) error {
 		step := p.plan.Steps[i]
 		p.Keys[i] = plannedKey{Step: step}
 		if i >= len(keys) {
 			return nil
 		}
-		_, underWay, err := rotations.Live{Client: c}.Running(ctx, keys[i].Name)
+		_, underWay, err := client.Live{Client: c}.Running(ctx, keys[i].Name)
 		if err != nil {
 			return fmt.Errorf("the rotation of %s cannot be looked at: %w", keys[i].Name, err)
 		}
@@ -160,7 +161,7 @@ func (a *app) outlook(ctx context.Context, cfg *config.Config, c client.Client, 
 		p.Keys[i].key, p.Keys[i].Outlook = keys[i], o
 		return nil
 	})
-	p.Summary = map[fleet.Action]int{}
+	p.Summary = map[schedules.Action]int{}
 	for _, s := range p.plan.Steps {
 		p.Summary[s.Action]++
 	}
@@ -195,7 +196,7 @@ func (p planned) text(all bool) string {
 	if len(p.Keys) == 0 {
 		b.WriteString("rekey.yaml names no keys, and no schedule of this install exists.\n")
 	}
-	if p.plan.Count(fleet.Delete) > 0 {
+	if p.plan.Count(schedules.Delete) > 0 {
 		b.WriteString("\nKeys with a - are not in rekey.yaml any more. Their schedules go on until `starter prune`; the keys themselves stay.\n")
 	}
 	if p.Problem != "" {
@@ -203,11 +204,11 @@ func (p planned) text(all bool) string {
 	}
 	var parts []string
 	for _, s := range []struct {
-		action fleet.Action
+		action schedules.Action
 		text   string
 	}{
-		{fleet.Create, "%d to create"}, {fleet.Update, "%d to change"}, {fleet.Pause, "%d to pause"}, {fleet.Unpause, "%d to unpause"},
-		{fleet.Delete, "%d to delete with `starter prune`"}, {fleet.Blocked, "%d not ours and not touched"},
+		{schedules.Create, "%d to create"}, {schedules.Update, "%d to change"}, {schedules.Pause, "%d to pause"}, {schedules.Unpause, "%d to unpause"},
+		{schedules.Delete, "%d to delete with `starter prune`"}, {schedules.Blocked, "%d not ours and not touched"},
 	} {
 		if n := p.plan.Count(s.action); n > 0 {
 			parts = append(parts, fmt.Sprintf(s.text, n))
@@ -216,12 +217,12 @@ func (p planned) text(all bool) string {
 	if len(parts) == 0 {
 		parts = []string{"nothing to change"}
 	}
-	fmt.Fprintf(&b, "\nPlan: %s; %d unchanged.", strings.Join(parts, ", "), p.plan.Count(fleet.Unchanged))
+	fmt.Fprintf(&b, "\nPlan: %s; %d unchanged.", strings.Join(parts, ", "), p.plan.Count(schedules.Unchanged))
 	return b.String()
 }
 
-var marks = map[fleet.Action]string{
-	fleet.Create: "+", fleet.Update: "~", fleet.Pause: "~", fleet.Unpause: "~", fleet.Delete: "-", fleet.Blocked: "!", fleet.Unchanged: "=",
+var marks = map[schedules.Action]string{
+	schedules.Create: "+", schedules.Update: "~", schedules.Pause: "~", schedules.Unpause: "~", schedules.Delete: "-", schedules.Blocked: "!", schedules.Unchanged: "=",
 }
 
 func (k plannedKey) write(b *strings.Builder, all bool) {
@@ -231,7 +232,7 @@ func (k plannedKey) write(b *strings.Builder, all bool) {
 		}
 	}
 	notes := append(slices.Clone(k.Step.Notes), k.Outlook.Notes...)
-	if k.Action == fleet.Unchanged && !all && len(notes) == 0 && k.Missed == (fleet.Missed{}) {
+	if k.Action == schedules.Unchanged && !all && len(notes) == 0 && k.Missed == (schedules.Missed{}) {
 		fmt.Fprintf(b, "  = %-24s unchanged%s\n", k.Step.Key, prefixed("; rotates at ", k.at(k.RotatesAt)))
 		return
 	}
@@ -239,7 +240,7 @@ func (k plannedKey) write(b *strings.Builder, all bool) {
 	for _, c := range k.Changes {
 		line("change", fmt.Sprintf("%s: %s → %s", c.Setting, orNone(c.From), orNone(c.To)))
 	}
-	if k.Action == fleet.Create || all {
+	if k.Action == schedules.Create || all {
 		line("window", k.key.Policy.Window.String())
 	}
 	switch {
@@ -255,7 +256,7 @@ func (k plannedKey) write(b *strings.Builder, all bool) {
 		line("due", k.Why)
 	}
 	line("rotates", k.at(k.RotatesAt))
-	if k.Action != fleet.Unchanged || all {
+	if k.Action != schedules.Unchanged || all {
 		line("touches", strings.Join(k.Touches, ", "))
 		line("revokes", strings.Join(k.Revokes, ", ")+prefixed(" at about ", k.at(k.RevokesAt)))
 		line("by hand", strings.Join(k.ByHand, ", "))

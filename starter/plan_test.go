@@ -20,7 +20,7 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/fleet"
+	"github.com/rekeyhq/rekey/starter/schedules"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -317,16 +317,16 @@ func TestAnApplyThatWasCutOffIsFinishedByTheNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wants []fleet.Want
+	var wants []schedules.Want
 	for _, k := range cfg.Keys {
-		wants = append(wants, fleet.Want{Key: k})
+		wants = append(wants, schedules.Want{Key: k})
 	}
-	p, err := fleet.Make(cfg.Install, wants, nil, time.Now())
+	p, err := schedules.Make(cfg.Install, wants, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cut := context.WithCancel(t.Context())
-	f := &fleet.Fleet{Client: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
+	f := &schedules.Fleet{Client: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
 		if done == 5 {
 			cut()
 		}

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -48,8 +48,8 @@ func (a *app) rotate() *cobra.Command {
 			if ifDue {
 				reason = rotation.Scheduled
 			}
-			run, err := rotations.Start(cmd.Context(), c, workflows.Input{Key: k, Reason: reason, By: by, Why: why})
-			if errors.Is(err, rotations.ErrUnderWay) {
+			run, err := client.Start(cmd.Context(), c, workflows.Input{Key: k, Reason: reason, By: by, Why: why})
+			if errors.Is(err, client.ErrUnderWay) {
 				return refused("a rotation of %s is under way; look at it with: starter status %s", k.Name, k.Name)
 			} else if err != nil {
 				return err
@@ -70,10 +70,10 @@ func (a *app) rotate() *cobra.Command {
 }
 
 // watch shows each phase until the rotation ends.
-func (a *app) watch(ctx context.Context, c client.Client, key string) error {
+func (a *app) watch(ctx context.Context, c sdkclient.Client, key string) error {
 	p := &progress{out: a.out, tty: isTerminal(a.out), quiet: a.json}
 	for {
-		res, closed, err := rotations.Closed(ctx, c, key)
+		res, closed, err := client.Closed(ctx, c, key)
 		if err != nil {
 			return fmt.Errorf("the rotation of %s cannot be watched: %w", key, err)
 		}
@@ -82,7 +82,7 @@ func (a *app) watch(ctx context.Context, c client.Client, key string) error {
 			p.close(res.EndedAt)
 			return a.ended(res)
 		}
-		if s, err := rotations.Status(ctx, c, key); err == nil {
+		if s, err := client.Status(ctx, c, key); err == nil {
 			p.trail(s.Trail)
 		}
 		select {

@@ -4,11 +4,11 @@ import (
 	"testing"
 
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -17,7 +17,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	r := newFleetRig(t, "since1")
-	live := rotations.Live{Client: r.client}
+	live := client.Live{Client: r.client}
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {
 		t.Errorf("before any rotation: %s, %v, %v", since, running, err)
 	}
@@ -34,7 +34,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Stop()
-	first, err := r.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.ID("since"), TaskQueue: "since"}, "twice", 1)
+	first, err := r.client.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: workflows.ID("since"), TaskQueue: "since"}, "twice", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 		t.Errorf("the second run is under way (%v) since %s, the first since %s, %v", running, since, began, err)
 	}
 	signal()
-	if err := rotations.Wait(ctx, r.client, workflows.ID("since"), "", nil); err != nil {
+	if err := client.Wait(ctx, r.client, workflows.ID("since"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/term"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/signed"
 )
@@ -37,8 +37,8 @@ it with the operator's SSH key. The key comes from the SSH agent (also one in ha
 lists whose keys count, under operators.`
 
 // signIfAsked signs a message where the rotation asks for that.
-func (a *app) signIfAsked(ctx context.Context, c client.Client, namespace, key string, kind rotation.Kind, f signing, m rotation.Message, by string) (rotation.Status, rotation.Message, error) {
-	s, err := rotations.Status(ctx, c, key)
+func (a *app) signIfAsked(ctx context.Context, c sdkclient.Client, namespace, key string, kind rotation.Kind, f signing, m rotation.Message, by string) (rotation.Status, rotation.Message, error) {
+	s, err := client.Status(ctx, c, key)
 	asked := err == nil && s.Signing != nil && s.Signing.Kind == kind
 	switch {
 	case asked:

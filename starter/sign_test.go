@@ -18,11 +18,11 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
-	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/signed"
 	"github.com/rekeyhq/rekey/workflows"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 const passphrase = "correct horse"
@@ -225,9 +225,9 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	if _, live := s.Cloud.LiveKeys()[oldID]; live {
 		t.Error("the old key is live")
 	}
-	h, err := histories.Check(t.Context(), s.client, workflows.ID("ci"), "")
+	h, err := replaytest.Check(t.Context(), s.client, workflows.ID("ci"), "")
 	if err == nil {
-		err = histories.Keep(h, "four-eyes")
+		err = replaytest.Keep(h, "four-eyes")
 	}
 	if err != nil {
 		t.Error(err)

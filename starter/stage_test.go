@@ -13,17 +13,18 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/secretsearch"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -34,7 +35,7 @@ type stage struct {
 	*scene.Scene
 	cfg     *config.Config
 	acts    *activities.Activities
-	client  client.Client
+	client  sdkclient.Client
 	file    string
 	address string
 
@@ -73,7 +74,7 @@ func newStageWith(t *testing.T, change func(*scene.Options), add func(*scene.Sce
 	if s.cfg, err = config.Load(s.file); err != nil {
 		t.Fatal(err)
 	}
-	if s.acts, err = s.cfg.Open(ctx, nil); err != nil {
+	if s.acts, err = adapters.Open(ctx, s.cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	server, err := devserver.Start(ctx, devserver.Options{SearchAttributes: workflows.SearchAttributes()})
@@ -82,11 +83,11 @@ func newStageWith(t *testing.T, change func(*scene.Options), add func(*scene.Sce
 	}
 	t.Cleanup(func() { _ = server.Stop() })
 	s.address = server.HostPort()
-	if s.client, err = client.DialContext(ctx, client.Options{HostPort: s.address, Namespace: server.Namespace(), Logger: silent}); err != nil {
+	if s.client, err = sdkclient.DialContext(ctx, sdkclient.Options{HostPort: s.address, Namespace: server.Namespace(), Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)
-	w, err := workers.Start(ctx, s.client, server.Namespace(), s.acts, workers.Options{})
+	w, err := engine.Start(ctx, s.client, server.Namespace(), s.acts, engine.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func newStageWith(t *testing.T, change func(*scene.Options), add func(*scene.Sce
 func (s *stage) command(address, stdin string, args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
 	cmd = exec.Command(os.Args[0])
 	// This test binary is the command line if it is called so.
-	cmd.Args = append([]string{"starter", "--config", s.file, "--address", address, "--namespace", client.DefaultNamespace}, args...)
+	cmd.Args = append([]string{"starter", "--config", s.file, "--address", address, "--namespace", sdkclient.DefaultNamespace}, args...)
 	cmd.Env = append(os.Environ(), "TEMPORAL_CONFIG_FILE="+s.file+".none")
 	cmd.Stdin, out = strings.NewReader(stdin), &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -134,7 +135,7 @@ func (s *stage) waitFor(key string, p rotation.Phase) rotation.Status {
 	s.Helper()
 	var last rotation.Status
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if st, err := rotations.Status(context.Background(), s.client, key); err == nil {
+		if st, err := client.Status(context.Background(), s.client, key); err == nil {
 			if last = st; st.Phase == p {
 				return st
 			}
@@ -172,7 +173,7 @@ func (s *stage) ended(key string) rotation.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := rotations.Wait(ctx, s.client, workflows.ID(key), "", &res); err != nil {
+	if err := client.Wait(ctx, s.client, workflows.ID(key), "", &res); err != nil {
 		s.Fatal(err)
 	}
 	return res

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -66,9 +66,9 @@ func (a *app) status() *cobra.Command {
 }
 
 // state looks at the newest rotation of a key.
-func state(ctx context.Context, c client.Client, key string) keyState {
+func state(ctx context.Context, c sdkclient.Client, key string) keyState {
 	s := keyState{Key: key}
-	res, closed, err := rotations.Closed(ctx, c, key)
+	res, closed, err := client.Closed(ctx, c, key)
 	var gone *serviceerror.NotFound
 	switch {
 	case errors.As(err, &gone):
@@ -79,7 +79,7 @@ func state(ctx context.Context, c client.Client, key string) keyState {
 		s.State, s.Result = string(res.Phase), &res
 	default:
 		s.Running, s.State = true, "running"
-		st, err := rotations.Status(ctx, c, key)
+		st, err := client.Status(ctx, c, key)
 		if err != nil {
 			s.Problem = "the rotation does not answer; is a worker running? (starter doctor)"
 			break

@@ -14,6 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/store"
+	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 func (a *app) stores() *cobra.Command {
@@ -91,9 +92,9 @@ func (s *shelf) open(ctx context.Context, create bool, providers ...string) (*ac
 	for _, name := range providers {
 		only.Providers[name] = s.cfg.Providers[name]
 	}
-	acts, err := only.Look(ctx)
+	acts, err := adapters.Look(ctx, &only)
 	if create {
-		acts, err = only.Open(ctx, nil)
+		acts, err = adapters.Open(ctx, &only, nil)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -12,11 +12,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 // maxSupplied bounds what is read from a pipe: no key is longer than a Google key file.
@@ -43,14 +44,14 @@ never goes to Temporal.`,
 				return err
 			}
 			defer c.Close()
-			s, err := rotations.Status(cmd.Context(), c, k.Name)
+			s, err := client.Status(cmd.Context(), c, k.Name)
 			if err != nil {
 				return refused("no rotation of %s answers. Start one first: starter rotate %s", k.Name, k.Name)
 			}
 			if s.Phase != rotation.AwaitingKey {
 				return refused("the rotation of %s is in %s and takes no key now", k.Name, s.Phase)
 			}
-			acts, err := cfg.Look(cmd.Context())
+			acts, err := adapters.Look(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}

@@ -15,17 +15,18 @@ import (
 	_ "time/tzdata" // windows name time zones that this machine may not have
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/keyless"
-	"github.com/rekeyhq/rekey/internal/rotations"
-	"github.com/rekeyhq/rekey/internal/trigger"
-	"github.com/rekeyhq/rekey/internal/workers"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
+	"github.com/rekeyhq/rekey/worker/triggers"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -108,20 +109,20 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 		level = slog.LevelDebug
 	}
 	audit := slog.New(slog.NewJSONHandler(logs, nil)).With("log", "audit")
-	acts, err := cfg.Open(ctx, audit)
+	acts, err := adapters.Open(ctx, cfg, audit)
 	if err != nil {
 		return err
 	}
-	if err := cfg.CheckChannels(); err != nil {
+	if err := adapters.CheckChannels(cfg); err != nil {
 		// Keys are rotated all the same; what could not be told stands in the details.
 		fmt.Fprintf(logs, "Nobody can be told on some channels (docs/notifications.md):\n%s\n", err)
 	}
 	if cfg.Triggers != nil {
-		if err := trigger.Check(*cfg.Triggers); err != nil {
+		if err := triggers.Check(*cfg.Triggers); err != nil {
 			return err
 		}
 	}
-	var clientOptions client.Options
+	var clientOptions sdkclient.Options
 	if !o.embedded {
 		// TLS and credentials of the environment are for another Temporal than the one we bring.
 		if clientOptions, err = envconfig.LoadDefaultClientOptions(); err != nil {
@@ -135,7 +136,7 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 		clientOptions.Namespace = o.namespace
 	}
 	if clientOptions.Namespace == "" {
-		clientOptions.Namespace = client.DefaultNamespace
+		clientOptions.Namespace = sdkclient.DefaultNamespace
 	}
 	for name, value := range map[string]string{"Temporal's address": clientOptions.HostPort, "Temporal's namespace": clientOptions.Namespace} {
 		if err := keyless.Setting(name, value); err != nil {
@@ -158,13 +159,13 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 		fmt.Fprintf(logs, "Temporal on %s, UI on %s/namespaces/%s/workflows\n", server.HostPort(), server.UIURL(), server.Namespace())
 	}
 	clientOptions.Logger = sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level})))
-	c, err := client.DialContext(ctx, clientOptions)
+	c, err := sdkclient.DialContext(ctx, clientOptions)
 	if err != nil {
 		return fmt.Errorf("Temporal does not answer on %s: start it, or use --embedded: %w", clientOptions.HostPort, err)
 	}
 	defer c.Close()
 	fatal := make(chan error, 1)
-	w, err := workers.Start(ctx, c, clientOptions.Namespace, acts, workers.Options{OnFatalError: func(err error) {
+	w, err := engine.Start(ctx, c, clientOptions.Namespace, acts, engine.Options{OnFatalError: func(err error) {
 		select {
 		case fatal <- err:
 		default: // one is enough
@@ -193,14 +194,14 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 }
 
 // listen opens the listener for triggers, if rekey.yaml has any; stop ends it.
-func listen(cfg *config.Config, acts *activities.Activities, c client.Client, logs io.Writer) (stop func(), err error) {
+func listen(cfg *config.Config, acts *activities.Activities, c sdkclient.Client, logs io.Writer) (stop func(), err error) {
 	if cfg.Triggers == nil {
 		return func() {}, nil
 	}
-	l, err := trigger.Listen(trigger.Options{
+	l, err := triggers.Listen(triggers.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints,
 		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
-			return rotations.StartTrigger(ctx, c, in)
+			return client.StartTrigger(ctx, c, in)
 		},
 		Log: slog.New(slog.NewJSONHandler(logs, nil)).With("log", "triggers"),
 	})

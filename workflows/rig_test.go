@@ -24,6 +24,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -99,7 +100,7 @@ func newRig(t *testing.T, s setup) *rig {
 		t.Fatal(err)
 	}
 	r.key = cfg.Keys[0]
-	if r.acts, err = cfg.Open(context.Background(), nil); err != nil {
+	if r.acts, err = adapters.Open(context.Background(), cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.acts.Now = r.now

@@ -18,6 +18,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -52,7 +53,7 @@ func newFleetRig(t *testing.T, n int) *fleetRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.acts, err = cfg.Open(context.Background(), nil); err != nil {
+	if f.acts, err = adapters.Open(context.Background(), cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	f.acts.Now = f.now

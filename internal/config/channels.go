@@ -6,14 +6,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/rekeyhq/rekey/internal/notify"
+	"github.com/rekeyhq/rekey/notify/webhook"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
 // Channel is a place where people are told.
 type Channel struct {
 	rotation.Channel
-	Options notify.Options
+	Options webhook.Options
 }
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -32,23 +32,23 @@ func (c *check) channels() {
 			c.problem(where.field("name"), "another channel is called %q already", f.Name)
 		}
 		names[f.Name] = true
-		ch := Channel{Channel: rotation.Channel{Name: f.Name}, Options: notify.Options{Name: f.Name, Type: f.Type}}
-		c.choice(where.field("type"), f.Type, true, notify.Slack, notify.Webhook)
+		ch := Channel{Channel: rotation.Channel{Name: f.Name}, Options: webhook.Options{Name: f.Name, Type: f.Type}}
+		c.choice(where.field("type"), f.Type, true, webhook.Slack, webhook.Webhook)
 		ch.Options.Address = c.secretSource(where, "url", f.URLFile, f.URLEnv)
 		switch {
-		case f.URL != "" && f.Type == notify.Slack:
+		case f.URL != "" && f.Type == webhook.Slack:
 			c.problem(where.field("url"), "Slack's address is itself a secret: put it into a file and name that (url_file), or into an environment variable (url_env)")
 		case f.URL != "" && !ch.Options.Address.IsEmpty():
 			c.problem(where.field("url"), "expected one of url, url_file and url_env")
-		case f.URL != "" && !notify.Safe(f.URL):
+		case f.URL != "" && !webhook.Safe(f.URL):
 			c.problem(where.field("url"), "%q is no address that may be used; expected https://… without user or fragment (http to loopback only)", f.URL)
 		case f.URL == "" && ch.Options.Address.IsEmpty():
 			c.problem(where, "the address is missing; expected url_file or url_env")
 		}
 		ch.Options.URL = f.URL
-		c.only(where, "secret_file", f.SecretFile, f.Type, notify.Webhook)
-		c.only(where, "secret_env", f.SecretEnv, f.Type, notify.Webhook)
-		if ch.Options.Secret = c.secretSource(where, "secret", f.SecretFile, f.SecretEnv); f.Type == notify.Webhook && ch.Options.Secret.IsEmpty() {
+		c.only(where, "secret_file", f.SecretFile, f.Type, webhook.Webhook)
+		c.only(where, "secret_env", f.SecretEnv, f.Type, webhook.Webhook)
+		if ch.Options.Secret = c.secretSource(where, "secret", f.SecretFile, f.SecretEnv); f.Type == webhook.Webhook && ch.Options.Secret.IsEmpty() {
 			c.problem(where, "the secret to sign with is missing; expected secret_file or secret_env")
 		}
 		if f.Hours != nil {
@@ -67,7 +67,7 @@ func (c *check) channels() {
 }
 
 // secretSource reads where something secret lies.
-func (c *check) secretSource(where at, what, file, env string) (s notify.Source) {
+func (c *check) secretSource(where at, what, file, env string) (s webhook.Source) {
 	switch {
 	case file != "" && env != "":
 		c.problem(where.field(what+"_env"), "expected one of %s_file and %s_env", what, what)
@@ -122,18 +122,4 @@ func (c *check) tellingFits(where at, p rotation.Policy) {
 	if p.EscalateAfter >= p.Patience && p.EscalateAfter > 0 {
 		c.problem(where.field("policy").field("escalate_after"), "%s is not before the deadline (patience %s)", p.EscalateAfter, p.Patience)
 	}
-}
-
-// CheckChannels tells what is wrong with the files and variables that channels name, without telling anybody.
-func (c *Config) CheckChannels() error {
-	var problems Problems
-	for _, ch := range c.Channels {
-		if err := notify.New(ch.Options).Check(); err != nil {
-			problems = append(problems, Problem{File: "channel " + ch.Name, Message: err.Error()})
-		}
-	}
-	if len(problems) > 0 {
-		return problems
-	}
-	return nil
 }

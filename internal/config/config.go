@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
@@ -49,7 +48,7 @@ type Provider struct {
 	Propagation    *time.Duration
 	RevocationLag  *time.Duration
 	// Limit is how fast and how many at once the steps of the provider's rotations may go.
-	Limit    activities.Limit
+	Limit    Limit
 	accounts []string
 }
 

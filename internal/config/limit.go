@@ -3,15 +3,21 @@ package config
 import (
 	"strconv"
 	"strings"
-
-	"github.com/rekeyhq/rekey/activities"
 )
+
+// Limit bounds the steps of one provider's rotations. Zero means that the file does not say.
+type Limit struct {
+	// Rate is how many steps begin each second, over all workers.
+	Rate float64
+	// Concurrency is how many steps run at once, on each worker.
+	Concurrency int
+}
 
 // maxLimit is more than any provider allows; a larger number is a slip of the finger.
 const maxLimit = 10000
 
 // limit reads how fast, and how many at once, the steps of a provider's rotations may go.
-func (c *check) limit(where at, f fileProvider) (l activities.Limit) {
+func (c *check) limit(where at, f fileProvider) (l Limit) {
 	if f.Rate != "" {
 		l.Rate = c.rate(where.field("rate"), f.Rate, "steps")
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -176,26 +175,19 @@ func TestAKeyHasTheWindowOfItsTierOrItsOwnAndKeepsApartBothWays(t *testing.T) {
 func TestAProviderSaysHowFastItsStepsMayGo(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		lines string
-		want  activities.Limit
+		want  config.Limit
 	}{
-		"nothing said":       {"", activities.Limit{}},
-		"both":               {"    rate: 50/s\n    concurrency: 20\n", activities.Limit{Rate: 50, Concurrency: 20}},
-		"less than a second": {"    rate: 30/m\n", activities.Limit{Rate: 0.5}},
-		"by the hour":        {"    rate: \"36/h\"\n", activities.Limit{Rate: 0.01}},
+		"nothing said":       {"", config.Limit{}},
+		"both":               {"    rate: 50/s\n    concurrency: 20\n", config.Limit{Rate: 50, Concurrency: 20}},
+		"less than a second": {"    rate: 30/m\n", config.Limit{Rate: 0.5}},
+		"by the hour":        {"    rate: \"36/h\"\n", config.Limit{Rate: 0.01}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			c, err := config.Parse("rekey.yaml", []byte(strings.Replace(good, "    type: openai\n", "    type: openai\n"+tc.lines, 1)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			// What is left needs no credentials of this machine.
-			delete(c.Providers, "google")
-			c.Stores = nil
-			acts, err := c.Open(t.Context(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := acts.Limits["openai"]; got != tc.want || c.Providers["openai"].Limit != tc.want {
+			if got := c.Providers["openai"].Limit; got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})

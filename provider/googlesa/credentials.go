@@ -10,7 +10,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/rekeyhq/rekey/internal/google"
+	"github.com/rekeyhq/rekey/internal/googleapi"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
 )
@@ -65,7 +65,7 @@ func (p *Provider) complete(keyID, account, privateKey string) credentials {
 		TokenURI:            p.opts.TokenURL,
 		AuthProviderCertURL: "https://www.googleapis.com/oauth2/v1/certs",
 		ClientCertURL:       "https://www.googleapis.com/robot/v1/metadata/x509/" + url.QueryEscape(account),
-		UniverseDomain:      google.UniverseDomain,
+		UniverseDomain:      googleapi.UniverseDomain,
 	}
 }
 
@@ -99,7 +99,7 @@ func (p *Provider) read(v secret.Value) (credentials, error) {
 	if field("type") != "service_account" {
 		return refuse("wrong_type", "This is not the key file of a service account: its type must be service_account.")
 	}
-	if d := field("universe_domain"); d != "" && d != google.UniverseDomain {
+	if d := field("universe_domain"); d != "" && d != googleapi.UniverseDomain {
 		return refuse("wrong_universe", "The key file belongs to another cloud than googleapis.com.")
 	}
 	email := field("client_email")

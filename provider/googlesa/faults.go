@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/rekeyhq/rekey/internal/google"
+	"github.com/rekeyhq/rekey/internal/googleapi"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
@@ -34,7 +34,7 @@ const (
 // own; no text passes. What IAM means by a code, and what to do about it, is added here.
 func (p *Provider) fault(err error, what, account string, e effect) *fault.Error {
 	what = p.doing(what)
-	f, s := google.Fault(err, what, e != reads)
+	f, s := googleapi.Fault(err, what, e != reads)
 	switch s.Code() {
 	case codes.NotFound:
 		return f.WithAdvice("Look whether it exists: %s.", fault.Link(p.Console(account)))

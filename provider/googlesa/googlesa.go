@@ -15,7 +15,7 @@ import (
 	admin "cloud.google.com/go/iam/admin/apiv1"
 	"google.golang.org/api/option"
 
-	"github.com/rekeyhq/rekey/internal/google"
+	"github.com/rekeyhq/rekey/internal/googleapi"
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -117,7 +117,7 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 	}
 	client, dialError := admin.NewIamClient(ctx, options...)
 	if dialError != nil {
-		return nil, google.ErrClient(doing)
+		return nil, googleapi.ErrClient(doing)
 	}
 	// The client retries some calls by itself, Delete among them. Repeating is the caller's business.
 	client.CallOptions = &admin.IamCallOptions{}
@@ -141,14 +141,14 @@ func (p *Provider) Close() error {
 func (o Options) clientOptions(doing string) ([]option.ClientOption, error) {
 	if o.TokenURL != "" {
 		u, err := url.Parse(o.TokenURL)
-		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !google.Loopback(u.Hostname())) {
+		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !googleapi.Loopback(u.Hostname())) {
 			return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("the token URL must be https, or http on loopback.")
 		}
 	}
 	if o.Endpoint != "" && o.TokenURL == "" {
 		return nil, fault.New(fault.Rejected, "bad_endpoint", doing).WithAdvice("another endpoint needs a token URL.")
 	}
-	return google.ClientOptions(iamEndpoint, o.Endpoint, o.ClientOptions, doing)
+	return googleapi.ClientOptions(iamEndpoint, o.Endpoint, o.ClientOptions, doing)
 }
 
 func or(d, otherwise time.Duration) time.Duration {

@@ -12,7 +12,7 @@ import (
 
 	"cloud.google.com/go/auth"
 
-	"github.com/rekeyhq/rekey/internal/google"
+	"github.com/rekeyhq/rekey/internal/googleapi"
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -34,7 +34,7 @@ func (p *Provider) Probe(ctx context.Context, account string, v secret.Value) (p
 	what := p.doing("prove a key of " + c.ClientEmail)
 	exchange, err := auth.New2LOTokenProvider(&auth.Options2LO{
 		Email: c.ClientEmail, PrivateKey: []byte(c.PrivateKey), PrivateKeyID: c.PrivateKeyID,
-		TokenURL: p.opts.TokenURL, Scopes: []string{probeScope}, UniverseDomain: google.UniverseDomain,
+		TokenURL: p.opts.TokenURL, Scopes: []string{probeScope}, UniverseDomain: googleapi.UniverseDomain,
 		Client: p.tokens,
 		// Without a logger of ours, GOOGLE_SDK_GO_LOGGING_LEVEL=debug makes the client print tokens.
 		Logger: slog.New(slog.DiscardHandler),

@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/rekeyhq/rekey/internal/google"
+	"github.com/rekeyhq/rekey/internal/googleapi"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
@@ -19,7 +19,7 @@ type call struct {
 
 // fault classifies an error of the client. It keeps the status code; no text passes. What to do about it is added here.
 func (c *client) fault(err error, on call) *fault.Error {
-	f, s := google.Fault(err, c.doing(on.what), on.changes)
+	f, s := googleapi.Fault(err, c.doing(on.what), on.changes)
 	switch s.Code() {
 	case codes.NotFound:
 		return f.WithAdvice("Look whether it exists: %s", fault.Link(c.Console(on.id)))

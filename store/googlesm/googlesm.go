@@ -23,7 +23,7 @@ import (
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 	"google.golang.org/api/option"
 
-	"github.com/rekeyhq/rekey/internal/google"
+	"github.com/rekeyhq/rekey/internal/googleapi"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
 )
@@ -93,13 +93,13 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if o.ReadLag == 0 {
 		o.ReadLag = 5 * time.Minute
 	}
-	options, err := google.ClientOptions(googleEndpoint, o.Endpoint, o.ClientOptions, doing)
+	options, err := googleapi.ClientOptions(googleEndpoint, o.Endpoint, o.ClientOptions, doing)
 	if err != nil {
 		return nil, err
 	}
 	sm, dialError := secretmanager.NewClient(ctx, options...)
 	if dialError != nil {
-		return nil, google.ErrClient(doing)
+		return nil, googleapi.ErrClient(doing)
 	}
 	// The client retries AccessSecretVersion by itself. Repeating is the caller's business, who knows how long.
 	sm.CallOptions = &secretmanager.CallOptions{}

@@ -21,18 +21,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/uuid"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
-	"github.com/rekeyhq/rekey/internal/awsrotation"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
+	"github.com/rekeyhq/rekey/worker/lambda/awsrotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -65,7 +66,7 @@ type town struct {
 	*scene.Scene
 	sm      *simcloud.AWSSecrets
 	aws     *secretsmanager.Client
-	client  client.Client
+	client  sdkclient.Client
 	handler *awsrotation.Handler
 	keys    []rotation.Key
 	// oldID and chatID are the keys in place.
@@ -123,20 +124,20 @@ func newTown(t *testing.T, policy ...string) *town {
 	cfg, err := config.Parse("rekey.yaml", []byte(file))
 	w.must(err)
 	w.keys = cfg.Keys
-	acts, err := cfg.Open(ctx, nil)
+	acts, err := adapters.Open(ctx, cfg, nil)
 	w.must(err)
 	namespace := "aws-" + strings.ToLower(uuid.NewString()[:8])
 	w.must(server.AddNamespace(ctx, namespace, workflows.SearchAttributes()))
-	w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Namespace: namespace, Logger: silent})
+	w.client, err = sdkclient.DialContext(ctx, sdkclient.Options{HostPort: server.HostPort(), Namespace: namespace, Logger: silent})
 	w.must(err)
 	t.Cleanup(w.client.Close)
-	running, err := workers.Start(ctx, w.client, namespace, acts, workers.Options{})
+	running, err := engine.Start(ctx, w.client, namespace, acts, engine.Options{})
 	w.must(err)
 	t.Cleanup(running.Stop)
-	stores, err := cfg.AWSStores(ctx)
+	stores, err := adapters.AWSStores(ctx, cfg)
 	w.must(err)
 	w.handler = &awsrotation.Handler{
-		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: cfg.Keys, Rotations: rotations.Live{Client: w.client},
+		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: cfg.Keys, Rotations: client.Live{Client: w.client},
 		Interval: 20 * time.Millisecond, Patience: 30 * time.Second, Log: slog.New(slog.NewJSONHandler(w, nil)),
 	}
 	w.sm.DeployLambda(lambda, w.handler.Handle)
@@ -194,7 +195,7 @@ func (w *town) ended(key string) rotation.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var r rotation.Result
-	w.must(rotations.Wait(ctx, w.client, workflows.ID(key), "", &r))
+	w.must(client.Wait(ctx, w.client, workflows.ID(key), "", &r))
 	return r
 }
 

@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rekeyhq/rekey/internal/awsrotation"
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/lambda/awsrotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -28,7 +28,7 @@ func (w *town) manual(key string) {
 	w.Helper()
 	for _, k := range w.keys {
 		if k.Name == key {
-			started, err := rotations.Live{Client: w.client}.Start(context.Background(), k, "a person", "test")
+			started, err := client.Live{Client: w.client}.Start(context.Background(), k, "a person", "test")
 			w.must(err)
 			if !started {
 				w.Fatal("one runs already")
@@ -42,7 +42,7 @@ func (w *town) reaches(key string, want rotation.Phase) {
 	w.Helper()
 	var s rotation.Status
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if s, _ = rotations.Status(context.Background(), w.client, key); s.Phase == want {
+		if s, _ = client.Status(context.Background(), w.client, key); s.Phase == want {
 			return
 		}
 	}

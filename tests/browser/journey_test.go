@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
@@ -58,7 +58,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.reads("Result", `"phase": "completed"`)
 	p.picture("timeline-completed")
 
-	res, closed, err := rotations.Closed(t.Context(), house.client, journeyKey)
+	res, closed, err := client.Closed(t.Context(), house.client, journeyKey)
 	if err != nil || !closed || res.Phase != rotation.Completed {
 		t.Errorf("the rotation ended as %+v, %v, %v", res, closed, err)
 	}

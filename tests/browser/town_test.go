@@ -15,16 +15,17 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -43,7 +44,7 @@ type town struct {
 	cfg     *config.Config
 	acts    *activities.Activities
 	server  *devserver.Server
-	client  client.Client
+	client  sdkclient.Client
 	browser context.Context
 	// old and fresh are the ids of the keys that applications read and that a person made since: tests can be run again.
 	old, fresh map[string]string
@@ -88,20 +89,20 @@ func open(chromium string) (_ *town, stop func(), err error) {
 	if w.cfg, err = config.Load(file); err != nil {
 		return nil, stop, err
 	}
-	if w.acts, err = w.cfg.Open(ctx, slog.New(slog.DiscardHandler)); err != nil {
+	if w.acts, err = adapters.Open(ctx, w.cfg, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, stop, err
 	}
 	if w.server, err = devserver.Start(ctx, devserver.Options{UI: true, SearchAttributes: workflows.SearchAttributes()}); err != nil {
 		return nil, stop, err
 	}
 	stops = append(stops, func() { _ = w.server.Stop() })
-	if w.client, err = client.DialContext(ctx, client.Options{
+	if w.client, err = sdkclient.DialContext(ctx, sdkclient.Options{
 		HostPort: w.server.HostPort(), Namespace: w.server.Namespace(), Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
 	}); err != nil {
 		return nil, stop, err
 	}
 	stops = append(stops, w.client.Close)
-	all, err := workers.Start(ctx, w.client, w.server.Namespace(), w.acts, workers.Options{})
+	all, err := engine.Start(ctx, w.client, w.server.Namespace(), w.acts, engine.Options{})
 	if err != nil {
 		return nil, stop, err
 	}
@@ -128,7 +129,7 @@ func (w *town) start(t *testing.T, key string, reason rotation.Reason) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := rotations.Start(t.Context(), w.client, workflows.Input{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
+	if _, err := client.Start(t.Context(), w.client, workflows.Input{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
 		t.Fatal(err)
 	}
 	// Not with t.Context(), which has ended by then. One that has ended by itself needs nothing.
@@ -151,7 +152,7 @@ func (w *town) waitFor(t *testing.T, key string, p rotation.Phase) {
 	var s rotation.Status
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if s, err = rotations.Status(t.Context(), w.client, key); err == nil && s.Phase == p {
+		if s, err = client.Status(t.Context(), w.client, key); err == nil && s.Phase == p {
 			return
 		}
 	}
@@ -167,7 +168,7 @@ func (w *town) supply(t *testing.T, key string) (version, id string) {
 		t.Fatal(err)
 	}
 	id, value := w.OpenAI.CreateKey(k.Account, "made by hand, again")
-	s, err := rotations.Status(t.Context(), w.client, key)
+	s, err := client.Status(t.Context(), w.client, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,8 +216,8 @@ func (w *town) events(t *testing.T, key string) (types []string) {
 // decide sends a decision as the command line does.
 func (w *town) decide(t *testing.T, key string, kind rotation.Kind, m rotation.Message) {
 	t.Helper()
-	h, err := w.client.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
-		WorkflowID: workflows.ID(key), UpdateName: string(kind), Args: []any{m}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	h, err := w.client.UpdateWorkflow(t.Context(), sdkclient.UpdateWorkflowOptions{
+		WorkflowID: workflows.ID(key), UpdateName: string(kind), Args: []any{m}, WaitForStage: sdkclient.WorkflowUpdateStageCompleted,
 	})
 	if err == nil {
 		err = h.Get(t.Context(), nil)

@@ -12,17 +12,18 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -111,7 +112,7 @@ func (x *bodies) take(id string) time.Duration {
 // this process, on a server in memory.
 type bench struct {
 	scene  *scene.Scene
-	client client.Client
+	client sdkclient.Client
 	keys   []rotation.Key
 	bodies *bodies
 }
@@ -133,7 +134,7 @@ func newBench(b *testing.B) *bench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	acts, err := cfg.Open(ctx, nil)
+	acts, err := adapters.Open(ctx, cfg, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -144,13 +145,13 @@ func newBench(b *testing.B) *bench {
 	b.Cleanup(func() { _ = server.Stop() })
 	o := server.ClientOptions()
 	o.Logger = silent
-	c, err := client.DialContext(ctx, o)
+	c, err := sdkclient.DialContext(ctx, o)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(c.Close)
 	inside := &bodies{busy: map[string]*busy{}}
-	w, err := workers.Start(ctx, c, server.Namespace(), acts, workers.Options{Interceptors: []interceptor.WorkerInterceptor{inside}})
+	w, err := engine.Start(ctx, c, server.Namespace(), acts, engine.Options{Interceptors: []interceptor.WorkerInterceptor{inside}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -165,8 +166,8 @@ func newBench(b *testing.B) *bench {
 	return &bench{scene: s, client: c, keys: cfg.Keys, bodies: inside}
 }
 
-func (x *bench) rotate(b *testing.B, k rotation.Key) client.WorkflowRun {
-	run, err := x.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
+func (x *bench) rotate(b *testing.B, k rotation.Key) sdkclient.WorkflowRun {
+	run, err := x.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{
 		ID: workflows.ID(k.Name), TaskQueue: workflows.ProviderTaskQueue(k.Provider), TypedSearchAttributes: workflows.StartAttributes(k, rotation.Manual),
 	}, workflows.RotateKey, workflows.Input{Key: k, Reason: rotation.Manual})
 	if err != nil {
@@ -174,16 +175,16 @@ func (x *bench) rotate(b *testing.B, k rotation.Key) client.WorkflowRun {
 		return nil
 	}
 	var res rotation.Result
-	if err := rotations.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), &res); err != nil || res.Phase != rotation.Completed {
+	if err := client.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), &res); err != nil || res.Phase != rotation.Completed {
 		b.Errorf("%v: %+v", err, res)
 	}
 	return run
 }
 
-func (x *bench) floor(b *testing.B, activities int) client.WorkflowRun {
-	run, err := x.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities)
+func (x *bench) floor(b *testing.B, activities int) sdkclient.WorkflowRun {
+	run, err := x.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities)
 	if err == nil {
-		err = rotations.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), nil)
+		err = client.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), nil)
 	}
 	if err != nil {
 		b.Error(err)
@@ -192,7 +193,7 @@ func (x *bench) floor(b *testing.B, activities int) client.WorkflowRun {
 }
 
 // closed is when Temporal closed a workflow, by its own account.
-func (x *bench) closed(b *testing.B, run client.WorkflowRun) time.Time {
+func (x *bench) closed(b *testing.B, run sdkclient.WorkflowRun) time.Time {
 	d, err := x.client.DescribeWorkflowExecution(context.Background(), run.GetID(), run.GetRunID())
 	if err != nil {
 		b.Error(err)
@@ -201,7 +202,7 @@ func (x *bench) closed(b *testing.B, run client.WorkflowRun) time.Time {
 }
 
 // count reads how many activities and events a rotation had.
-func (x *bench) count(b *testing.B, run client.WorkflowRun) (activities, events int) {
+func (x *bench) count(b *testing.B, run sdkclient.WorkflowRun) (activities, events int) {
 	iter := x.client.GetWorkflowHistory(context.Background(), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for iter.HasNext() {
 		e, err := iter.Next()
@@ -246,7 +247,7 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 // alone measures one workflow with nothing beside it.
-func (x *bench) alone(b *testing.B, m *measured, one func() client.WorkflowRun) time.Duration {
+func (x *bench) alone(b *testing.B, m *measured, one func() sdkclient.WorkflowRun) time.Duration {
 	begin, used := time.Now(), cpuTime(b)
 	run := one()
 	took := time.Since(begin)
@@ -257,8 +258,8 @@ func (x *bench) alone(b *testing.B, m *measured, one func() client.WorkflowRun) 
 
 // together measures workflows of all keys at once, until the last of them is closed: with so many waits, there is often
 // one that lasts longer than its workflow.
-func (x *bench) together(b *testing.B, m *measured, one func(rotation.Key) client.WorkflowRun) {
-	runs, told := make([]client.WorkflowRun, len(x.keys)), make([]time.Time, len(x.keys))
+func (x *bench) together(b *testing.B, m *measured, one func(rotation.Key) sdkclient.WorkflowRun) {
+	runs, told := make([]sdkclient.WorkflowRun, len(x.keys)), make([]time.Time, len(x.keys))
 	begin := time.Now()
 	var all sync.WaitGroup
 	for i, k := range x.keys {
@@ -303,16 +304,16 @@ func BenchmarkRotation(b *testing.B) {
 		}
 		// In turn, so that whatever else the machine does disturbs both alike.
 		for _, k := range x.keys {
-			all := x.alone(b, &rotations, func() client.WorkflowRun { return x.rotate(b, k) })
+			all := x.alone(b, &rotations, func() sdkclient.WorkflowRun { return x.rotate(b, k) })
 			inside := x.bodies.take(workflows.ID(k.Name))
 			api, engine = append(api, inside), append(engine, all-inside)
-			x.alone(b, &floors, func() client.WorkflowRun { return x.floor(b, activities) })
+			x.alone(b, &floors, func() sdkclient.WorkflowRun { return x.floor(b, activities) })
 		}
-		x.together(b, &rotations, func(k rotation.Key) client.WorkflowRun {
+		x.together(b, &rotations, func(k rotation.Key) sdkclient.WorkflowRun {
 			defer x.bodies.take(workflows.ID(k.Name))
 			return x.rotate(b, k)
 		})
-		x.together(b, &floors, func(rotation.Key) client.WorkflowRun { return x.floor(b, activities) })
+		x.together(b, &floors, func(rotation.Key) sdkclient.WorkflowRun { return x.floor(b, activities) })
 	}
 	b.ReportMetric(float64(activities), "activities")
 	b.ReportMetric(float64(events), "events")

@@ -14,6 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 // byHand are the activities of a rotation in which a person makes the new key and revokes the old one.
@@ -32,7 +33,7 @@ func newTownByHand(t *testing.T, o scene.Options, env ...string) *person {
 	t.Helper()
 	p := &person{town: build(t, server, "gpt", (*scene.Scene).OpenAIKey, o, env...), names: map[string]string{}}
 	var err error
-	if p.acts, err = p.cfg.Open(context.Background(), nil); err != nil {
+	if p.acts, err = adapters.Open(context.Background(), p.cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	return p

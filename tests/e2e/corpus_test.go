@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/rekeyhq/rekey/internal/histories"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 // inCorpus are the scenarios whose histories go into the corpus of tests/replay, by the test that plays them.
@@ -32,7 +32,7 @@ const largest = 200_000
 // writes them into the corpus if that is wanted.
 func (w *town) replayed() {
 	w.Helper()
-	all, err := histories.CheckAll(context.Background(), w.client, w.id())
+	all, err := replaytest.CheckAll(context.Background(), w.client, w.id())
 	if err != nil {
 		w.Error(err)
 		return
@@ -49,7 +49,7 @@ func (w *town) replayed() {
 		if proto.Size(h) > largest {
 			continue
 		}
-		if err := histories.Keep(h, name); err != nil {
+		if err := replaytest.Keep(h, name); err != nil {
 			w.Error(err)
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
@@ -25,14 +25,14 @@ func (w *town) leak(m rotation.Message) []string {
 	}
 	w.rules.MayDie = append(w.rules.MayDie, made...)
 	m.ID, m.By, m.Why = "incident-1", "e2e", "leaked"
-	if err := (rotations.Live{Client: w.client}).Raise(context.Background(), w.key(), m); err != nil {
+	if err := (client.Live{Client: w.client}).Raise(context.Background(), w.key(), m); err != nil {
 		w.Fatal(err)
 	}
 	return made
 }
 
 // latest is the latest run of the key, followed to the end of all that follow it.
-func (w *town) latest() client.WorkflowRun {
+func (w *town) latest() sdkclient.WorkflowRun {
 	return w.client.GetWorkflow(context.Background(), w.id(), "")
 }
 
@@ -78,7 +78,7 @@ func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 	if len(leaked) != 2 || len(w.Cloud.LiveKeys()) != 1 || len(res.Revoked) != 2 {
 		t.Errorf("leaked %v, revoked %v", leaked, res.Revoked)
 	}
-	s, err := rotations.Live{Client: w.client}.Standing(context.Background(), w.name)
+	s, err := client.Live{Client: w.client}.Standing(context.Background(), w.name)
 	if err != nil || s.Running || s.Reason != rotation.Emergency || s.Phase != rotation.Completed || s.Result == nil || s.Result.Rotation != res.Rotation {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}
@@ -121,7 +121,7 @@ func TestAFollowersResultIsItsOwn(t *testing.T) {
 	if err := w.client.TerminateWorkflow(context.Background(), w.id(), "", "by mistake"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := rotations.Live{Client: w.client}.Standing(context.Background(), w.name)
+	s, err := client.Live{Client: w.client}.Standing(context.Background(), w.name)
 	if err != nil || s.Running || s.Result != nil {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}

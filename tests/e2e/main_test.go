@@ -20,7 +20,8 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/workers"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 
 	sdklog "go.temporal.io/sdk/log"
 )
@@ -90,7 +91,7 @@ func workerProcess() error {
 		return err
 	}
 	logs := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	acts, err := cfg.Open(ctx, logs)
+	acts, err := adapters.Open(ctx, cfg, logs)
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func workerProcess() error {
 		return err
 	}
 	defer c.Close()
-	w, err := workers.Start(ctx, c, os.Getenv(envNamespace), acts, workers.Options{Interceptors: []interceptor.WorkerInterceptor{&killer{}}})
+	w, err := engine.Start(ctx, c, os.Getenv(envNamespace), acts, engine.Options{Interceptors: []interceptor.WorkerInterceptor{&killer{}}})
 	if err != nil {
 		return err
 	}

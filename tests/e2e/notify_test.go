@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 // channels are the options of a town whose policy tells its two channels.
@@ -77,9 +77,9 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 			t.Error("a message holds the new key")
 		}
 	}
-	h, err := histories.Check(context.Background(), p.client, workflows.TellID("gpt", rotation.ID(run.GetRunID())), "")
+	h, err := replaytest.Check(context.Background(), p.client, workflows.TellID("gpt", rotation.ID(run.GetRunID())), "")
 	if err == nil {
-		err = histories.Keep(h, "tell")
+		err = replaytest.Keep(h, "tell")
 	}
 	if err != nil {
 		t.Error(err)
@@ -98,14 +98,14 @@ func TestAWeekOfWaitingCostsFewEvents(t *testing.T) {
 	if got := about(p.told(simcloud.WebhookService, 5)); got != "needed reminder reminder reminder rolled-back" {
 		t.Errorf("told: %s", got)
 	}
-	h, err := histories.Check(context.Background(), p.client, run.GetID(), run.GetRunID())
+	h, err := replaytest.Check(context.Background(), p.client, run.GetID(), run.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}
 	silent := newTownByHand(t, scene.Options{Policy: append(slices.Clone(fast), "patience: 12s")})
 	alone := silent.start(rotation.Manual)
 	silent.end(alone)
-	without, err := histories.Check(context.Background(), silent.client, alone.GetID(), alone.GetRunID())
+	without, err := replaytest.Check(context.Background(), silent.client, alone.GetID(), alone.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}

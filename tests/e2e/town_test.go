@@ -14,12 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
@@ -34,7 +34,7 @@ type town struct {
 	// name is the key's.
 	name      string
 	cfg       *config.Config
-	client    client.Client
+	client    sdkclient.Client
 	namespace string
 	dir       string
 	rules     simcloud.Rules
@@ -106,7 +106,7 @@ func build(t *testing.T, server *devserver.Server, name string, add func(*scene.
 	if err := server.AddNamespace(ctx, w.namespace, workflows.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
-	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Namespace: w.namespace, Identity: "e2e", Logger: silent}); err != nil {
+	if w.client, err = sdkclient.DialContext(ctx, sdkclient.Options{HostPort: server.HostPort(), Namespace: w.namespace, Identity: "e2e", Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.client.Close)
@@ -189,9 +189,9 @@ func (w *town) key() rotation.Key { k, _ := w.cfg.Key(w.name); return k }
 
 func (w *town) id() string { return workflows.ID(w.name) }
 
-func (w *town) start(reason rotation.Reason) client.WorkflowRun {
+func (w *town) start(reason rotation.Reason) sdkclient.WorkflowRun {
 	w.Helper()
-	run, err := w.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
+	run, err := w.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{
 		ID: w.id(), TaskQueue: workflows.ProviderTaskQueue(w.key().Provider), TypedSearchAttributes: workflows.StartAttributes(w.key(), reason),
 	}, workflows.RotateKey, workflows.Input{Key: w.key(), Reason: reason, By: "e2e"})
 	if err != nil {
@@ -201,12 +201,12 @@ func (w *town) start(reason rotation.Reason) client.WorkflowRun {
 }
 
 // end waits for the rotation to end and checks the invariants.
-func (w *town) end(run client.WorkflowRun) rotation.Result {
+func (w *town) end(run sdkclient.WorkflowRun) rotation.Result {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := rotations.Wait(ctx, w.client, run.GetID(), run.GetRunID(), &res); err != nil {
+	if err := client.Wait(ctx, w.client, run.GetID(), run.GetRunID(), &res); err != nil {
 		w.Fatalf("the rotation did not end well: %v\n%s", err, w.details())
 	}
 	w.invariants()

@@ -26,14 +26,15 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"go.temporal.io/api/workflowservice/v1"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/histories"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/trigger"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/triggers"
 	"github.com/rekeyhq/rekey/workflows"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 const sharedSecret, githubSecret = "shared by rekey and the scanner", "shared by rekey and GitHub"
@@ -72,15 +73,15 @@ func (w *town) listen(google http.RoundTripper) *doorbell {
 	if err != nil {
 		w.Fatal(err)
 	}
-	acts, err := cfg.Open(context.Background(), nil)
+	acts, err := adapters.Open(context.Background(), cfg, nil)
 	if err != nil {
 		w.Fatal(err)
 	}
 	d := &doorbell{town: w}
-	l, err := trigger.Listen(trigger.Options{
+	l, err := triggers.Listen(triggers.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints, Transport: google, Log: slog.New(slog.NewJSONHandler(d, nil)),
 		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
-			return rotations.StartTrigger(ctx, w.client, in)
+			return client.StartTrigger(ctx, w.client, in)
 		},
 	})
 	if err != nil {
@@ -143,12 +144,12 @@ func (d *doorbell) came(id string) workflows.Triggered {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out workflows.Triggered
-	if err := rotations.Wait(ctx, d.client, id, "", &out); err != nil {
+	if err := client.Wait(ctx, d.client, id, "", &out); err != nil {
 		d.Fatalf("%s: %v", id, err)
 	}
-	h, err := histories.Check(ctx, d.client, id, "")
+	h, err := replaytest.Check(ctx, d.client, id, "")
 	if err == nil && id == workflows.TriggerID("scanner", "d1") {
-		err = histories.Keep(h, "trigger")
+		err = replaytest.Keep(h, "trigger")
 	}
 	if err != nil {
 		d.Error(err)

@@ -7,10 +7,10 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 
-	"github.com/rekeyhq/rekey/internal/histories"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 func TestAStepThatIsBlockedIsTriedAgainAndGoesOn(t *testing.T) {
@@ -46,7 +46,7 @@ func TestARotationWhoseHistoryHasGrownTooLongGoesOnInANewRun(t *testing.T) {
 	if res.Rotation != rotation.ID(run.GetRunID()) {
 		t.Errorf("another rotation, %s, has done it", res.Rotation)
 	}
-	all, err := histories.CheckAll(context.Background(), p.client, p.id())
+	all, err := replaytest.CheckAll(context.Background(), p.client, p.id())
 	if err != nil || len(all) < 2 {
 		t.Errorf("%d runs, %v", len(all), err)
 	}
@@ -66,7 +66,7 @@ func TestAScheduledRotationCostsFewActivitiesAndEvents(t *testing.T) {
 	if res := w.end(run); res.Phase != rotation.Completed || res.NotDue || len(res.Revoked) != 1 {
 		t.Fatalf("it ended as %+v", res)
 	}
-	h, err := histories.Check(context.Background(), w.client, run.GetID(), run.GetRunID())
+	h, err := replaytest.Check(context.Background(), w.client, run.GetID(), run.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}

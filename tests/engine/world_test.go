@@ -13,6 +13,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 const day = 24 * time.Hour
@@ -90,7 +91,7 @@ func (w *world) configure(name string, edit func(string) string) {
 		w.Fatal(err)
 	}
 	w.key, _ = cfg.Key(name)
-	if w.acts, err = cfg.Open(context.Background(), nil); err != nil {
+	if w.acts, err = adapters.Open(context.Background(), cfg, nil); err != nil {
 		w.Fatal(err)
 	}
 }

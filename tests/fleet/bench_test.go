@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -69,9 +69,9 @@ func (w *town) floor(count, steps, atOnce int, limit float64) time.Duration {
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			run, err := w.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{TaskQueue: "floor"}, noop, steps)
+			run, err := w.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, steps)
 			if err == nil {
-				err = rotations.Wait(context.Background(), w.client, run.GetID(), run.GetRunID(), nil)
+				err = client.Wait(context.Background(), w.client, run.GetID(), run.GetRunID(), nil)
 			}
 			if err != nil {
 				w.Error(err)

@@ -16,8 +16,8 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	sdkworker "go.temporal.io/sdk/worker"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -75,7 +75,7 @@ func BenchmarkGrace(b *testing.B) {
 		b.StopTimer()
 		for _, k := range w.keys {
 			var res rotation.Result
-			if err := rotations.Wait(context.Background(), w.client, workflows.ID(k.Name), "", &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
+			if err := client.Wait(context.Background(), w.client, workflows.ID(k.Name), "", &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
 				b.Fatalf("%s: %+v, %v", k.Name, res, err)
 			}
 		}

@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -22,7 +22,7 @@ import (
 type hall struct {
 	testing.TB
 	ctx    context.Context
-	client client.Client
+	client sdkclient.Client
 	keys   []rotation.Key
 	worker worker.Worker
 }
@@ -38,7 +38,7 @@ func newHall(t testing.TB, play func(workflow.Context, workflows.Input) error, n
 	}
 	t.Cleanup(func() { _ = server.Stop() })
 	h := &hall{TB: t, ctx: ctx}
-	if h.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent}); err != nil {
+	if h.client, err = sdkclient.DialContext(ctx, sdkclient.Options{HostPort: server.HostPort(), Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.client.Close)
@@ -65,7 +65,7 @@ func newHall(t testing.TB, play func(workflow.Context, workflows.Input) error, n
 // work starts a worker for the emergencies.
 func (h *hall) work(interceptors ...interceptor.WorkerInterceptor) {
 	h.Helper()
-	acts := &activities.Activities{Starter: rotations.Live{Client: h.client}, Keys: func() []rotation.Key { return h.keys }}
+	acts := &activities.Activities{Starter: client.Live{Client: h.client}, Keys: func() []rotation.Key { return h.keys }}
 	h.worker = worker.New(h.client, workflows.TaskQueue, worker.Options{Interceptors: append(interceptors, &activities.Interceptor{})})
 	h.worker.RegisterWorkflow(workflows.Emergency)
 	for _, a := range acts.Starts() {
@@ -83,7 +83,7 @@ func (h *hall) start(concurrency int) {
 	for _, k := range h.keys {
 		in.Keys = append(in.Keys, k.Name)
 	}
-	if err := rotations.StartEmergency(h.ctx, h.client, in); err != nil {
+	if err := client.StartEmergency(h.ctx, h.client, in); err != nil {
 		h.Fatal(err)
 	}
 }
@@ -91,7 +91,7 @@ func (h *hall) start(concurrency int) {
 // progress is how the emergency stands.
 func (h *hall) progress() workflows.Fleet {
 	h.Helper()
-	f, _, err := rotations.EmergencyProgress(h.ctx, h.client, "em1")
+	f, _, err := client.EmergencyProgress(h.ctx, h.client, "em1")
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -10,10 +10,10 @@ import (
 
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
 	"github.com/rekeyhq/rekey/rotation"
@@ -28,7 +28,7 @@ func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *
 	for i, k := range w.keys {
 		starts := []func(){
 			func() {
-				_, err := w.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{ID: workflows.DispatchID(k.Name), TaskQueue: workflows.TaskQueue},
+				_, err := w.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{ID: workflows.DispatchID(k.Name), TaskQueue: workflows.TaskQueue},
 					workflows.Dispatch, workflows.DispatchInput{Key: k, Install: "scene1"})
 				if err != nil {
 					t.Error(err)
@@ -37,7 +37,7 @@ func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *
 			func() { w.start(k, rotation.Manual) },
 			func() {
 				m := rotation.Message{ID: fmt.Sprintf("hook-%d", i), By: "webhook", Why: "found in a repository"}
-				if err := (rotations.Live{Client: w.client}).Raise(context.Background(), k, m); err != nil {
+				if err := (client.Live{Client: w.client}).Raise(context.Background(), k, m); err != nil {
 					t.Error(err)
 				}
 			},
@@ -144,7 +144,7 @@ func (w *town) servedBoth(k rotation.Key) {
 	}
 	for _, e := range list.GetExecutions() {
 		var res rotation.Result
-		if err := rotations.Wait(ctx, w.client, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), &res); err != nil {
+		if err := client.Wait(ctx, w.client, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), &res); err != nil {
 			w.Fatal(err)
 		}
 		for _, d := range res.Decisions {

@@ -8,20 +8,20 @@ import (
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 )
 
 // line is a connection to a Temporal in memory that loses the answers of long polls, as often as it is told.
 type line struct {
 	testing.TB
-	client client.Client
+	client sdkclient.Client
 	// lose is how many answers are still to be lost.
 	lose  atomic.Int32
 	polls atomic.Int32
@@ -35,9 +35,9 @@ func newLine(t testing.TB) *line {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Stop() })
-	o := client.Options{HostPort: server.HostPort(), Logger: silent}
+	o := sdkclient.Options{HostPort: server.HostPort(), Logger: silent}
 	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.intercept)}
-	if l.client, err = client.DialContext(t.Context(), o); err != nil {
+	if l.client, err = sdkclient.DialContext(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.client.Close)
@@ -73,9 +73,9 @@ func rounds(ctx workflow.Context, left, done int) (int, error) {
 	return done, nil
 }
 
-func (l *line) start(left int) client.WorkflowRun {
+func (l *line) start(left int) sdkclient.WorkflowRun {
 	l.Helper()
-	run, err := l.client.ExecuteWorkflow(l.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "line"}, "rounds", left, 0)
+	run, err := l.client.ExecuteWorkflow(l.Context(), sdkclient.StartWorkflowOptions{ID: "w", TaskQueue: "line"}, "rounds", left, 0)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestAnEndIsSeenThoughTheAnswerOfALongPollIsLost(t *testing.T) {
 	l.goOn()
 	l.lose.Store(2)
 	got := -1
-	if err := rotations.Wait(patience(t), l.client, "w", run.GetRunID(), &got); err != nil || got != 0 || l.polls.Load() < 3 {
+	if err := client.Wait(patience(t), l.client, "w", run.GetRunID(), &got); err != nil || got != 0 || l.polls.Load() < 3 {
 		t.Errorf("%d after %d polls, %v", got, l.polls.Load(), err)
 	}
 }
@@ -124,7 +124,7 @@ func TestAWaitFollowsARunThatIsContinuedAsNewAndNoOtherOne(t *testing.T) {
 	l.lose.Store(1)
 	go func() {
 		n := -1
-		if err := rotations.Wait(patience(t), l.client, "w", "", &n); err != nil {
+		if err := client.Wait(patience(t), l.client, "w", "", &n); err != nil {
 			t.Error(err)
 		}
 		got <- n
@@ -141,7 +141,7 @@ func TestAWaitFollowsARunThatIsContinuedAsNewAndNoOtherOne(t *testing.T) {
 		}
 	}
 	l.goOn()
-	if err := rotations.Wait(patience(t), l.client, "w", "", nil); err != nil {
+	if err := client.Wait(patience(t), l.client, "w", "", nil); err != nil {
 		t.Fatal(err)
 	}
 	l.start(0)
@@ -154,7 +154,7 @@ func TestAFailureIsSeenAsTheWorkflowsOwn(t *testing.T) {
 	l := newLine(t)
 	l.start(-1)
 	l.goOn()
-	err := rotations.Wait(patience(t), l.client, "w", "", nil)
+	err := client.Wait(patience(t), l.client, "w", "", nil)
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); !ok || app.Type() != "Failed" {
 		t.Errorf("got %v", err)
 	}
@@ -165,7 +165,7 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 	run := l.start(0)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := rotations.Wait(ctx, l.client, "w", run.GetRunID(), nil); err == nil {
+	if err := client.Wait(ctx, l.client, "w", run.GetRunID(), nil); err == nil {
 		t.Error("it says that the workflow has ended")
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
@@ -27,7 +27,7 @@ func executedThenTimeout(method string, rate float64) devserver.Fault {
 }
 
 // liar is a client of a Temporal whose database lies.
-func liar(t *testing.T, faults ...devserver.Fault) client.Client {
+func liar(t *testing.T, faults ...devserver.Fault) sdkclient.Client {
 	t.Helper()
 	server, err := devserver.Start(t.Context(), devserver.Options{SearchAttributes: workflows.SearchAttributes(), Faults: faults})
 	if err != nil {
@@ -36,7 +36,7 @@ func liar(t *testing.T, faults ...devserver.Fault) client.Client {
 	t.Cleanup(func() { _ = server.Stop() })
 	o := server.ClientOptions()
 	o.Logger = silent
-	c, err := client.DialContext(t.Context(), o)
+	c, err := sdkclient.DialContext(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func liar(t *testing.T, faults ...devserver.Fault) client.Client {
 }
 
 // standIn works on the task queue of a provider with a workflow in the place of RotateKey.
-func standIn(t *testing.T, c client.Client, provider string, w any) {
+func standIn(t *testing.T, c sdkclient.Client, provider string, w any) {
 	t.Helper()
 	all := worker.New(c, workflows.ProviderTaskQueue(provider), worker.Options{})
 	all.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: "RotateKey"})
@@ -56,7 +56,7 @@ func standIn(t *testing.T, c client.Client, provider string, w any) {
 }
 
 // runsOf are the runs of each key's workflow, once the list has at least as many as are wanted.
-func runsOf(t *testing.T, c client.Client, want int) map[string][]string {
+func runsOf(t *testing.T, c sdkclient.Client, want int) map[string][]string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -104,7 +104,7 @@ func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
 			started := make([]string, c.starts)
 			for i := range c.starts {
 				all.Go(func() {
-					run, err := rotations.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual})
+					run, err := client.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual})
 					if err != nil {
 						t.Errorf("%s: %v", numbered(i).Name, err)
 						return
@@ -115,7 +115,7 @@ func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
 			all.Wait()
 			if c.rotate == nil {
 				for i := range 10 {
-					if _, err := rotations.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual}); !errors.Is(err, rotations.ErrUnderWay) {
+					if _, err := client.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual}); !errors.Is(err, client.ErrUnderWay) {
 						t.Errorf("%s, which runs, was started again: %v", numbered(i).Name, err)
 					}
 				}
@@ -136,7 +136,7 @@ func TestAStartThatNobodyLooksAfterIsAnsweredWithALie(t *testing.T) {
 	lies := 0
 	for i := range 20 {
 		in := workflows.Input{Key: numbered(i), Reason: rotation.Manual}
-		if _, err := temporal.ExecuteWorkflow(t.Context(), rotations.Options(in), workflows.RotateKey, in); err != nil {
+		if _, err := temporal.ExecuteWorkflow(t.Context(), client.Options(in), workflows.RotateKey, in); err != nil {
 			lies++
 		}
 	}
@@ -161,15 +161,15 @@ func TestEveryAnswerToADecisionIsTrue(t *testing.T) {
 	const keys, notes = 3, 4
 	var all sync.WaitGroup
 	for i := range keys {
-		if _, err := rotations.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual}); err != nil {
+		if _, err := client.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual}); err != nil {
 			t.Fatal(err)
 		}
 		all.Go(func() {
 			for n := range notes {
 				m := rotation.Message{ID: fmt.Sprintf("note-%d", n), By: "ada", Why: "asked Kim"}
-				s, err := rotations.Decide(t.Context(), temporal, numbered(i).Name, rotation.HandOver, m)
+				s, err := client.Decide(t.Context(), temporal, numbered(i).Name, rotation.HandOver, m)
 				switch {
-				case errors.Is(err, rotations.ErrUnknown): // which is true, whatever came of it
+				case errors.Is(err, client.ErrUnknown): // which is true, whatever came of it
 					taken.Store(numbered(i).Name+m.ID, true)
 				case err != nil || s.Key != numbered(i).Name:
 					t.Errorf("%s, %s: %+v, %v", numbered(i).Name, m.ID, s, err)

@@ -12,7 +12,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
 
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -95,7 +95,7 @@ func TestTheStepsOfAnEmergencyComeBeforeABacklogOfScheduledOnes(t *testing.T) {
 		}
 		return n == backlog-1
 	})
-	live := rotations.Live{Client: w.client}
+	live := client.Live{Client: w.client}
 	if err := live.Raise(t.Context(), leaked, rotation.Message{ID: "em1", By: "test", Why: "leaked"}); err != nil {
 		t.Fatal(err)
 	}

@@ -9,25 +9,26 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/histories"
-	"github.com/rekeyhq/rekey/internal/rotations"
 	"github.com/rekeyhq/rekey/internal/simcloud/scene"
-	"github.com/rekeyhq/rekey/internal/workers"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 // town is a simulated cloud with Google keys, a Temporal in memory, and workers in this process.
 type town struct {
 	testing.TB
 	*scene.Scene
-	client client.Client
+	client sdkclient.Client
 	keys   []rotation.Key
 	old    map[string]string
 }
@@ -65,7 +66,7 @@ func newTownOn(t testing.TB, keys int, provider []string, temporal devserver.Opt
 		t.Fatal(err)
 	}
 	w.keys = cfg.Keys
-	acts, err := cfg.Open(ctx, nil)
+	acts, err := adapters.Open(ctx, cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +76,11 @@ func newTownOn(t testing.TB, keys int, provider []string, temporal devserver.Opt
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Stop() })
-	if w.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Logger: silent}); err != nil {
+	if w.client, err = sdkclient.DialContext(ctx, sdkclient.Options{HostPort: server.HostPort(), Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.client.Close)
-	running, err := workers.Start(ctx, w.client, server.Namespace(), acts, workers.Options{Interceptors: interceptors})
+	running, err := engine.Start(ctx, w.client, server.Namespace(), acts, engine.Options{Interceptors: interceptors})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +90,8 @@ func newTownOn(t testing.TB, keys int, provider []string, temporal devserver.Opt
 
 // start starts a rotation as a schedule or a person does; that one is under way already is as good.
 func (w *town) start(k rotation.Key, reason rotation.Reason) {
-	_, err := rotations.Start(context.Background(), w.client, workflows.Input{Key: k, Reason: reason, By: string(reason)})
-	if err != nil && !errors.Is(err, rotations.ErrUnderWay) {
+	_, err := client.Start(context.Background(), w.client, workflows.Input{Key: k, Reason: reason, By: string(reason)})
+	if err != nil && !errors.Is(err, client.ErrUnderWay) {
 		w.Error(err)
 	}
 }
@@ -104,16 +105,16 @@ func (w *town) emergency(id string, concurrency int, keys ...rotation.Key) workf
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	var f workflows.Fleet
-	if err := rotations.StartEmergency(ctx, w.client, in); err != nil {
+	if err := client.StartEmergency(ctx, w.client, in); err != nil {
 		w.Error(err)
 		return f
 	}
-	if err := rotations.Wait(ctx, w.client, workflows.EmergencyID(id), "", &f); err != nil {
+	if err := client.Wait(ctx, w.client, workflows.EmergencyID(id), "", &f); err != nil {
 		w.Errorf("emergency %s: %v", id, err)
 	}
-	h, err := histories.Check(ctx, w.client, workflows.EmergencyID(id), "")
+	h, err := replaytest.Check(ctx, w.client, workflows.EmergencyID(id), "")
 	if err == nil && id == "fleet-0" {
-		err = histories.Keep(h, "emergency")
+		err = replaytest.Keep(h, "emergency")
 	}
 	if err != nil {
 		w.Error(err)
@@ -127,7 +128,7 @@ func (w *town) ended(k rotation.Key) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := rotations.Wait(ctx, w.client, workflows.ID(k.Name), "", &res); err != nil {
+	if err := client.Wait(ctx, w.client, workflows.ID(k.Name), "", &res); err != nil {
 		w.Errorf("the rotation of %s: %v", k.Name, err)
 	}
 }

@@ -8,15 +8,15 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
-	"github.com/rekeyhq/rekey/internal/histories"
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 // looks are how often the present look has been tried, and how many events the emergency has.
@@ -49,10 +49,10 @@ func (h *hall) ended() (f workflows.Fleet) {
 // endedWith is ended, and gives the history, too.
 func (h *hall) endedWith() (f workflows.Fleet, history *historypb.History) {
 	h.Helper()
-	if err := rotations.Wait(h.ctx, h.client, workflows.EmergencyID("em1"), "", &f); err != nil {
+	if err := client.Wait(h.ctx, h.client, workflows.EmergencyID("em1"), "", &f); err != nil {
 		h.Fatal(err)
 	}
-	history, err := histories.Check(h.ctx, h.client, workflows.EmergencyID("em1"), "")
+	history, err := replaytest.Check(h.ctx, h.client, workflows.EmergencyID("em1"), "")
 	if err != nil {
 		h.Error(err)
 	}
@@ -89,7 +89,7 @@ func TestLookingAgainLeavesNoEvent(t *testing.T) {
 	} else {
 		t.Logf("%d events in all", events)
 	}
-	if err := histories.Keep(history, "emergency-waits"); err != nil {
+	if err := replaytest.Keep(history, "emergency-waits"); err != nil {
 		t.Error(err)
 	}
 }
@@ -181,7 +181,7 @@ func TestOneRecordThatCannotBeReadIsTheProblemOfOneKey(t *testing.T) {
 		t.Errorf("its row: %+v", r)
 	}
 	// Whatever comes to be known of the key is seen.
-	_, err := h.client.ExecuteWorkflow(h.ctx, client.StartWorkflowOptions{ID: workflows.ID("bad"), TaskQueue: workflows.ProviderTaskQueue("played")}, "RotateKey",
+	_, err := h.client.ExecuteWorkflow(h.ctx, sdkclient.StartWorkflowOptions{ID: workflows.ID("bad"), TaskQueue: workflows.ProviderTaskQueue("played")}, "RotateKey",
 		workflows.Input{Key: h.keys[0], Reason: rotation.Emergency, Why: "mended", Emergencies: []rotation.Decision{{Message: rotation.Message{ID: "em1"}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestOneRecordThatCannotBeReadIsTheProblemOfOneKey(t *testing.T) {
 // badRecord leaves a rotation of the key whose result nobody can read.
 func (h *hall) badRecord(t *testing.T, key string) {
 	t.Helper()
-	old, err := h.client.ExecuteWorkflow(h.ctx, client.StartWorkflowOptions{
+	old, err := h.client.ExecuteWorkflow(h.ctx, sdkclient.StartWorkflowOptions{
 		ID: workflows.ID(key), TaskQueue: "nobody works here", Memo: map[string]any{workflows.ResultMemo: "no result at all"},
 	}, "RotateKey", workflows.Input{})
 	if err == nil {
@@ -219,7 +219,7 @@ func TestAnOldRecordThatCannotBeReadHoldsNoTriggerUp(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			h := newHall(t, served, "key")
 			h.badRecord(t, "key")
-			acts := &activities.Activities{Starter: rotations.Live{Client: h.client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
+			acts := &activities.Activities{Starter: client.Live{Client: h.client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
 			out, err := acts.StartRotation(h.ctx, activities.StartInput{Key: "key", By: "webhook ci", Why: "asked", Leaked: leaked, ID: "leak-1"})
 			if err != nil || !out.Started {
 				t.Errorf("%+v, %v", out, err)

@@ -18,7 +18,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/internal/histories"
+	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 func read(t *testing.T) map[string]*historypb.History {
@@ -46,7 +46,7 @@ func read(t *testing.T) map[string]*historypb.History {
 func TestEveryHistoryOfTheCorpusReplays(t *testing.T) {
 	for name, h := range read(t) {
 		t.Run(name, func(t *testing.T) {
-			if err := histories.Replay(h); err != nil {
+			if err := replaytest.Replay(h); err != nil {
 				t.Error(err)
 			}
 		})
@@ -67,7 +67,7 @@ func TestAHistoryOfOtherCodeIsRefused(t *testing.T) {
 			if !changed {
 				t.Fatal("the history schedules no activity: it tests little")
 			}
-			if err := histories.Replay(h); err == nil {
+			if err := replaytest.Replay(h); err == nil {
 				t.Error("the replay did not notice")
 			}
 		})

@@ -14,14 +14,15 @@ import (
 	_ "time/tzdata" // rekey.yaml may name time zones that Lambda does not have
 
 	"github.com/aws/aws-lambda-go/lambda"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	sdklog "go.temporal.io/sdk/log"
 
-	"github.com/rekeyhq/rekey/internal/awsrotation"
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/keyless"
-	"github.com/rekeyhq/rekey/internal/rotations"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/lambda/awsrotation"
 )
 
 func main() {
@@ -48,7 +49,7 @@ func handler(ctx context.Context, file string, logs *slog.Logger) (*awsrotation.
 	if err != nil {
 		return nil, err
 	}
-	stores, err := cfg.AWSStores(ctx)
+	stores, err := adapters.AWSStores(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +64,11 @@ func handler(ctx context.Context, file string, logs *slog.Logger) (*awsrotation.
 		return nil, err
 	}
 	o.Logger = sdklog.NewStructuredLogger(logs)
-	c, err := client.NewLazyClient(o)
+	c, err := sdkclient.NewLazyClient(o)
 	if err != nil {
 		return nil, fmt.Errorf("the Temporal settings of the environment cannot be used: %w", err)
 	}
-	h := &awsrotation.Handler{Stores: map[string]awsrotation.Secrets{}, Keys: cfg.Keys, Rotations: rotations.Live{Client: c}, Log: logs}
+	h := &awsrotation.Handler{Stores: map[string]awsrotation.Secrets{}, Keys: cfg.Keys, Rotations: client.Live{Client: c}, Log: logs}
 	for name, s := range stores {
 		h.Stores[name] = s
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rekeyhq/rekey/internal/awsrotation"
 	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/worker/lambda/awsrotation"
 )
 
 const file = `install: abc123

@@ -1,0 +1,140 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/client"
+	"google.golang.org/grpc/codes"
+)
+
+// A request that Temporal does not answer may have been carried out: a database that executes a write and then reports a
+// timeout is enough. Whoever takes that for a failure starts a second rotation, or tells a person at night that nothing
+// has begun. So no answer is no failure here: what was asked for is looked for, the request is repeated under the same id,
+// and only then somebody is told.
+
+// ErrUnknown is the error of a request of which nobody knows whether Temporal has carried it out.
+var ErrUnknown = errors.New("Temporal gave no answer, so it may have been done or not")
+
+// patience is how long a request without an answer is repeated.
+const patience = 30 * time.Second
+
+// unanswered reports whether an error leaves open whether the request was carried out.
+func unanswered(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) {
+		return true
+	}
+	var said serviceerror.ServiceError
+	if !errors.As(err, &said) {
+		return errors.As(err, new(*client.WorkflowUpdateServiceTimeoutOrCanceledError))
+	}
+	if errors.As(err, new(*serviceerror.WorkflowNotReady)) {
+		return true // its workflow task has just failed, and is tried again
+	}
+	switch said.Status().Code() {
+	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unavailable, codes.DataLoss:
+		return true
+	}
+	return false
+}
+
+// insist repeats a request until there is an answer. ask is told whether an earlier try was not answered, so that it looks
+// first. An answer that refuses is returned as it is; where there is none to the end, the error is ErrUnknown.
+func insist[T any](ctx context.Context, ask func(ctx context.Context, again bool) (T, error)) (T, error) {
+	again := false
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 3*time.Second
+	out, err := backoff.Retry(ctx, func() (T, error) {
+		out, err := ask(ctx, again)
+		if err != nil && !unanswered(err) {
+			return out, backoff.Permanent(err)
+		}
+		again = true
+		return out, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(patience))
+	if err != nil && unanswered(err) && !errors.Is(err, ErrUnknown) {
+		err = fmt.Errorf("%w (%w)", ErrUnknown, err)
+	}
+	return out, err
+}
+
+// start starts a workflow, once. token names the request: it stands in the workflow's memo, by which the run is known again.
+func start(ctx context.Context, c client.Client, o client.StartWorkflowOptions, token string, workflow, in any) (client.WorkflowRun, error) {
+	o.Memo = map[string]any{tokenMemo: token}
+	return insist(ctx, func(ctx context.Context, again bool) (client.WorkflowRun, error) {
+		if again {
+			if run, err := startedBy(ctx, c, o.ID, token); run != nil || err != nil {
+				return run, err
+			}
+		}
+		run, err := c.ExecuteWorkflow(ctx, o, workflow, in)
+		if errors.As(err, new(*serviceerror.WorkflowExecutionAlreadyStarted)) {
+			// It may be the run of a request before this one, whose answer was lost.
+			switch own, lookError := latestBy(ctx, c, o.ID, token); {
+			case own != nil:
+				return own, nil
+			case lookError != nil && again:
+				return nil, lookError
+			}
+		}
+		if err != nil {
+			return nil, err // and no run that is nil in an interface
+		}
+		return run, nil
+	})
+}
+
+// latestBy returns the latest run of a workflow if a request has started it; nil if not.
+func latestBy(ctx context.Context, c client.Client, id, token string) (client.WorkflowRun, error) {
+	d, err := c.DescribeWorkflowExecution(ctx, id, "")
+	if errors.As(err, new(*serviceerror.NotFound)) {
+		return nil, nil //nolint:nilnil // it is the answer: there is none
+	} else if err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrUnknown, err)
+	}
+	info := d.GetWorkflowExecutionInfo()
+	if tokenOf(info) != token {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return c.GetWorkflow(ctx, id, info.GetExecution().GetRunId()), nil
+}
+
+// startedBy returns the run of a workflow that a request has started; nil if Temporal knows of none. One that another one
+// has followed is found in a list, which lags by a second.
+func startedBy(ctx context.Context, c client.Client, id, token string) (client.WorkflowRun, error) {
+	if run, err := latestBy(ctx, c, id, token); run != nil || err != nil {
+		return run, err
+	}
+	own := ""
+	if err := list(ctx, c, fmt.Sprintf("WorkflowId = '%s'", id), func(info *workflowpb.WorkflowExecutionInfo) bool {
+		if tokenOf(info) == token {
+			own = info.GetExecution().GetRunId()
+		}
+		return own == ""
+	}); err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrUnknown, err)
+	}
+	if own == "" {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return c.GetWorkflow(ctx, id, own), nil
+}
+
+// look is what a person does who does not know whether a rotation was started, or has taken a message.
+func look(key string) string { return "Look before you ask again: starter status " + key }
+
+// notStarted is the error of a rotation that was not started, or of which nobody knows.
+func notStarted(key string, err error) error {
+	switch {
+	case errors.As(err, new(*serviceerror.WorkflowExecutionAlreadyStarted)):
+		return ErrUnderWay
+	case errors.Is(err, ErrUnknown):
+		return fmt.Errorf("whether the rotation of %s has begun is not known. %s. %w", key, look(key), err)
+	}
+	return fmt.Errorf("the rotation of %s could not be started: %w", key, err)
+}

@@ -1,0 +1,131 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// Waiting is a rotation that waits for a person, as Temporal's list tells it: no worker is asked.
+type Waiting struct {
+	Key      string          `json:"key"`
+	Provider string          `json:"provider"`
+	Tier     rotation.Tier   `json:"tier,omitempty"`
+	Phase    rotation.Phase  `json:"phase"`
+	Reason   rotation.Reason `json:"reason"`
+	// StartedAt is when the rotation began, Deadline when its present wait ends or has ended.
+	StartedAt time.Time `json:"startedAt"`
+	Deadline  time.Time `json:"deadline,omitzero"`
+}
+
+// WaitingQuery lists rotations that wait for a person: in a phase for it, or in a step that does not get on and has a
+// deadline because of that.
+var WaitingQuery = fmt.Sprintf("WorkflowType = 'RotateKey' AND ExecutionStatus = 'Running' AND (%[1]s IN (%[2]s) OR %[3]s IS NOT NULL)",
+	workflows.PhaseAttribute.GetName(), waitingPhases(), workflows.DeadlineAttribute.GetName())
+
+func waitingPhases() string {
+	var quoted []string
+	for _, p := range rotation.Phases() {
+		if p.Waiting() {
+			quoted = append(quoted, "'"+string(p)+"'")
+		}
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// Inbox lists all rotations that wait for a person, the one whose time is up first at the top. Temporal's list lags by
+// about a second.
+func Inbox(ctx context.Context, c client.Client) ([]Waiting, error) {
+	all := []Waiting{}
+	err := list(ctx, c, WaitingQuery, func(info *workflowpb.WorkflowExecutionInfo) bool {
+		key, ok := workflows.KeyOfID(info.GetExecution().GetWorkflowId())
+		if !ok {
+			return true
+		}
+		attributes := info.GetSearchAttributes().GetIndexedFields()
+		text := func(k interface{ GetName() string }) (s string) {
+			// A missing or odd one is shown as empty.
+			_ = converter.GetDefaultDataConverter().FromPayload(attributes[k.GetName()], &s)
+			return s
+		}
+		w := Waiting{
+			Key: key, Provider: text(workflows.ProviderAttribute), Tier: rotation.Tier(text(workflows.TierAttribute)),
+			Phase: rotation.Phase(text(workflows.PhaseAttribute)), Reason: rotation.Reason(text(workflows.ReasonAttribute)), StartedAt: info.GetStartTime().AsTime(),
+		}
+		_ = converter.GetDefaultDataConverter().FromPayload(attributes[workflows.DeadlineAttribute.GetName()], &w.Deadline)
+		all = append(all, w)
+		return true
+	})
+	slices.SortStableFunc(all, func(a, b Waiting) int {
+		return cmp.Or(compareDeadlines(a.Deadline, b.Deadline), a.StartedAt.Compare(b.StartedAt), strings.Compare(a.Key, b.Key))
+	})
+	return all, err
+}
+
+// compareDeadlines puts those without a deadline last.
+func compareDeadlines(a, b time.Time) int {
+	switch {
+	case a.IsZero() || b.IsZero():
+		return b.Compare(a)
+	default:
+		return a.Compare(b)
+	}
+}
+
+// maxClosed is how many closed rotations Leftovers looks at.
+const maxClosed = 2000
+
+// Leftovers lists the results that left something for a person, newest first: of each key the latest rotation that
+// Temporal remembers, if it did. all is false if there were more rotations than it looks at.
+func Leftovers(ctx context.Context, c client.Client) (results []rotation.Result, all bool, err error) {
+	seen, n := map[string]bool{}, 0
+	err = list(ctx, c, "WorkflowType = 'RotateKey' AND ExecutionStatus != 'Running'", func(info *workflowpb.WorkflowExecutionInfo) bool {
+		key, ok := workflows.KeyOfID(info.GetExecution().GetWorkflowId())
+		if ok && !seen[key] {
+			r, err := result(info)
+			if err != nil || r == nil {
+				return true // terminated: the next rotation takes it up
+			}
+			// A look that found nothing to do says nothing about what the one before has left.
+			if seen[key] = !r.NotDue || r.Unknown; len(r.Left) > 0 {
+				results = append(results, *r)
+			}
+		}
+		n++
+		return n < maxClosed
+	})
+	return results, n < maxClosed, err
+}
+
+// list gives what a query finds to each, until that is enough.
+func list(ctx context.Context, c client.Client, query string, each func(*workflowpb.WorkflowExecutionInfo) (more bool)) error {
+	var page []byte
+	for {
+		r, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, NextPageToken: page, PageSize: 500})
+		if _, bad := err.(*serviceerror.InvalidArgument); bad { //nolint:errorlint // the client does not wrap it
+			return fmt.Errorf("the namespace lacks rekey's search attributes (starter doctor): %w", err)
+		} else if err != nil {
+			return fmt.Errorf("Temporal does not list the rotations: %w", err)
+		}
+		for _, info := range r.GetExecutions() {
+			if !each(info) {
+				return nil
+			}
+		}
+		if page = r.GetNextPageToken(); len(page) == 0 {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package webhook_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/notify/webhook"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/rotation/fault"
+)
+
+const shared = "0123456789abcdef0123456789abcdef"
+
+// file writes a secret into a file of its own.
+func file(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(name, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// post is a cloud with a receiver, and a channel of each type to it.
+type post struct {
+	*simcloud.Receiver
+	cloud          *simcloud.Cloud
+	slack, webhook *webhook.Channel
+}
+
+func newPost(t *testing.T) *post {
+	t.Helper()
+	p := &post{cloud: simcloud.New(nil)}
+	var err error
+	if p.Receiver, err = p.cloud.StartReceiver(shared); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	p.slack = webhook.New(webhook.Options{Name: "team", Type: webhook.Slack, Address: webhook.Source{File: file(t, p.SlackURL+"\n", 0o600)}})
+	p.webhook = webhook.New(webhook.Options{Name: "oncall", Type: webhook.Webhook, URL: p.WebhookURL, Secret: webhook.Source{File: file(t, shared+"\n", 0o600)}})
+	return p
+}
+
+func notice() rotation.Notice {
+	return rotation.Notice{
+		ID: "aipm4sev-awaiting-key-1", About: rotation.AboutNeeded, At: time.Now(), Key: "openai-prod", Provider: "openai", Tier: rotation.Production,
+		Rotation: "aipm4sev", Reason: rotation.Scheduled, Phase: rotation.AwaitingKey, Need: "Make a new key <now> & give it to <!channel>.",
+		Deadline: time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC), Then: "Then the rotation rolls back.", Command: "starter supply openai-prod",
+		Told: []string{"team"}, Link: "https://temporal.example.com/namespaces/default/workflows/rotate%2Fopenai-prod",
+	}.Clean()
+}
+
+func TestSlackGetsTheTextAndNothingThatItWouldTakeForACommand(t *testing.T) {
+	p := newPost(t)
+	if err := p.slack.Tell(context.Background(), notice()); err != nil {
+		t.Fatal(err)
+	}
+	got := p.Messages()
+	if len(got) != 1 || !strings.Contains(got[0].Text, "Make a new key &lt;now&gt; &amp; give it to &lt;!channel&gt;.") || !strings.Contains(got[0].Text, "starter supply openai-prod") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestAWebhookIsSignedAndSaysEverything(t *testing.T) {
+	p := newPost(t)
+	for range 2 {
+		if err := p.webhook.Tell(context.Background(), notice()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := p.Messages()
+	if len(got) != 2 || got[0].Again || !got[1].Again {
+		t.Fatalf("the same notice twice: %+v", got)
+	}
+	for field, want := range map[string]any{
+		"key": "openai-prod", "provider": "openai", "tier": "production", "rotation": "aipm4sev", "phase": "awaiting-key", "reason": "scheduled",
+		"about": "needed", "deadline": "2026-11-30T09:00:00Z", "link": notice().Link,
+	} {
+		if got[0].Fields[field] != want {
+			t.Errorf("%s is %v, want %v", field, got[0].Fields[field], want)
+		}
+	}
+}
+
+func TestWhatGoesWrongIsSortedAndNamesNoSecret(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		fault simcloud.Fault
+		want  fault.Class
+	}{
+		"a receiver that is down is tried again":             {simcloud.Fault{Kind: simcloud.Refuse, Code: 503}, fault.Unavailable},
+		"a broken answer is tried again":                     {simcloud.Fault{Kind: simcloud.DropBefore}, fault.Unavailable},
+		"a lost answer is tried again":                       {simcloud.Fault{Kind: simcloud.LoseReply}, fault.Unavailable},
+		"too many are tried later":                           {simcloud.Fault{Kind: simcloud.Refuse, Code: 429, RetryAfter: 7 * time.Second}, fault.Throttled},
+		"a webhook that was removed is not tried again":      {simcloud.Fault{Kind: simcloud.Refuse, Code: 404}, fault.NotFound},
+		"a channel that was archived is not tried again":     {simcloud.Fault{Kind: simcloud.Refuse, Code: 410}, fault.NotFound},
+		"what is not allowed is not tried again":             {simcloud.Fault{Kind: simcloud.Refuse, Code: 403}, fault.AccessDenied},
+		"what the receiver does not take is not tried again": {simcloud.Fault{Kind: simcloud.Refuse, Code: 400}, fault.Rejected},
+		"a redirect is not followed":                         {simcloud.Fault{Kind: simcloud.Refuse, Code: 302}, fault.Rejected},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			p := newPost(t)
+			p.cloud.Inject(tc.fault)
+			for _, c := range []*webhook.Channel{p.slack, p.webhook} {
+				err := c.Tell(context.Background(), notice())
+				var f *fault.Error
+				if !errors.As(err, &f) || f.Class != tc.want || f.RetryAfter != tc.fault.RetryAfter {
+					t.Errorf("got %v (%+v), want %s", err, f, tc.want)
+					continue
+				}
+				for _, secret := range []string{shared, simcloud.SlackPath, "127.0.0.1"} {
+					if strings.Contains(err.Error(), secret) {
+						t.Errorf("the error shows %s: %v", secret, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestALostAnswerIsToldTwiceWithTheSameID(t *testing.T) {
+	p := newPost(t)
+	p.cloud.Inject(simcloud.Fault{Kind: simcloud.LoseReply, Times: 1})
+	if err := p.webhook.Tell(context.Background(), notice()); err == nil {
+		t.Fatal("no error although the answer was lost")
+	}
+	if err := p.webhook.Tell(context.Background(), notice()); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Messages(); len(got) != 2 || got[0].ID != got[1].ID || !got[1].Again {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	p := newPost(t)
+	p.Stop()
+	err := p.slack.Tell(context.Background(), notice())
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Class != fault.Unavailable || f.Code != "connect" || strings.Contains(err.Error(), "services") {
+		t.Errorf("got %v", err)
+	}
+	if err := p.slack.Reach(context.Background()); err == nil || strings.Contains(err.Error(), "services") {
+		t.Errorf("doctor says %v", err)
+	}
+}
+
+func TestAPageThatAnswersEverythingIsNotSlack(t *testing.T) {
+	portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in")) }))
+	defer portal.Close()
+	c := webhook.New(webhook.Options{Name: "team", Type: webhook.Slack, Address: webhook.Source{File: file(t, portal.URL+"/services/x", 0o600)}})
+	if err := c.Tell(context.Background(), notice()); !fault.Is(err, fault.Internal) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestASecretThatCannotBeUsedIsSaidAndNothingIsSent(t *testing.T) {
+	p := newPost(t)
+	missing := filepath.Join(t.TempDir(), "none")
+	t.Setenv("REKEY_TEST_URL", "http://hooks.example.com/services/T/B/X")
+	for sentence, tc := range map[string]struct {
+		o    webhook.Options
+		want string
+	}{
+		"a file that is not there":          {webhook.Options{Type: webhook.Slack, Address: webhook.Source{File: missing}}, "there is no such file"},
+		"a file that others can read":       {webhook.Options{Type: webhook.Slack, Address: webhook.Source{File: file(t, p.SlackURL, 0o644)}}, "chmod 600"},
+		"an empty file":                     {webhook.Options{Type: webhook.Slack, Address: webhook.Source{File: file(t, "\n", 0o600)}}, "fewer than 16"},
+		"an address without TLS":            {webhook.Options{Type: webhook.Slack, Address: webhook.Source{Env: "REKEY_TEST_URL"}}, "https://"},
+		"an address with a password":        {webhook.Options{Type: webhook.Slack, Address: webhook.Source{File: file(t, "https://me:pw@hooks.example.com/x", 0o600)}}, "https://"},
+		"a variable that is not set":        {webhook.Options{Type: webhook.Slack, Address: webhook.Source{Env: "REKEY_TEST_NONE"}}, "REKEY_TEST_NONE"},
+		"a webhook with a guessable secret": {webhook.Options{Type: webhook.Webhook, URL: p.WebhookURL, Secret: webhook.Source{File: file(t, "hunter2", 0o600)}}, "fewer than 16"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c := webhook.New(tc.o)
+			err := c.Tell(context.Background(), notice())
+			if !fault.Is(err, fault.AccessDenied) || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "pw@") {
+				t.Errorf("got %v", err)
+			}
+			if check := c.Check(); check == nil || !strings.Contains(check.Error(), tc.want) {
+				t.Errorf("Check says %v", check)
+			}
+		})
+	}
+	if got := p.Messages(); len(got) != 0 {
+		t.Errorf("sent all the same: %+v", got)
+	}
+}
+
+func TestASecretIsReadAnewEachTime(t *testing.T) {
+	p := newPost(t)
+	name := file(t, "http://127.0.0.1:1/services/old/one", 0o600)
+	c := webhook.New(webhook.Options{Name: "team", Type: webhook.Slack, Address: webhook.Source{File: name}})
+	if err := c.Tell(context.Background(), notice()); err == nil {
+		t.Fatal("nobody listens there")
+	}
+	if err := os.WriteFile(name, []byte(p.SlackURL), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Tell(context.Background(), notice()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheBodyIsThePageOfTheDocs(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "notifications.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```json\n")
+	example, _, closed := strings.Cut(rest, "```")
+	var body map[string]any
+	if err := json.Unmarshal([]byte(example), &body); err != nil || !found || !closed {
+		t.Fatalf("docs/notifications.md has no JSON that can be read: %v", err)
+	}
+	n := notice()
+	n.Note = "ana@example.com: asked Kim"
+	own, err := json.Marshal(webhook.Body{Notice: n, Text: n.Text()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want map[string]any
+	if err := json.Unmarshal(own, &want); err != nil {
+		t.Fatal(err)
+	}
+	for name := range want {
+		if _, ok := body[name]; !ok {
+			t.Errorf("the example lacks %s", name)
+		}
+	}
+	for name := range body {
+		if _, ok := want[name]; !ok {
+			t.Errorf("the example has %s, which is never sent", name)
+		}
+	}
+}

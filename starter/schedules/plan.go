@@ -1,0 +1,214 @@
+package schedules
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Action is what has to be done to the schedule of a key.
+type Action string
+
+// The actions.
+const (
+	// Unchanged: the schedule is as rekey.yaml wants it, or as a person has paused it.
+	Unchanged Action = "unchanged"
+	Create    Action = "create"
+	Update    Action = "update"
+	Pause     Action = "pause"
+	Unpause   Action = "unpause"
+	// Delete: rekey.yaml has no such key any more. Only prune does it.
+	Delete Action = "delete"
+	// Blocked: the schedule of that name is not ours; it is never touched.
+	Blocked Action = "blocked"
+)
+
+// pauseNote begins the note of every pause that rekey.yaml asked for. Any other pause is a person's, and stays.
+const pauseNote = "rekey.yaml:"
+
+// Have is a schedule as Temporal has it.
+type Have struct {
+	Key string
+	// Install is whose schedule it is; empty if it is none of rekey's.
+	Install  string
+	Settings Settings
+	Paused   bool
+	// Note says why it is paused.
+	Note string
+	// Next are its next beats.
+	Next   []time.Time
+	Missed Missed
+
+	token []byte
+}
+
+// byHand: a person has paused the schedule.
+func (h Have) byHand() bool { return h.Paused && !strings.HasPrefix(h.Note, pauseNote) }
+
+// Missed counts the beats that came to nothing since the schedule was made.
+type Missed struct {
+	// TooLate: Temporal was down for longer than is caught up.
+	TooLate int64 `json:"tooLate,omitempty"`
+	// Overlapped: the dispatcher of an earlier beat still waited for a worker.
+	Overlapped int64 `json:"overlapped,omitempty"`
+	Dropped    int64 `json:"dropped,omitempty"`
+}
+
+// Beats is how many came to nothing.
+func (m Missed) Beats() int64 { return m.TooLate + m.Overlapped + m.Dropped }
+
+func (m Missed) String() string {
+	var parts []string
+	for _, p := range []struct {
+		n   int64
+		why string
+	}{{m.TooLate, "Temporal was down too long"}, {m.Overlapped, "an earlier beat still waited for a worker, or several came at once"}, {m.Dropped, "too many waited"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d (%s)", p.n, p.why))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Change is one setting that differs.
+type Change struct {
+	Setting string `json:"setting"`
+	From    string `json:"from,omitempty"`
+	To      string `json:"to,omitempty"`
+}
+
+// Step is what has to be done for one key, and what there is to know about its schedule.
+type Step struct {
+	Key     string   `json:"key"`
+	Action  Action   `json:"action"`
+	Changes []Change `json:"changes,omitempty"`
+	// Paused: the schedule stands still, now or after the step.
+	Paused bool `json:"paused,omitempty"`
+	// Notes are for the reader.
+	Notes  []string `json:"notes,omitempty"`
+	Missed Missed   `json:"missed,omitzero"`
+	// Beats are the next beats of the schedule as it will be; none while it is paused.
+	Beats []time.Time `json:"beats,omitempty"`
+
+	want *Want
+}
+
+// Plan is what differs between rekey.yaml and the schedules.
+type Plan struct {
+	Install string `json:"install"`
+	// Steps stand in the order of rekey.yaml; what it does not have comes last, by name.
+	Steps []Step `json:"steps"`
+}
+
+// Count tells how many steps have one of the given actions.
+func (p Plan) Count(actions ...Action) (n int) {
+	for _, s := range p.Steps {
+		if slices.Contains(actions, s.Action) {
+			n++
+		}
+	}
+	return n
+}
+
+// Applies tells how many steps apply would take.
+func (p Plan) Applies() int { return p.Count(Create, Update, Pause, Unpause) }
+
+// Make compares what an install wants with what there is, at a moment. It asks nobody and changes nothing.
+func Make(install string, want []Want, have []Have, now time.Time) (Plan, error) {
+	there := map[string]Have{}
+	for _, h := range have {
+		there[h.Key] = h
+	}
+	p := Plan{Install: install}
+	for _, w := range want {
+		h, exists := there[w.Key.Name]
+		delete(there, w.Key.Name)
+		step, err := compare(install, w, h, exists, now)
+		if err != nil {
+			return p, err
+		}
+		p.Steps = append(p.Steps, step)
+	}
+	for _, name := range slices.Sorted(maps.Keys(there)) {
+		if h := there[name]; h.Install == install {
+			p.Steps = append(p.Steps, Step{Key: name, Action: Delete, Missed: h.Missed})
+		}
+	}
+	return p, nil
+}
+
+// compare finds the step for one key, at a moment.
+func compare(install string, w Want, h Have, exists bool, now time.Time) (Step, error) {
+	wanted, err := schedule(install, w.Key)
+	if err != nil {
+		return Step{}, err
+	}
+	s := judge(install, w, h, exists, settings(wanted))
+	if s.Paused || s.Action == Blocked {
+		return s, nil
+	}
+	s.Beats = h.Next
+	if s.Action == Create || s.Action == Update || len(s.Beats) == 0 {
+		s.Beats = w.Key.Policy.Window.Beat(install, w.Key.Name).Next(now, 3)
+	}
+	return s, nil
+}
+
+func judge(install string, w Want, h Have, exists bool, wanted Settings) Step {
+	s := Step{Key: w.Key.Name, Paused: w.Paused, want: &w}
+	if !exists {
+		s.Action = Create
+		return s
+	}
+	s.Missed = h.Missed
+	switch {
+	case h.Install == "":
+		s.Action, s.Notes = Blocked, []string{"the schedule of that name was not made by rekey. Look at it; delete it in the Temporal UI, then apply again"}
+		return s
+	case h.Install != install:
+		s.Action, s.Notes = Blocked, []string{fmt.Sprintf("the schedule belongs to rekey installation %s. Give each installation a Temporal namespace of its own", h.Install)}
+		return s
+	}
+	s.Changes = differences(h.Settings, wanted)
+	if len(s.Changes) > 0 && s.Changes[0].Setting != "memo."+digestMemo && h.Settings["memo."+digestMemo] != digest(h.Settings) {
+		s.Notes = append(s.Notes, "somebody has changed the schedule by hand since the last apply; apply puts it back")
+	}
+	switch {
+	case h.byHand():
+		s.Paused = true
+		s.Notes = append(s.Notes, fmt.Sprintf("paused by hand (%q) and stays so: unpause it in the Temporal UI", h.Note))
+	case w.Paused != h.Paused:
+		s.Changes = append(s.Changes, Change{"paused", fmt.Sprint(h.Paused), fmt.Sprint(w.Paused)})
+	}
+	switch {
+	case len(s.Changes) == 0:
+		s.Action = Unchanged
+	case len(s.Changes) > 1 || s.Changes[0].Setting != "paused":
+		s.Action = Update
+	case w.Paused:
+		s.Action = Pause
+	default:
+		s.Action = Unpause
+	}
+	return s
+}
+
+// differences lists the settings that differ, by name. A digest that differs is told only if nothing else does.
+func differences(from, to Settings) []Change {
+	var all []Change
+	names := maps.Clone(from)
+	maps.Copy(names, to)
+	for name := range names {
+		if from[name] != to[name] {
+			all = append(all, Change{name, from[name], to[name]})
+		}
+	}
+	slices.SortFunc(all, func(a, b Change) int { return cmp.Compare(a.Setting, b.Setting) })
+	if len(all) > 1 {
+		all = slices.DeleteFunc(all, func(c Change) bool { return c.Setting == "memo."+digestMemo })
+	}
+	return all
+}

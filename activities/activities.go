@@ -36,7 +36,7 @@ type Activities struct {
 	Starter Starter
 	// Limits bound the steps of a provider's rotations, by the names of Providers; without one they are not bounded.
 	Limits map[string]Limit
-	// Keys gives the keys of the worker's own rekey.yaml; needed for emergencies and triggers.
+	// Keys returns the keys of the worker's own rekey.yaml; needed for emergencies and triggers.
 	Keys func() []rotation.Key
 	// Index spares the stores when many leaks are reported at once.
 	Index *Index
@@ -48,19 +48,6 @@ type Activities struct {
 	Operators []rotation.Operator
 	// Audit gets one record for every change at a provider or in a store; nil drops them.
 	Audit *slog.Logger
-}
-
-// Starts gives the activities that start rotations, for registration where no provider's rotations live.
-func (a *Activities) Starts() []any {
-	return []any{a.RaiseAll, a.Standings, a.Identify, a.StartRotation}
-}
-
-// All gives every activity of a rotation, for registration: the struct's other methods are none.
-func (a *Activities) All() []any {
-	return []any{
-		a.Due, a.Apart, a.Prepare, a.Create, a.Adopt, a.Store, a.Verify, a.Promote, a.CheckHealth, a.Guard, a.Revoke, a.Confirm, a.Retire, a.Discard,
-		a.Notify, a.Signers,
-	}
 }
 
 // Limit bounds the steps of one provider's rotations. Zero means that the file does not say.
@@ -102,7 +89,7 @@ func (r Ref) Name() string {
 	return r.Fingerprint
 }
 
-// is tells whether both name the same key.
+// is reports whether both name the same key.
 func (r Ref) is(o Ref) bool {
 	return r.KeyID != "" && r.KeyID == o.KeyID || r.Fingerprint != "" && r.Fingerprint == o.Fingerprint
 }
@@ -247,7 +234,7 @@ func (j *job) value(ctx context.Context, r Ref) (secret.Value, bool, error) {
 	return secret.Value{}, false, last
 }
 
-// staged tells whether a record names r under any of the given stages.
+// staged reports whether a record names r under any of the given stages.
 func staged(r Ref, stages ...*store.Version) bool {
 	return slices.ContainsFunc(stages, func(v *store.Version) bool {
 		return v != nil && r.is(Ref{KeyID: v.KeyID, Fingerprint: v.Fingerprint})

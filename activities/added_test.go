@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/rekeyhq/rekey/activities"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -16,7 +16,7 @@ import (
 func (r *rig) addStore(name string, first bool) {
 	r.Helper()
 	ids := []string{"added"}
-	if name == scene.Latest {
+	if name == scenario.Latest {
 		ids = append(ids, "added-rekey-pending")
 	}
 	for _, id := range ids {
@@ -40,11 +40,11 @@ func TestAStoreThatWasAddedToAKeyMakesItDueAndGetsTheNewKey(t *testing.T) {
 		store string
 		first bool
 	}{
-		"after the others": {scene.Alias, false}, "before the others": {scene.Alias, true},
-		"read as latest": {scene.Latest, false},
+		"after the others": {scenario.Alias, false}, "before the others": {scenario.Alias, true},
+		"read as latest": {scenario.Latest, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			if p, err := r.prepare(r1, rotation.Scheduled); err != nil || p.Verdict.Work != rotation.Nothing {
 				t.Fatalf("before it was added: %+v, %v", p.Verdict, err)
 			}
@@ -83,9 +83,9 @@ func TestAStoreThatWasAddedToAKeyMakesItDueAndGetsTheNewKey(t *testing.T) {
 }
 
 func TestADutyIsNotFinishedWhileAStoreHasNoValueButReplacedTogetherWithTheCurrentKey(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	n, old := r.published(r1) // and terminated
-	r.addStore(scene.Alias, false)
+	r.addStore(scenario.Alias, false)
 	// Numbers of a key with two stores.
 	old[0].Numbers = append(old[0].Numbers, "")
 	_ = r.fails(r.revokeKeeping(r1, activities.DeleteKey, n, old...), fault.Rejected, activities.StillStaged)
@@ -100,8 +100,8 @@ func TestADutyIsNotFinishedWhileAStoreHasNoValueButReplacedTogetherWithTheCurren
 }
 
 func TestAnEmergencyReplacesEveryCurrentValueAlsoTheOneThatWasNotNamed(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
-	otherID, other, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	otherID, other, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,12 +24,12 @@ type AdoptInput struct {
 	Old []Ref `json:"old,omitempty"`
 	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
 	StartedAt time.Time `json:"startedAt"`
-	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
-	Granted []rotation.Ask `json:"granted,omitempty"`
+	// ApprovedQuestions are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
+	ApprovedQuestions []rotation.Ask `json:"approvedQuestions,omitempty"`
 	// Predecessors: see PrepareInput.
 	Predecessors []string `json:"predecessors,omitempty"`
-	// Exposed are fingerprints of keys that were sent in messages, which Temporal keeps: they count as leaked.
-	Exposed []string `json:"exposed,omitempty"`
+	// LeakedFingerprints are fingerprints of keys that were sent in messages, which Temporal keeps: they count as leaked.
+	LeakedFingerprints []string `json:"leakedFingerprints,omitempty"`
 }
 
 // Adopted is the supplied key as pending version, or why it cannot be used.
@@ -54,7 +54,7 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 	if err != nil {
 		return Adopted{}, err
 	}
-	if q := j.foreign([]store.Snapshot{snap}, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
+	if q := j.foreignClaim([]store.Snapshot{snap}, in.StartedAt, in.Predecessors); q != nil && !q.In(in.ApprovedQuestions) {
 		return Adopted{Question: q}, nil
 	}
 	if c := snap.Current; c != nil && c.Rotation != "" && c.Rotation == j.Rotation {
@@ -80,8 +80,8 @@ func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) 
 		return Adopted{Unusable: fmt.Sprintf("Version %s of %s holds the value %s, and %s was supplied: it was put into another store, or under another path. Compare rekey.yaml where you supplied it with the worker's.",
 			number, j.Key.Stores[0], raw.Fingerprint(), in.Fingerprint)}, nil
 	}
-	parsed, unusable, err := j.judge(ctx, raw, in.Old)
-	if err == nil && unusable == "" && slices.Contains(in.Exposed, parsed.Value.Fingerprint()) {
+	parsed, unusable, err := j.checkSupplied(ctx, raw, in.Old)
+	if err == nil && unusable == "" && slices.Contains(in.LeakedFingerprints, parsed.Value.Fingerprint()) {
 		unusable = "This key was sent in a message, and Temporal keeps messages, so it counts as leaked. Delete it and make another at " + j.provider.Console(j.Key.Account) + "."
 	}
 	if err != nil || unusable != "" {
@@ -170,7 +170,7 @@ func (j *job) supplied(ctx context.Context, s store.Snapshot, named string) (num
 	}
 	if named != "" {
 		if inUse(named) {
-			return "", fmt.Sprintf("Version %s of %s is what applications read now, or read before. Supply a new key: starter supply %s", named, j.Key.Stores[0], j.Key.Name), nil
+			return "", fmt.Sprintf("Version %s of %s is what applications read now, or read before. Supply a new key: rekey supply %s", named, j.Key.Stores[0], j.Key.Name), nil
 		}
 		return named, "", nil
 	}
@@ -184,11 +184,11 @@ func (j *job) supplied(ctx context.Context, s store.Snapshot, named string) (num
 	if len(all) > 0 && !inUse(all[0]) {
 		return all[0], "", nil
 	}
-	return "", fmt.Sprintf("%s holds no new version. Put the new key there first: starter supply %s", j.Key.Stores[0], j.Key.Name), nil
+	return "", fmt.Sprintf("%s holds no new version. Put the new key there first: rekey supply %s", j.Key.Stores[0], j.Key.Name), nil
 }
 
-// judge tells whether a supplied value can become the new key.
-func (j *job) judge(ctx context.Context, raw secret.Value, old []Ref) (provider.Parsed, string, error) {
+// checkSupplied reports whether a supplied value can become the new key.
+func (j *job) checkSupplied(ctx context.Context, raw secret.Value, old []Ref) (provider.Parsed, string, error) {
 	parsed, err := j.provider.Parse(raw)
 	if err != nil {
 		return parsed, fault.Of(err).Error(), nil
@@ -210,13 +210,13 @@ func (j *job) judge(ctx context.Context, raw secret.Value, old []Ref) (provider.
 	return parsed, "", nil
 }
 
-// replaces tells whether a supplied value is one of the keys that it should replace.
+// replaces reports whether a supplied value is one of the keys that it should replace.
 func replaces(old []Ref, p provider.Parsed) bool {
 	return slices.ContainsFunc(old, Ref{KeyID: p.KeyID, Fingerprint: p.Value.Fingerprint()}.is)
 }
 
 // StageSupplied puts a key that a person typed into the first store of k as a version that no application reads,
-// and gives its number, and the fingerprint of what was stored. It is for the command line: the value never passes
+// and returns its number, and the fingerprint of what was stored. It is for the command line: the value never passes
 // through Temporal. rotationID is the rotation that waits for it.
 func (a *Activities) StageSupplied(ctx context.Context, k rotation.Key, rotationID string, v secret.Value) (number, fingerprint string, err error) {
 	j, err := a.job(Target{Key: k, Rotation: rotationID})
@@ -231,7 +231,7 @@ func (a *Activities) StageSupplied(ctx context.Context, k rotation.Key, rotation
 	if snap.Current != nil {
 		old = append(old, j.refOf(*snap.Current, 0))
 	}
-	parsed, unusable, err := j.judge(ctx, v, old)
+	parsed, unusable, err := j.checkSupplied(ctx, v, old)
 	if err != nil {
 		return "", "", err
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
@@ -49,7 +49,7 @@ func (r *rig) readable() []string {
 }
 
 func TestWhatACleanCopyWasMadeFromIsDestroyedInTheSecondTry(t *testing.T) {
-	for _, where := range []string{scene.Alias, scene.Latest} {
+	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
 			r := newRig(t, openAI(where))
 			raw, v := r.typed("new", `"`)
@@ -74,7 +74,7 @@ func TestWhatACleanCopyWasMadeFromIsDestroyedInTheSecondTry(t *testing.T) {
 }
 
 func TestAResetRotationTakesTheKeyThatItPublished(t *testing.T) {
-	for _, where := range []string{scene.Alias, scene.Latest} {
+	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
 			r := newRig(t, openAI(where))
 			prepared, err := r.prepare(r1, rotation.Manual)
@@ -106,7 +106,7 @@ func TestAResetRotationTakesTheKeyThatItPublished(t *testing.T) {
 }
 
 func TestNobodyIsToldToDeleteTheOldKeyThatWasSuppliedByMistake(t *testing.T) {
-	r := newRig(t, openAI(scene.Alias))
+	r := newRig(t, openAI(scenario.Alias))
 	prepared, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestNobodyIsToldToDeleteTheOldKeyThatWasSuppliedByMistake(t *testing.T) {
 }
 
 func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
-	for _, where := range []string{scene.Alias, scene.Latest} {
+	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
 			r := newRig(t, openAI(where))
 			prepared, err := r.prepare(r1, rotation.Manual)
@@ -150,7 +150,7 @@ func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
 		})
 	}
 	t.Run("a store that does not answer costs the hint only", func(t *testing.T) {
-		r := newRig(t, openAI(scene.Alias))
+		r := newRig(t, openAI(scenario.Alias))
 		r.Cloud.Inject(inStore("GetSecretVersion", simcloud.Refuse))
 		prepared, err := r.prepare(r1, rotation.Manual)
 		if err != nil || len(prepared.Old) != 1 || prepared.Old[0].Shown == "" || !prepared.Old[0].AddedAt.IsZero() {
@@ -158,7 +158,7 @@ func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
 		}
 	})
 	t.Run("a key that has an id is known by it", func(t *testing.T) {
-		r := newRig(t, setup{stores: []string{scene.Alias}})
+		r := newRig(t, setup{stores: []string{scenario.Alias}})
 		prepared, err := r.prepare(r1, rotation.Manual)
 		if err != nil || len(prepared.Old) != 1 || prepared.Old[0].KeyID == "" || prepared.Old[0].Shown != "" {
 			t.Errorf("prepared %+v, %v", prepared, err)
@@ -178,7 +178,7 @@ func TestASuppliedVersionMustHoldWhatWasSupplied(t *testing.T) {
 		"another value":            {fingerprint: func(secret.Value) string { return "0123456789ab" }},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, openAI(scene.Alias))
+			r := newRig(t, openAI(scenario.Alias))
 			version, v := r.typed("new", c.quote)
 			out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(r1), Version: version, Fingerprint: c.fingerprint(v), StartedAt: r.begin})
 			r.note(out, err)
@@ -196,7 +196,7 @@ func TestASuppliedVersionMustHoldWhatWasSupplied(t *testing.T) {
 }
 
 func TestWhatWasStagedBeforeIsNotTakenForAnotherSuppliedValue(t *testing.T) {
-	r := newRig(t, openAI(scene.Alias))
+	r := newRig(t, openAI(scenario.Alias))
 	version, v := r.typed("first", "")
 	if out := r.adopt(r1, version); out.New == nil {
 		t.Fatalf("%+v", out)

@@ -16,12 +16,6 @@ import (
 // the values that the stores give, and the provider's list; from its input it takes which key and which rotation, and what
 // it names there must be found here.
 
-// workflowPrefix begins the workflow ids of rotations.
-const workflowPrefix = "rotate/"
-
-// WorkflowID is the id of the workflow that rotates a key.
-func WorkflowID(key string) string { return workflowPrefix + key }
-
 // NotARotation is the code of the fault that refuses a change which the key's own rotation did not ask for.
 const NotARotation = "not_a_rotation"
 
@@ -34,16 +28,13 @@ func (a *Activities) changing(ctx context.Context, t Target) (*job, error) {
 		return j, err
 	}
 	info := activity.GetInfo(ctx)
-	if info.WorkflowType != nil && info.WorkflowType.Name == rotationWorkflow && info.WorkflowExecution.ID == WorkflowID(t.Key.Name) {
+	if info.WorkflowType != nil && info.WorkflowType.Name == RotateKeyType && info.WorkflowExecution.ID == WorkflowID(t.Key.Name) {
 		return j, nil
 	}
 	j.audit(ctx, "refused outside a rotation", "activity", info.ActivityType.Name, "workflow", info.WorkflowExecution.ID)
 	return nil, fault.New(fault.Rejected, NotARotation, "change the key "+t.Key.Name).
-		WithAdvice("Nothing was changed. This activity is only for the workflow %s of type %s.", WorkflowID(t.Key.Name), rotationWorkflow)
+		WithAdvice("Nothing was changed. This activity is only for the workflow %s of type %s.", WorkflowID(t.Key.Name), RotateKeyType)
 }
-
-// rotationWorkflow is the type of the workflow that rotates a key.
-const rotationWorkflow = "RotateKey"
 
 // trace is what the stores know of a value that an input names.
 type trace struct {

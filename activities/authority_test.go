@@ -15,7 +15,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
@@ -69,7 +69,7 @@ func TestWhatOnlyAnInputNamesIsNeverTakenAwayOrGivenToApplications(t *testing.T)
 		}, activities.StillStaged},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			stranger := r.stranger()
 			n, old := r.published(r1)
 			before := r.revisions()
@@ -78,7 +78,7 @@ func TestWhatOnlyAnInputNamesIsNeverTakenAwayOrGivenToApplications(t *testing.T)
 				t.Error("a record was changed")
 			}
 			r.keys(r.oldID, n.KeyID, stranger)
-			if v, err := r.acts.Stores[scene.Alias].Read(context.Background(), "ci", old[0].Numbers[0]); err != nil || v.IsEmpty() {
+			if v, err := r.acts.Stores[scenario.Alias].Read(context.Background(), "ci", old[0].Numbers[0]); err != nil || v.IsEmpty() {
 				t.Errorf("the old value is gone: %v", err)
 			}
 		})
@@ -86,7 +86,7 @@ func TestWhatOnlyAnInputNamesIsNeverTakenAwayOrGivenToApplications(t *testing.T)
 }
 
 func TestAPromiseToRevokeWhatNobodyKnowsIsNotWrittenDown(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	stranger := r.stranger()
 	n, old := r.published(r1)
 	out, err := r.tryPromote(r1, n, old[0], activities.Ref{KeyID: stranger, Fingerprint: strings.Repeat("a", 12), Numbers: []string{"", ""}})
@@ -111,7 +111,7 @@ func TestApplicationsAreGivenOnlyWhatThisRotationStagedOrTheyReadBefore(t *testi
 				r.Fatal(err)
 			}
 			r.rules.Foreign = append(r.rules.Foreign, minted.ID)
-			number, err := r.acts.Stores[scene.Alias].Add(context.Background(), "ci", minted.Value)
+			number, err := r.acts.Stores[scenario.Alias].Add(context.Background(), "ci", minted.Value)
 			if err != nil {
 				r.Fatal(err)
 			}
@@ -133,7 +133,7 @@ func TestApplicationsAreGivenOnlyWhatThisRotationStagedOrTheyReadBefore(t *testi
 		}, "refused"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			p, err := r.prepare(r1, rotation.Manual)
 			if err != nil {
 				t.Fatal(err)
@@ -189,7 +189,7 @@ func TestChangesAreOnlyForTheKeysOwnRotation(t *testing.T) {
 		"a workflow of another type": {"Mine", activities.WorkflowID("ci"), true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			suite := &testsuite.WorkflowTestSuite{}
 			suite.SetLogger(silent)
 			env := suite.NewTestWorkflowEnvironment()
@@ -212,7 +212,7 @@ func TestChangesAreOnlyForTheKeysOwnRotation(t *testing.T) {
 }
 
 func TestAValueThatNobodyKnowsIsNotTheOneWhoseVersionItNames(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	made := activities.Ref{Fingerprint: "0123456789ab", Numbers: []string{r.record(0).Current.Number}}
 	_, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: []activities.Ref{made}, Mode: activities.DisableKey, Contain: true, Emergency: "ada"})
 	_ = r.fails(err, fault.Rejected, activities.UnknownValue)
@@ -226,7 +226,7 @@ func TestAValueThatNobodyKnowsIsNotTheOneWhoseVersionItNames(t *testing.T) {
 func TestWhatWasSignedForOneKeyLetsNoOtherOneGo(t *testing.T) {
 	r := newRig(t, underFourEyes(t, "alice", "bob"))
 	n, old := r.published(r1)
-	id, value, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	id, value, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,9 +19,9 @@ type providerKey = provider.Key
 type CreateInput struct {
 	Target
 	StartedAt time.Time `json:"startedAt"`
-	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it
+	// ApprovedQuestions are the questions that a person has approved: an approval counts for the kind of question and the ids that it
 	// names, and reaches no further.
-	Granted []rotation.Ask `json:"granted,omitempty"`
+	ApprovedQuestions []rotation.Ask `json:"approvedQuestions,omitempty"`
 	// Replace is the fingerprint of what this rotation has staged and the provider refuses for good: another key takes its
 	// place.
 	Replace string `json:"replace,omitempty"`
@@ -59,7 +59,7 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 		}
 		m.refused = done
 	}
-	if q := j.foreign(m.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
+	if q := j.foreignClaim(m.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.ApprovedQuestions) {
 		return Created{Question: q}, nil
 	}
 	if wait := m.stillOpen(); wait > 0 {
@@ -71,7 +71,7 @@ func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error
 	if err := m.claim(ctx); err != nil {
 		return Created{}, err
 	}
-	if err := m.clearTheWay(ctx); err != nil {
+	if err := m.deleteLeftovers(ctx); err != nil {
 		m.snap.Pending = m.left // the next attempt has to know what is left, and how young it is
 		m.settle(ctx)
 		return Created{}, err
@@ -159,16 +159,16 @@ func (m *mint) look(ctx context.Context) (Created, error) {
 			strings.Join(ids, ", "), m.Key.Account)
 	}
 	for _, q := range questions {
-		if !q.In(m.in.Granted) {
+		if !q.In(m.in.ApprovedQuestions) {
 			return Created{Question: &q}, nil
 		}
 	}
 	return Created{}, nil
 }
 
-// clearTheWay deletes what earlier attempts and rotations left. It runs under the claim: without it, an attempt that
+// deleteLeftovers deletes what earlier attempts and rotations left. It runs under the claim: without it, an attempt that
 // comes late could stage a key after it was deleted here.
-func (m *mint) clearTheWay(ctx context.Context) error {
+func (m *mint) deleteLeftovers(ctx context.Context) error {
 	records := []store.Snapshot{m.snap}
 	defer func() { m.snap = records[0] }()
 	if r := m.refused; r != nil && r.KeyID != "" && r.Stamp != "" {
@@ -198,7 +198,7 @@ func (j *job) unproven(c *store.Claim, keys []provider.Key, records []store.Snap
 	}
 	var ids []string
 	for _, k := range keys {
-		if !slices.Contains(c.Before, k.ID) && !j.standsAnywhere(Ref{KeyID: k.ID}, records) {
+		if !slices.Contains(c.Before, k.ID) && !j.isStaged(Ref{KeyID: k.ID}, records) {
 			ids = append(ids, k.ID)
 		}
 	}
@@ -210,15 +210,15 @@ func (j *job) unproven(c *store.Claim, keys []provider.Key, records []store.Snap
 func (j *job) unknown(keys []provider.Key, records []store.Snapshot) []string {
 	var ids []string
 	for _, k := range keys {
-		if j.ours(k.Stamp) && !j.standsAnywhere(Ref{KeyID: k.ID}, records) && !j.knows(k.Stamp, records) {
+		if j.ours(k.Stamp) && !j.isStaged(Ref{KeyID: k.ID}, records) && !j.knows(k.Stamp, records) {
 			ids = append(ids, k.ID)
 		}
 	}
 	return ids
 }
 
-// knows tells whether a stamp is of this rotation, or of one that a record still names: by its claim, which only its
-// end gives back, or by what it left pending.
+// knows reports whether a stamp is of this rotation, or of one that a record still names: by its claim, which only its
+// end returns back, or by what it left pending.
 func (j *job) knows(stamp string, records []store.Snapshot) bool {
 	s, _ := rotation.ParseStamp(stamp)
 	return s.Rotation == j.Rotation || slices.ContainsFunc(records, func(r store.Snapshot) bool {
@@ -226,7 +226,7 @@ func (j *job) knows(stamp string, records []store.Snapshot) bool {
 	})
 }
 
-// ours tells whether a stamp is one of this install and key.
+// ours reports whether a stamp is one of this install and key.
 func (j *job) ours(stamp string) bool {
 	s, ok := rotation.ParseStamp(stamp)
 	return ok && s.Install == j.Install && s.Key == j.Key.Name
@@ -246,7 +246,7 @@ func (j *job) leftovers(keys []provider.Key, records []store.Snapshot) []provide
 		}
 	}
 	return slices.DeleteFunc(keys, func(k provider.Key) bool {
-		return !j.ours(k.Stamp) || !j.knows(k.Stamp, records) || j.standsAnywhere(Ref{KeyID: k.ID}, records)
+		return !j.ours(k.Stamp) || !j.knows(k.Stamp, records) || j.isStaged(Ref{KeyID: k.ID}, records)
 	})
 }
 
@@ -254,9 +254,9 @@ func hasKey(keys []provider.Key, id string) bool {
 	return slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == id })
 }
 
-// standsAnywhere tells whether any record names the key, under a stage or as a duty. What a closed rotation left
+// isStaged reports whether any record names the key, under a stage or as a duty. What a closed rotation left
 // pending does not count: nobody will ever promote it.
-func (j *job) standsAnywhere(r Ref, records []store.Snapshot) bool {
+func (j *job) isStaged(r Ref, records []store.Snapshot) bool {
 	records = slices.Clone(records)
 	for i, s := range records {
 		if p := s.Pending; p != nil && p.Stamp != "" && p.Rotation != j.Rotation {
@@ -266,7 +266,7 @@ func (j *job) standsAnywhere(r Ref, records []store.Snapshot) bool {
 	return named(r, records)
 }
 
-// named tells whether any record names the key, under a stage or as a duty.
+// named reports whether any record names the key, under a stage or as a duty.
 func named(r Ref, records []store.Snapshot) bool {
 	for _, s := range records {
 		if staged(r, s.Pending, s.Current, s.Previous) {
@@ -336,9 +336,9 @@ func (m *mint) settle(ctx context.Context) {
 // stage commits the minted key on the claim. If the claim is lost, or the store takes no value, the key that only
 // we know is deleted by its id.
 func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) {
-	number, err := patiently(ctx, func() (string, error) { return m.stores[0].Add(ctx, m.path(0), minted.Value) })
+	number, err := retryThrottled(ctx, func() (string, error) { return m.stores[0].Add(ctx, m.path(0), minted.Value) })
 	if err != nil {
-		return nil, m.disown(ctx, minted, "", err)
+		return nil, m.deleteUnstaged(ctx, minted, "", err)
 	}
 	v := store.Version{
 		Number: number, KeyID: minted.ID, Stamp: m.stamp.String(), Rotation: m.Rotation,
@@ -351,17 +351,17 @@ func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) 
 		claim := *s.Claim
 		claim.Settled = claim.Attempt == 1
 		s.Claim = &claim
-		if m.snap, err = patiently(ctx, func() (store.Snapshot, error) { return m.stores[0].Save(ctx, m.path(0), s) }); err == nil {
+		if m.snap, err = retryThrottled(ctx, func() (store.Snapshot, error) { return m.stores[0].Save(ctx, m.path(0), s) }); err == nil {
 			break
 		}
 		if !store.IsConflict(err) || try == 4 {
-			return nil, m.disown(ctx, minted, number, err)
+			return nil, m.deleteUnstaged(ctx, minted, number, err)
 		}
 		if m.snap, err = m.load(ctx, 0); err != nil {
-			return nil, m.disown(ctx, minted, number, err)
+			return nil, m.deleteUnstaged(ctx, minted, number, err)
 		}
 		if c := m.snap.Claim; c == nil || c.Install != m.Install || c.Rotation != m.Rotation || c.Attempt > m.stamp.Attempt {
-			return nil, m.disown(ctx, minted, number, fault.New(fault.Rejected, "claim_lost", "stage the new key of "+m.Key.Name).
+			return nil, m.deleteUnstaged(ctx, minted, number, fault.New(fault.Rejected, "claim_lost", "stage the new key of "+m.Key.Name).
 				WithAdvice("Another attempt took the claim; this one has deleted its own key."))
 		}
 	}
@@ -374,15 +374,15 @@ func (m *mint) stage(ctx context.Context, minted provider.Minted) (*Ref, error) 
 // secret.
 const quotaPause = time.Second
 
-// quotaPatience is the longest pause that is worth it inside a step, which holds a worker's slot and hears nothing.
-const quotaPatience = 15 * time.Second
+// quotaTimeout is the longest pause that is worth it inside a step, which holds a worker's slot and hears nothing.
+const quotaTimeout = 15 * time.Second
 
-// patiently repeats a request that a quota refused, so that nothing took effect: without it the key that was just minted
+// retryThrottled repeats a request that a quota refused, so that nothing took effect: without it the key that was just minted
 // would have to be deleted, and the next attempt would meet the same quota.
-func patiently[T any](ctx context.Context, request func() (T, error)) (T, error) {
+func retryThrottled[T any](ctx context.Context, request func() (T, error)) (T, error) {
 	for try := 0; ; try++ {
 		out, err := request()
-		if err == nil || !fault.Is(err, fault.Throttled) || fault.Of(err).Unsettled || fault.Of(err).RetryAfter > quotaPatience || try == 4 {
+		if err == nil || !fault.Is(err, fault.Throttled) || fault.Of(err).Unsettled || fault.Of(err).RetryAfter > quotaTimeout || try == 4 {
 			return out, err
 		}
 		select {
@@ -393,9 +393,9 @@ func patiently[T any](ctx context.Context, request func() (T, error)) (T, error)
 	}
 }
 
-// disown deletes a key that was minted but not staged, by its id, and the version that holds it. A crash before
+// deleteUnstaged deletes a key that was minted but not staged, by its id, and the version that holds it. A crash before
 // this leaves it to the sweep, which knows it by its stamp; where there are no stamps, to a person.
-func (m *mint) disown(ctx context.Context, minted provider.Minted, number string, why error) error {
+func (m *mint) deleteUnstaged(ctx context.Context, minted provider.Minted, number string, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*m.caps.RequestTimeout+5*time.Second)
 	defer cancel()
 	// A Save without an answer may have taken effect: then the key is staged and stays. It may also take effect
@@ -405,10 +405,10 @@ func (m *mint) disown(ctx context.Context, minted provider.Minted, number string
 		isStaged = staged(Ref{KeyID: minted.ID, Fingerprint: minted.Value.Fingerprint()}, s.Pending, s.Current)
 		return unanswered && !isStaged, nil
 	}); err != nil || isStaged {
-		return unsettled(why)
+		return asUnsettled(why)
 	}
 	if err := m.provider.Delete(ctx, m.Key.Account, minted.ID); err != nil {
-		return unsettled(why)
+		return asUnsettled(why)
 	}
 	m.audit(ctx, "unstaged key deleted", "key_id", minted.ID, "stamp", m.stamp.String())
 	if number != "" {
@@ -417,8 +417,8 @@ func (m *mint) disown(ctx context.Context, minted provider.Minted, number string
 	return why
 }
 
-// unsettled marks a failure as one that may have left something behind.
-func unsettled(err error) error {
+// asUnsettled marks a failure as one that may have left something behind.
+func asUnsettled(err error) error {
 	f := *fault.Of(err)
 	f.Unsettled = true
 	return &f

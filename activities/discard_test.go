@@ -8,7 +8,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -22,10 +22,10 @@ func TestDiscardUndoesWhateverCreateAndStoreDid(t *testing.T) {
 		"a key in both stores":     func(r *rig) { r.store(r1, r.create(r1)) },
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			begin(r)
 			for range 2 {
-				if out := r.discard(r1); out.Published != nil || len(out.Left) > 0 {
+				if out := r.discard(r1); out.Published != nil || len(out.FollowUps) > 0 {
 					t.Errorf("%+v", out)
 				}
 				r.keys(r.oldID)
@@ -46,7 +46,7 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 		"the version":                {Service: simcloud.SecretManagerService, Method: "DestroySecretVersion"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			r.create(r1)
 			cut.Kind, cut.Times = simcloud.LoseReply, 1
 			r.Cloud.Inject(cut)
@@ -59,7 +59,7 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 			if s := r.record(0); s.Pending != nil || s.Claim != nil {
 				t.Errorf("the record: %+v", s.Record)
 			}
-			left, err := r.acts.Stores[scene.Alias].Versions(context.Background(), "ci")
+			left, err := r.acts.Stores[scenario.Alias].Versions(context.Background(), "ci")
 			if err != nil || !slices.Equal(left, []string{"1"}) {
 				t.Errorf("readable versions: %v, %v", left, err)
 			}
@@ -68,7 +68,7 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 }
 
 func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -90,10 +90,10 @@ func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
 	r.keys(r.oldID, n.KeyID)
 }
 
-// supplied makes a key by hand and stages it as `starter supply` does.
+// supplied makes a key by hand and stages it as `rekey supply` does.
 func (r *rig) supplied(id string) (keyID string, n activities.Ref) {
 	r.Helper()
-	keyID, value := r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "by hand")
+	keyID, value := r.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "by hand")
 	number, _, err := r.acts.StageSupplied(context.Background(), r.key, id, value)
 	if err != nil {
 		r.Fatal(err)
@@ -106,11 +106,11 @@ func (r *rig) supplied(id string) (keyID string, n activities.Ref) {
 }
 
 func TestDiscardOfASuppliedKeyLeavesItToThePersonAndSaysSo(t *testing.T) {
-	r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
+	r := newRig(t, setup{openai: true, stores: []string{scenario.Alias}})
 	keyID, n := r.supplied(r1)
 	out := r.discard(r1)
-	if len(out.Left) != 1 || !strings.Contains(out.Left[0], n.Fingerprint) || !strings.Contains(out.Left[0], "https://") {
-		t.Errorf("what is left: %q", out.Left)
+	if len(out.FollowUps) != 1 || !strings.Contains(out.FollowUps[0], n.Fingerprint) || !strings.Contains(out.FollowUps[0], "https://") {
+		t.Errorf("what is left: %q", out.FollowUps)
 	}
 	r.keys(r.oldID, keyID)
 	if s := r.record(0); s.Pending != nil || s.Claim != nil {
@@ -119,7 +119,7 @@ func TestDiscardOfASuppliedKeyLeavesItToThePersonAndSaysSo(t *testing.T) {
 }
 
 func TestASuppliedValueThatCannotBeTheNewKeyIsNotAdopted(t *testing.T) {
-	r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
+	r := newRig(t, setup{openai: true, stores: []string{scenario.Alias}})
 	_, elsewhere := r.OpenAI.CreateKey("proj_other", "of another project")
 	for sentence, v := range map[string]secret.Value{
 		"the old key":              r.First("gpt"),
@@ -152,7 +152,7 @@ func TestWhatTheRotationBeforeLeftPendingIsDiscardedUnlessApplicationsReadIt(t *
 		"applications read it in one store only": {follows: []string{r1}, promote: true, stays: true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			n := r.store(r1, r.create(r1))
 			if c.promote {
 				r.promotedInTheFirst(n)
@@ -182,7 +182,7 @@ func (r *rig) promotedInTheFirst(n activities.Ref) {
 }
 
 func TestTheWayBackFromAPromoteThatWasCutOffLeavesNoTraceOfTheNewKey(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	old := activities.Ref{KeyID: r.oldID, Fingerprint: r.First("ci").Fingerprint(), Numbers: []string{r.record(0).Current.Number, r.record(1).Current.Number}}
 	n := r.store(r1, r.create(r1))
 	r.promotedInTheFirst(n)

@@ -38,7 +38,7 @@ type Dueness struct {
 	RevokeByHand bool `json:"revokeByHand,omitempty"`
 }
 
-// Due tells whether a key is due at this moment, and whether its window is open. It changes nothing. It fails as
+// Due reports whether a key is due at this moment, and whether its window is open. It changes nothing. It fails as
 // Prepare does, when a store or the provider does not answer.
 func (a *Activities) Due(ctx context.Context, in DueInput) (Dueness, error) {
 	j, err := a.job(Target{Key: in.Key})
@@ -69,7 +69,7 @@ func (a *Activities) Due(ctx context.Context, in DueInput) (Dueness, error) {
 	if out.Verdict.Work == rotation.Finish {
 		out.Old = l.duties
 	}
-	if err := j.room(l); err != nil && !j.canMakeRoom(l, l.duties) {
+	if err := j.checkCapacity(l); err != nil && !j.canMakeRoom(l, l.duties) {
 		out.Full = err.Error()
 	}
 	return out, nil

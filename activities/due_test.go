@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/activities"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
@@ -34,7 +34,7 @@ func TestDueKnowsWhatARotationWouldFind(t *testing.T) {
 		"what a terminated rotation left": {func(r *rig) { r.published(r1) }, rotation.Finish, "duties"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			tc.arrange(r)
 			before, keys := r.record(0), len(r.Cloud.LiveKeys())
 			got, err := r.due(activities.DueInput{})
@@ -53,14 +53,14 @@ func TestDueKnowsWhatARotationWouldFind(t *testing.T) {
 
 func TestDueSaysThatAnAgeIsUnknownAndThatAnAccountIsFull(t *testing.T) {
 	t.Run("age", func(t *testing.T) {
-		r := newRig(t, setup{openai: true, stores: []string{scene.Latest}})
+		r := newRig(t, setup{openai: true, stores: []string{scenario.Latest}})
 		got, err := r.due(activities.DueInput{})
 		if err != nil || got.Verdict.Rule != "age-unknown" || !got.SupplyByHand || !got.RevokeByHand {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})
 	t.Run("account", func(t *testing.T) {
-		r := newRig(t, google(scene.Alias))
+		r := newRig(t, google(scenario.Alias))
 		for range 9 {
 			if _, _, err := r.IAM.CreateForeignKey(r.key.Account); err != nil {
 				t.Fatal(err)
@@ -95,7 +95,7 @@ func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
 		"after the window, and nobody knows when": {offset: -70 * time.Minute, length: time.Hour, closed: true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			r.key.Policy.Window = at(r, tc.offset, tc.length)
 			in := activities.DueInput{AnyTime: tc.anyTime}
 			if tc.beat {
@@ -112,7 +112,7 @@ func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
 		})
 	}
 	t.Run("in a zone that nobody knows", func(t *testing.T) {
-		r := newRig(t, google(scene.Alias))
+		r := newRig(t, google(scenario.Alias))
 		r.key.Policy.Window.Zone = "Europe/Bonn"
 		_, err := r.due(activities.DueInput{})
 		_ = r.fails(err, fault.Rejected, "time_zone")
@@ -149,16 +149,16 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 		"somebody else who does not matter": {map[string]time.Time{"ci": late, "db": early}, ""},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
-			r.key.ApartFrom, r.acts.Rotations = []string{"cd", "web"}, running{since: tc.running}
-			got, err := r.acts.Apart(context.Background(), r.target(r1))
+			r := newRig(t, google(scenario.Alias))
+			r.key.ConflictsWith, r.acts.Rotations = []string{"cd", "web"}, running{since: tc.running}
+			got, err := r.acts.Conflict(context.Background(), r.target(r1))
 			if r.note(got, err); err != nil || got != tc.want {
 				t.Errorf("got %q, %v", got, err)
 			}
 			// The other one decides the other way round, so that one of the two always goes on.
 			if _, both := tc.running["cd"]; both && got != "web" {
 				r.acts.Allow = func(rotation.Key) error { return nil }
-				theirs, err := r.acts.Apart(context.Background(), activities.Target{Key: rotation.Key{Name: "cd", ApartFrom: []string{"ci"}}})
+				theirs, err := r.acts.Conflict(context.Background(), activities.Target{Key: rotation.Key{Name: "cd", ConflictsWith: []string{"ci"}}})
 				if err != nil || (theirs == "ci") == (got == "cd") {
 					t.Errorf("ci gives way to %q, cd to %q", got, theirs)
 				}
@@ -166,15 +166,15 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 		})
 	}
 	t.Run("Temporal does not tell", func(t *testing.T) {
-		r := newRig(t, google(scene.Alias))
-		r.key.ApartFrom, r.acts.Rotations = []string{"cd"}, running{since: map[string]time.Time{"ci": early, "cd": {}}}
-		_, err := r.acts.Apart(context.Background(), r.target(r1))
+		r := newRig(t, google(scenario.Alias))
+		r.key.ConflictsWith, r.acts.Rotations = []string{"cd"}, running{since: map[string]time.Time{"ci": early, "cd": {}}}
+		_, err := r.acts.Conflict(context.Background(), r.target(r1))
 		_ = r.fails(err, fault.Unavailable, "temporal")
 	})
 }
 
 func TestARotationThatWasResetGoesBackToWhatApplicationsReadLast(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.write(0, func(s *store.Snapshot) {
 		s.Duties = []store.Duty{{KeyID: "older", Fingerprint: "0123456789ab", Rotation: r3, Since: r.Now().Add(-time.Hour)}}
 	})

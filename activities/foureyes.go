@@ -18,7 +18,7 @@ const FourEyes = "four_eyes"
 // RevokeSubjects are what a question can be about whose approval lets a key be revoked.
 var RevokeSubjects = []string{"revoke-policy", "use-unknown", "key-in-use"}
 
-// Signers gives the operators of whom two sign what a rotation of the key asks, as the worker's rekey.yaml has them
+// Signers returns the operators of whom two sign what a rotation of the key asks, as the worker's rekey.yaml has them
 // now; none if the key is not under four eyes. Whoever starts a rotation chooses its input, so nothing of this may come
 // from there.
 func (a *Activities) Signers(_ context.Context, in Target) ([]rotation.Operator, error) {
@@ -34,7 +34,7 @@ func (a *Activities) signers(k rotation.Key) ([]rotation.Operator, error) {
 	}
 	if len(a.Operators) < rotation.Eyes {
 		return nil, fault.New(fault.Rejected, FourEyes, "rotate "+k.Name).WithAdvice(
-			"It was started with four_eyes, but this worker's rekey.yaml names no operators who could sign. Restart the worker with the present file, or run `starter apply`.")
+			"It was started with four_eyes, but this worker's rekey.yaml names no operators who could sign. Restart the worker with the present file, or run `rekey apply`.")
 	}
 	return a.Operators, nil
 }
@@ -80,7 +80,7 @@ func (j *job) signedByTwo(ctx context.Context, in RevokeInput, keys []trace) err
 		return refuse("nobody has signed that the key may go.")
 	}
 	q := in.Approval.Question
-	if q.Kind != rotation.Approve || q.Key != j.Key.Name || q.Rotation != j.Rotation || !slices.Contains(RevokeSubjects, q.About) {
+	if q.Kind != rotation.Approve || q.Key != j.Key.Name || q.Rotation != j.Rotation || !slices.Contains(RevokeSubjects, q.Subject) {
 		return refuse("what was signed is no approval of this revoke.")
 	}
 	if activity.IsActivity(ctx) {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/rekeyhq/rekey/activities"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/rotation/signed"
@@ -29,7 +29,7 @@ func sshKey(t *testing.T, name string) ssh.Signer {
 // underFourEyes is a key whose approvals two of the named operators sign.
 func underFourEyes(t *testing.T, names ...string) setup {
 	t.Helper()
-	s := google(scene.Alias, scene.Latest)
+	s := google(scenario.Alias, scenario.Latest)
 	s.opts.Policy = []string{"four_eyes: true"}
 	for _, n := range names {
 		s.opts.Operators = append(s.opts.Operators, fmt.Sprintf("{name: %s, ssh_key: %q}", n, signed.Line(sshKey(t, n).PublicKey())))
@@ -41,7 +41,7 @@ func underFourEyes(t *testing.T, names ...string) setup {
 func (r *rig) approvalBy(change func(*rotation.Question), names ...string) *rotation.Approval {
 	r.Helper()
 	q := rotation.Question{
-		Namespace: "default", Workflow: "rotate/ci", Rotation: r1, Key: r.key.Name, Number: 1, Kind: rotation.Approve, About: "revoke-policy",
+		Namespace: "default", Workflow: "rotate/ci", Rotation: r1, Key: r.key.Name, Number: 1, Kind: rotation.Approve, Subject: "revoke-policy",
 		Text: "May the old key go?", Effect: "revoke it", Revokes: []string{r.oldID}, Asked: r.Now(),
 	}
 	if change != nil {
@@ -49,13 +49,13 @@ func (r *rig) approvalBy(change func(*rotation.Question), names ...string) *rota
 	}
 	a := &rotation.Approval{Question: q}
 	for _, n := range names {
-		m := rotation.Message{By: n, Why: "no use seen", SignedAt: r.Now()}
+		m := rotation.DecisionMessage{By: n, Why: "no use seen", SignedAt: r.Now()}
 		var err error
 		if m.Signature, err = signed.Sign(sshKey(r.T, n), signed.Text(q, m)); err != nil {
 			r.Fatal(err)
 		}
 		// What a record claims about its signer is not believed.
-		a.Decisions = append(a.Decisions, rotation.Decision{Kind: rotation.Approve, Message: m, Signer: &rotation.Signer{Operator: "somebody else"}})
+		a.Decisions = append(a.Decisions, rotation.Decision{Kind: rotation.Approve, DecisionMessage: m, Signer: &rotation.Signer{Operator: "somebody else"}})
 	}
 	return a
 }
@@ -91,7 +91,7 @@ func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T
 			return r.approvalBy(func(q *rotation.Question) { q.Key = "other" }, "alice", "bob")
 		}, advice: "no approval of this revoke"},
 		"another question": {approval: func(r *rig) *rotation.Approval {
-			return r.approvalBy(func(q *rotation.Question) { q.About = "foreign-claim" }, "alice", "bob")
+			return r.approvalBy(func(q *rotation.Question) { q.Subject = "foreign-claim" }, "alice", "bob")
 		}, advice: "no approval of this revoke"},
 		"the end of the grace period": {approval: func(r *rig) *rotation.Approval {
 			return r.approvalBy(func(q *rotation.Question) { q.Kind = rotation.FinishGrace }, "alice", "bob")
@@ -165,7 +165,7 @@ func TestWhoSignsComesFromTheWorkersOwnFileAlone(t *testing.T) {
 		"a key with another name of the same kind": {true, func(r *rig) { r.key.Name, r.key.Policy.FourEyes = "made-up", false }, "alice bob", rotation.Manual},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			s := google(scene.Alias, scene.Latest)
+			s := google(scenario.Alias, scenario.Latest)
 			if c.file {
 				s = underFourEyes(t, "alice", "bob")
 			}

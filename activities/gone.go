@@ -33,7 +33,7 @@ func (j *job) change(ctx context.Context, keyID string, request func(ctx context
 			return false, loadError
 		}
 		if hidden > 0 {
-			return false, later(err, notVisibleYet, hidden)
+			return false, retryLater(err, notVisibleYet, hidden)
 		}
 		return true, nil
 	case !fault.Is(err, fault.Rejected) && !fault.Is(err, fault.AccessDenied):
@@ -44,7 +44,7 @@ func (j *job) change(ctx context.Context, keyID string, request func(ctx context
 	case known && absent:
 		return true, nil
 	case known && j.caps.ListLag >= time.Millisecond && triedLately(ctx):
-		f := later(err, listLags, j.caps.ListLag)
+		f := retryLater(err, listLags, j.caps.ListLag)
 		f.Unsettled = true
 		return false, f
 	}
@@ -52,8 +52,8 @@ func (j *job) change(ctx context.Context, keyID string, request func(ctx context
 	return false, err
 }
 
-// later is a refusal that may mean something else after a while.
-func later(err error, code string, wait time.Duration) *fault.Error {
+// retryLater is a refusal that may mean something else after a while.
+func retryLater(err error, code string, wait time.Duration) *fault.Error {
 	f := *fault.Of(err)
 	f.Class, f.Code, f.Advice, f.RetryAfter = fault.Unavailable, code, "", wait
 	return &f
@@ -102,11 +102,11 @@ func (j *job) absent(ctx context.Context, keyID string) (absent, known bool) {
 	return !hasKey(keys, keyID), err == nil
 }
 
-// patientTries is how many tries of one activity wait for a list that lags. A refusal that means what it says must reach a
+// absentTries is how many tries of one activity wait for a list that lags. A refusal that means what it says must reach a
 // person in the end.
-const patientTries = 5
+const absentTries = 5
 
 // triedLately reports whether an earlier try of this activity may have taken effect.
 func triedLately(ctx context.Context) bool {
-	return retried(ctx) && activity.GetInfo(ctx).Attempt <= patientTries
+	return retried(ctx) && activity.GetInfo(ctx).Attempt <= absentTries
 }

@@ -42,10 +42,10 @@ func (a *Activities) Identify(ctx context.Context, in IdentifyInput) (Identified
 	if a.Keys == nil || len(in.Fingerprints) == 0 {
 		return Identified{}, fault.New(fault.Rejected, "not_configured", doing).WithAdvice("This worker has no rekey.yaml to look in, or no fingerprint was given.")
 	}
-	defer beat(ctx)()
+	defer keepHeartbeat(ctx)()
 	// Two turns: records tell of nearly every value that is reported, and reading all values takes much longer.
 	for _, deep := range []bool{false, true} {
-		seen, err := a.Index.sight(ctx, a, deep)
+		seen, err := a.Index.scan(ctx, a, deep)
 		if err != nil {
 			return Identified{}, err
 		}
@@ -57,14 +57,14 @@ func (a *Activities) Identify(ctx context.Context, in IdentifyInput) (Identified
 			return out, nil
 		case len(seen.missed) > 0:
 			return Identified{}, fault.New(fault.Unavailable, "not_all_seen", doing).WithAdvice(
-				"It stands in no store that answered; these keys could not be looked at: %s. See starter doctor.", shorten(strings.Join(seen.missed, ", ")))
+				"It stands in no store that answered; these keys could not be looked at: %s. See rekey doctor.", truncate(strings.Join(seen.missed, ", ")))
 		}
 	}
 	return Identified{}, nil
 }
 
 // identify asks the providers about the values that are meant.
-func (a *Activities) identify(ctx context.Context, in IdentifyInput, seen *sighting) (out Identified, err error) {
+func (a *Activities) identify(ctx context.Context, in IdentifyInput, seen *scan) (out Identified, err error) {
 	for _, k := range a.Keys() {
 		refs := seen.refs[k.Name]
 		i := slices.IndexFunc(refs, func(r Ref) bool { return r.reported(in.Fingerprints) })
@@ -84,13 +84,13 @@ func (a *Activities) identify(ctx context.Context, in IdentifyInput, seen *sight
 	return out, nil
 }
 
-// reported tells whether a report means r: by its value, or by its id, which is what GitHub finds in some key files.
+// reported reports whether a report means r: by its value, or by its id, which is what GitHub finds in some key files.
 func (r Ref) reported(fingerprints []string) bool {
 	return r.Fingerprint != "" && slices.Contains(fingerprints, r.Fingerprint) ||
 		r.KeyID != "" && slices.Contains(fingerprints, secret.FromString(r.KeyID).Fingerprint())
 }
 
-// Within tells whether a name is one that the patterns mean; none means every name. A * stands for any text.
+// Within reports whether a name is one that the patterns mean; none means every name. A * stands for any text.
 func Within(patterns []string, name string) bool {
 	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p string) bool {
 		ok, err := path.Match(p, name)

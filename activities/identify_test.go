@@ -12,7 +12,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -55,7 +55,7 @@ func TestAValueIsFoundWhereverItStands(t *testing.T) {
 		}, nil, []activities.Found{{Key: "ci", Live: true}}},
 		"refused by the provider already": {func(r *rig) {
 			r.rules.MayDie = []string{r.oldID}
-			if err := r.acts.Providers["google"].Delete(context.Background(), scene.Account("ci"), r.oldID); err != nil {
+			if err := r.acts.Providers["google"].Delete(context.Background(), scenario.Account("ci"), r.oldID); err != nil {
 				r.Fatal(err)
 			}
 		}, first, nil, []activities.Found{{Key: "ci"}}},
@@ -65,7 +65,7 @@ func TestAValueIsFoundWhereverItStands(t *testing.T) {
 		"in a version that has no stage left": {func(r *rig) { r.bury() }, first, nil, []activities.Found{{Key: "ci", Live: true}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			r.rules = simcloud.Rules{} // it is about looking
 			if tc.arrange != nil {
 				tc.arrange(r)
@@ -86,12 +86,12 @@ func TestAValueIsFoundWhereverItStands(t *testing.T) {
 
 // bury makes another value current, behind rekey's back, so that the first one stands under no stage.
 func (r *rig) bury() {
-	_, value, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	_, value, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		r.Fatal(err)
 	}
 	ctx := context.Background()
-	if _, err := r.acts.Stores[scene.Alias].Add(ctx, "ci", value); err != nil {
+	if _, err := r.acts.Stores[scenario.Alias].Add(ctx, "ci", value); err != nil {
 		r.Fatal(err)
 	}
 	if err := r.SM.SetAlias("ci", simcloud.ReadCurrent, 2); err != nil {
@@ -100,7 +100,7 @@ func (r *rig) bury() {
 }
 
 func TestNobodySaysThatAValueIsGoneBeforeAllStoresHaveAnswered(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "GetSecret", Kind: simcloud.Refuse, Code: 503})
 	_, err := r.identify(activities.IdentifyInput{Fingerprints: []string{"0123456789ab"}})
@@ -110,7 +110,7 @@ func TestNobodySaysThatAValueIsGoneBeforeAllStoresHaveAnswered(t *testing.T) {
 }
 
 func TestReportsThatComeAtOnceShareALook(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	r.bury()
 	var all sync.WaitGroup
@@ -141,33 +141,33 @@ func (c *callbox) Start(_ context.Context, k rotation.Key, by, why string) (bool
 }
 
 func TestATriggerStartsWhatIsNotDoneYet(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	value, since := r.First("ci").Fingerprint(), r.begin
-	done := func(phase rotation.Phase, started, ended time.Duration) rotation.Standing {
-		return rotation.Standing{Known: true, Result: &rotation.Result{
+	done := func(phase rotation.Phase, started, ended time.Duration) rotation.LatestRotation {
+		return rotation.LatestRotation{Known: true, Result: &rotation.Result{
 			Phase: phase, Outcome: "That is that.", StartedAt: since.Add(started), EndedAt: since.Add(ended),
-			Decisions: []rotation.Decision{{Kind: rotation.RaiseEmergency, Message: rotation.Message{ID: "leak/" + value}}},
+			Decisions: []rotation.Decision{{Kind: rotation.RaiseEmergency, DecisionMessage: rotation.DecisionMessage{ID: "leak/" + value}}},
 		}}
 	}
 	leak := activities.StartInput{Leaked: true, ID: "leak/" + value, Value: value}
 	for sentence, tc := range map[string]struct {
 		in       activities.StartInput
-		standing rotation.Standing
+		standing rotation.LatestRotation
 		called   string
 		want     string
 	}{
-		"a rotation":                              {activities.StartInput{}, rotation.Standing{}, "manual ci by webhook x", "A rotation was started."},
-		"while one is under way":                  {activities.StartInput{}, rotation.Standing{Running: true}, "manual ci by webhook x", "under way already"},
+		"a rotation":                              {activities.StartInput{}, rotation.LatestRotation{}, "manual ci by webhook x", "A rotation was started."},
+		"while one is under way":                  {activities.StartInput{}, rotation.LatestRotation{Running: true}, "manual ci by webhook x", "under way already"},
 		"after one that ended before the request": {activities.StartInput{}, done(rotation.Completed, -2*time.Hour, -time.Hour), "manual ci by webhook x", "A rotation was started."},
 		"asked again, after it has ended":         {activities.StartInput{}, done(rotation.Completed, time.Second, time.Minute), "", "has ended already: That is that."},
-		"a leak":                                  {leak, rotation.Standing{}, "ci for leak/" + value, "The emergency was raised: " + value},
-		"a leak of everything":                    {activities.StartInput{Leaked: true, ID: "trigger/x/1"}, rotation.Standing{}, "ci for trigger/x/1", "every value made before now"},
+		"a leak":                                  {leak, rotation.LatestRotation{}, "ci for leak/" + value, "The emergency was raised: " + value},
+		"a leak of everything":                    {activities.StartInput{Leaked: true, ID: "trigger/x/1"}, rotation.LatestRotation{}, "ci for trigger/x/1", "every value made before now"},
 		"a leak that is served":                   {leak, done(rotation.Completed, time.Second, time.Minute), "", "has served this already"},
 		"a leak that was served in vain":          {leak, done(rotation.RolledBack, time.Second, time.Minute), "ci for leak/" + value, "The emergency was raised"},
 		"a leak that came back":                   {leak, done(rotation.Completed, -2*time.Hour, -time.Hour), "ci for leak/" + value, "The emergency was raised"},
 	} {
-		c := &callbox{standings: map[string]rotation.Standing{"ci": tc.standing}}
+		c := &callbox{standings: map[string]rotation.LatestRotation{"ci": tc.standing}}
 		r.acts.Starter = c
 		tc.in.Key, tc.in.Since, tc.in.By = "ci", since, "webhook x"
 		env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()

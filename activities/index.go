@@ -27,7 +27,7 @@ type Index struct {
 	// looking is held during a look.
 	looking sync.Mutex
 	begun   atomic.Int64
-	last    *sighting
+	last    *scan
 
 	mu       sync.Mutex
 	versions map[place]Ref
@@ -38,8 +38,8 @@ type place struct {
 	number string
 }
 
-// sighting is what stood where.
-type sighting struct {
+// scan is what stood where.
+type scan struct {
 	number int64
 	deep   bool
 	// refs are the values of each key, by its name; missed are the keys that could not be looked at.
@@ -47,11 +47,11 @@ type sighting struct {
 	missed []string
 }
 
-// sight looks at all keys, deep also at the versions under no stage. It may give what another caller sees, if that one
+// scan looks at all keys, deep also at the versions under no stage. It may give what another caller sees, if that one
 // begins later than this call: what was stored before it is in there.
-func (x *Index) sight(ctx context.Context, a *Activities, deep bool) (*sighting, error) {
+func (x *Index) scan(ctx context.Context, a *Activities, deep bool) (*scan, error) {
 	if x == nil {
-		return a.sight(ctx, deep)
+		return a.scan(ctx, deep)
 	}
 	asked := x.begun.Load()
 	x.looking.Lock()
@@ -60,7 +60,7 @@ func (x *Index) sight(ctx context.Context, a *Activities, deep bool) (*sighting,
 		return s, nil
 	}
 	number := x.begun.Add(1)
-	s, err := a.sight(ctx, deep)
+	s, err := a.scan(ctx, deep)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func (x *Index) sight(ctx context.Context, a *Activities, deep bool) (*sighting,
 	return s, nil
 }
 
-func (a *Activities) sight(ctx context.Context, deep bool) (*sighting, error) {
-	s := &sighting{deep: deep, refs: map[string][]Ref{}}
+func (a *Activities) scan(ctx context.Context, deep bool) (*scan, error) {
+	s := &scan{deep: deep, refs: map[string][]Ref{}}
 	var mu sync.Mutex
 	var all errgroup.Group
 	all.SetLimit(lookers)
@@ -116,7 +116,7 @@ func (a *Activities) values(ctx context.Context, k rotation.Key, deep bool) (ref
 			err = failed
 		}
 	}
-	currents, duties := j.standing(records)
+	currents, duties := j.currentsAndDuties(records)
 	for _, r := range slices.Concat(currents, duties) {
 		refs = merge(refs, r)
 	}
@@ -131,7 +131,7 @@ func (j *job) unstagedOf(ctx context.Context, i int, s store.Snapshot, refs []Re
 	}
 	for _, n := range numbers {
 		at := place{j.Key.Stores[i], n}
-		r, known := j.Index.recall(at)
+		r, known := j.Index.lookup(at)
 		if !known {
 			r, err = j.refAt(ctx, i, n, s)
 			if err != nil && !fault.Is(err, fault.NotFound) {
@@ -146,7 +146,7 @@ func (j *job) unstagedOf(ctx context.Context, i int, s store.Snapshot, refs []Re
 	return refs, nil
 }
 
-func (x *Index) recall(at place) (Ref, bool) {
+func (x *Index) lookup(at place) (Ref, bool) {
 	if x == nil {
 		return Ref{}, false
 	}

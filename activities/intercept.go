@@ -31,9 +31,6 @@ type Failure struct {
 // that delay nobody hears a message: a provider that asks for a day would hold an emergency up for as long.
 const MaxRetryDelay = time.Minute
 
-// waitsItself is the workflow type whose runs wait out a longer delay themselves, where they hear messages.
-const waitsItself = "RotateKey"
-
 // Interceptor turns every error that leaves an activity into an ApplicationError whose type is the fault class,
 // so that retry policies and workflows can tell them apart, and whose text is our own (I5). An error that nobody
 // classified, and a panic, cross as Internal without their text. Register it on every worker: an activity
@@ -80,7 +77,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 
 func applicationError(ctx context.Context, f *fault.Error) error {
 	var category temporal.ApplicationErrorCategory
-	if f == errNoNews {
+	if f == errUnchanged {
 		category = temporal.ApplicationErrorCategoryBenign
 	}
 	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Class), temporal.ApplicationErrorOptions{
@@ -97,7 +94,7 @@ func inRotation(ctx context.Context) bool {
 		return false
 	}
 	w := activity.GetInfo(ctx).WorkflowType
-	return w != nil && w.Name == waitsItself
+	return w != nil && w.Name == RotateKeyType
 }
 
 // retried reports whether the running activity was tried before.

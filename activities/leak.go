@@ -165,7 +165,7 @@ func (j *job) emergency(ctx context.Context, in PrepareInput, l look, out *Prepa
 	switch out.Verdict.Work {
 	case rotation.Rotate:
 		// What a closed rotation left pending goes before the mint.
-		gone = slices.DeleteFunc(gone, func(r Ref) bool { return j.caps.Mint && j.clearedByCreate(r, l.records) })
+		gone = slices.DeleteFunc(gone, func(r Ref) bool { return j.caps.Mint && j.deletedByCreate(r, l.records) })
 		out.Old = gone
 		// A current value that was not named goes with the others: a new one takes its place all the same (stores
 		// disagree, or it is refused), and it must not be left live and forgotten.
@@ -191,7 +191,7 @@ func (j *job) unknownNames(l look) []string {
 			out = append(out, fmt.Sprintf("%s was said to have leaked. The provider has that key, but no store has its value: rekey did not make it and does not revoke it. Revoke it yourself: %s", name, j.provider.Console(j.Key.Account)))
 			continue
 		}
-		out = append(out, fmt.Sprintf("%s was said to have leaked, but no value of %s is called so, in a store or at the provider: it was destroyed long ago, or the name is mistyped. A value is called by its fingerprint, its id at the provider, its version number, or %s:<number> where stores number their versions differently. See what there is with: starter store list %s %s", name, j.Key.Name, j.Key.Stores[0].Store, j.Key.Stores[0].Store, j.path(0)))
+		out = append(out, fmt.Sprintf("%s was said to have leaked, but no value of %s is called so, in a store or at the provider: it was destroyed long ago, or the name is mistyped. A value is called by its fingerprint, its id at the provider, its version number, or %s:<number> where stores number their versions differently. See what there is with: rekey store list %s %s", name, j.Key.Name, j.Key.Stores[0].Store, j.Key.Stores[0].Store, j.path(0)))
 	}
 	return out
 }
@@ -203,8 +203,8 @@ func rank(r Ref, currents []Ref) int {
 	return len(currents)
 }
 
-// clearedByCreate reports whether Create deletes a key before it mints: another rotation minted it and left it pending, and
+// deletedByCreate reports whether Create deletes a key before it mints: another rotation minted it and left it pending, and
 // nothing else names it.
-func (j *job) clearedByCreate(r Ref, records []store.Snapshot) bool {
-	return r.Stamp != "" && j.ours(r.Stamp) && r.rotation != j.Rotation && !j.standsAnywhere(r, records)
+func (j *job) deletedByCreate(r Ref, records []store.Snapshot) bool {
+	return r.Stamp != "" && j.ours(r.Stamp) && r.rotation != j.Rotation && !j.isStaged(r, records)
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 )
@@ -34,7 +34,7 @@ func TestAValueIsCalledByItsNumberInAnyStoreOrInOne(t *testing.T) {
 }
 
 func TestAnEmergencyThatNamesOneStoresVersionMeansThatValueAlone(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	n, _ := r.published(r1)
 	first, second := r.oldID, n.KeyID
 	for sentence, c := range map[string]struct {
@@ -64,9 +64,9 @@ func TestAnEmergencyThatNamesOneStoresVersionMeansThatValueAlone(t *testing.T) {
 }
 
 func TestABareNumberMeansEveryValueThatHasItInAnyStore(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	// The second store has had a version more: number 2 is another value in each.
-	strayID, stray, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	strayID, stray, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +103,11 @@ func (r *rig) hold(n int, f simcloud.Fault) (reached []chan struct{}, release ch
 
 func TestAnEmergencyLooksAtHundredsOfOldValuesSideBySide(t *testing.T) {
 	const many, atOnce = 200, 8
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{} // people made and deleted these keys
 	var live []string
 	for i := range many {
-		id, v, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+		id, v, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,10 +153,10 @@ func TestAnEmergencyLooksAtHundredsOfOldValuesSideBySide(t *testing.T) {
 }
 
 func TestALookAtOldValuesThatCannotBeFinishedFails(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	for range 5 {
-		_, v, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+		_, v, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func TestAnEmergencyOfARotationThatHasStagedItsKeyAsksWhetherThatLeaked(t *testi
 		"the old one is named":                  {func(r *rig, _ activities.Ref) []string { return []string{r.First("ci").Fingerprint()} }, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			n := r.create(r1)
 			p, err := r.acts.Prepare(context.Background(), activities.PrepareInput{Target: r.target(r1), Reason: rotation.Emergency, StartedAt: r.begin, Leaked: c.named(r, n)})
 			if r.note(p, err); err != nil || p.StartAnew != c.anew {
@@ -205,8 +205,8 @@ func TestAnEmergencyOfARotationThatHasStagedItsKeyAsksWhetherThatLeaked(t *testi
 func TestWhatTheRotationBeforeHasStagedGoesWhateverLeaked(t *testing.T) {
 	for sentence, follows := range map[string][]string{"of the same workflow": {r1}, "of another one": nil} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
-			_, forgotten, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+			r := newRig(t, google(scenario.Alias))
+			_, forgotten, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 			if err != nil {
 				t.Fatal(err)
 			}

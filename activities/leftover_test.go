@@ -9,35 +9,35 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
 )
 
 func TestWhatATerminatedRotationLeftPendingIsClearedByTheNextCreate(t *testing.T) {
-	for sentence, o := range map[string]scene.Options{
+	for sentence, o := range map[string]scenario.Options{
 		"where the provider keeps stamps":      {},
 		"where it keeps none":                  {Mode: "create"},
 		"where its list does not show it yet":  {ListLag: "1h"},
 		"where neither stamps nor list can do": {Mode: "create", ListLag: "1h"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, setup{stores: []string{scene.Alias, scene.Latest}, opts: o})
+			r := newRig(t, setup{stores: []string{scenario.Alias, scenario.Latest}, opts: o})
 			if o.ListLag != "" {
 				r.Cloud.SetTiming(simcloud.Timing{ListLag: time.Hour})
 			}
 			left := r.store(r1, r.create(r1))
 			n := r.create(r2)
 			r.keys(r.oldID, n.KeyID)
-			if _, err := r.acts.Stores[scene.Alias].Read(context.Background(), "ci", left.Numbers[0]); !fault.Is(err, fault.NotFound) {
+			if _, err := r.acts.Stores[scenario.Alias].Read(context.Background(), "ci", left.Numbers[0]); !fault.Is(err, fault.NotFound) {
 				t.Errorf("the value of the deleted key can still be read: %v", err)
 			}
 			n = r.store(r2, n)
 			if s := r.record(1); s.Pending == nil || s.Pending.KeyID != n.KeyID {
 				t.Errorf("the second store still has %+v pending", s.Pending)
 			}
-			if _, err := r.acts.Stores[scene.Latest].Read(context.Background(), "ci-latest", left.Numbers[1]); !fault.Is(err, fault.NotFound) {
+			if _, err := r.acts.Stores[scenario.Latest].Read(context.Background(), "ci-latest", left.Numbers[1]); !fault.Is(err, fault.NotFound) {
 				t.Errorf("the value of the deleted key can still be read in the second store: %v", err)
 			}
 			r.discard(r2)
@@ -47,7 +47,7 @@ func TestWhatATerminatedRotationLeftPendingIsClearedByTheNextCreate(t *testing.T
 }
 
 func TestTheDutiesOfATerminatedRotationAreInherited(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	n, old := r.published(r1)
 	p, err := r.prepare(r2, rotation.Scheduled)
 	if err != nil {
@@ -73,7 +73,7 @@ func TestTheDutiesOfATerminatedRotationAreInherited(t *testing.T) {
 }
 
 func TestARotationThatWasTerminatedInTheMiddleOfPromoteLeavesTwoOldKeys(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -105,13 +105,13 @@ func (r *rig) other(path string) *rig {
 	r.Helper()
 	yaml := strings.Replace(r.YAML(), "install: scene1", "install: other1", 1)
 	yaml = strings.Replace(yaml, "path: ci}", "path: "+path+"}", 1)
-	o := &rig{T: r.T, Scene: r.Scene, Clock: r.Clock, begin: r.begin, oldID: r.oldID}
+	o := &rig{T: r.T, Scenario: r.Scenario, Clock: r.Clock, begin: r.begin, oldID: r.oldID}
 	o.acts, o.key = o.open(yaml)
 	return o
 }
 
 func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
-	a := newRig(t, google(scene.Alias))
+	a := newRig(t, google(scenario.Alias))
 	if err := a.SM.CreateSecret("ci-b", a.First("ci")); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 	}
 	b := a.other("ci-b")
 	// A key of a that stands nowhere, and one that is pending.
-	ctx, account := context.Background(), scene.Account("ci")
+	ctx, account := context.Background(), scenario.Account("ci")
 	stray, err := a.acts.Providers["google"].Mint(ctx, account, rotation.Stamp{Install: "scene1", Key: "ci", Rotation: r3, Attempt: 1}.String())
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 }
 
 func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T) {
-	a := newRig(t, google(scene.Alias))
+	a := newRig(t, google(scenario.Alias))
 	aNew := a.create(r1)
 	b := a.other("ci")
 	p, err := b.prepare(r2, rotation.Manual)
@@ -157,7 +157,7 @@ func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T
 		t.Error("a question changed the record")
 	}
 	a.keys(a.oldID, aNew.KeyID)
-	out, err = b.acts.Create(context.Background(), activities.CreateInput{Target: b.target(r2), StartedAt: b.begin, Granted: []rotation.Ask{*out.Question}})
+	out, err = b.acts.Create(context.Background(), activities.CreateInput{Target: b.target(r2), StartedAt: b.begin, ApprovedQuestions: []rotation.Ask{*out.Question}})
 	if b.note(out, err); err != nil || out.New == nil {
 		t.Fatalf("taken over: %+v, %v", out, err)
 	}
@@ -166,13 +166,13 @@ func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T
 	}
 	// The other install's key is not ours to delete, so its value must not be lost.
 	a.keys(a.oldID, aNew.KeyID, out.New.KeyID)
-	if _, err := a.acts.Stores[scene.Alias].Read(context.Background(), "ci", aNew.Numbers[0]); err != nil {
+	if _, err := a.acts.Stores[scenario.Alias].Read(context.Background(), "ci", aNew.Numbers[0]); err != nil {
 		t.Errorf("the value of the other install's key was destroyed: %v", err)
 	}
 }
 
 func TestAClaimThatIsNewerThanTheRotationIsAQuestion(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.Advance(time.Minute)
 	r.write(0, func(s *store.Snapshot) {
 		s.Claim = &store.Claim{Install: "scene1", Rotation: r2, Attempt: 1, At: r.Now(), Settled: true}
@@ -187,7 +187,7 @@ func TestAClaimThatIsNewerThanTheRotationIsAQuestion(t *testing.T) {
 }
 
 func TestAClaimOfARotationThatThisOneFollowsIsNoQuestionHoweverTheClocksGo(t *testing.T) {
-	for sentence, s := range map[string]setup{"where rekey mints": google(scene.Alias), "where a person supplies": openAI(scene.Alias)} {
+	for sentence, s := range map[string]setup{"where rekey mints": google(scenario.Alias), "where a person supplies": openAI(scenario.Alias)} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, s)
 			// The worker's clock is a minute ahead of the server's.
@@ -222,7 +222,7 @@ func TestAClaimOfARotationThatThisOneFollowsIsNoQuestionHoweverTheClocksGo(t *te
 }
 
 func TestAPendingVersionThatNobodyKnowsIsAQuestion(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.create(r1)
 	r.write(0, func(s *store.Snapshot) { s.Claim, s.Pending = nil, &store.Version{Number: s.Pending.Number} })
 	out, err := r.tryCreate(r2)
@@ -239,7 +239,7 @@ func TestALateSweepOfATerminatedRotationSparesTheNextOnesKey(t *testing.T) {
 			name = "when it is pending"
 		}
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
 				t.Fatal(err)
@@ -279,10 +279,10 @@ func TestALateSweepOfATerminatedRotationSparesTheNextOnesKey(t *testing.T) {
 }
 
 func TestAFullAccountIsSaidBeforeAnythingIsDone(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	ids := []string{r.oldID}
 	for range 9 {
-		id, _, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+		id, _, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,9 +309,9 @@ func (r *rig) claimed(id string) {
 
 func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) {
 	// So it is after the restore of a backup, and when the key's path has changed.
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	stamp := rotation.Stamp{Install: "scene1", Key: "ci", Rotation: r3, Attempt: 1}
-	elsewhere, err := r.acts.Providers["google"].Mint(context.Background(), scene.Account("ci"), stamp.String())
+	elsewhere, err := r.acts.Providers["google"].Mint(context.Background(), scenario.Account("ci"), stamp.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) 
 	if err != nil || !names(out.Question, elsewhere.ID) {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	again, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Granted: []rotation.Ask{*out.Question}})
+	again, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, ApprovedQuestions: []rotation.Ask{*out.Question}})
 	if r.note(again, err); err != nil || again.New == nil {
 		t.Fatalf("approved: %+v, %v", again, err)
 	}
@@ -330,10 +330,10 @@ func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) 
 }
 
 func TestOrphansDoNotCountTowardsTheLimitAndAreRemovedByCreate(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	var foreign []string
 	for range 8 {
-		id, _, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+		id, _, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,7 +341,7 @@ func TestOrphansDoNotCountTowardsTheLimitAndAreRemovedByCreate(t *testing.T) {
 	}
 	r.rules.Foreign = append(foreign, r.oldID)
 	stamp := rotation.Stamp{Install: "scene1", Key: "ci", Rotation: r3, Attempt: 1}
-	if _, err := r.acts.Providers["google"].Mint(context.Background(), scene.Account("ci"), stamp.String()); err != nil {
+	if _, err := r.acts.Providers["google"].Mint(context.Background(), scenario.Account("ci"), stamp.String()); err != nil {
 		t.Fatal(err)
 	}
 	r.claimed(r3)

@@ -14,17 +14,17 @@ import (
 
 // Channel is a place where people are told.
 type Channel interface {
-	// Tell sends a notice that is clean. It may be sent twice: the answer to the first try can be lost. Every error is a
+	// Notify sends a notice that is clean. It may be sent twice: the answer to the first try can be lost. Every error is a
 	// *fault.Error; Unavailable and Throttled may pass later.
-	Tell(ctx context.Context, n rotation.Notice) error
+	Notify(ctx context.Context, n rotation.Notification) error
 }
 
 // NotifyInput is for Notify.
 type NotifyInput struct {
 	Target
 	// Channel is a name of the worker's own configuration.
-	Channel string          `json:"channel"`
-	Notice  rotation.Notice `json:"notice"`
+	Channel      string                `json:"channel"`
+	Notification rotation.Notification `json:"notification"`
 	// Workflow is the id of the rotation, for the link.
 	Workflow string `json:"workflow"`
 }
@@ -41,11 +41,11 @@ func (a *Activities) Notify(ctx context.Context, in NotifyInput) error {
 			WithAdvice("This worker's rekey.yaml has no channel of that name. Add it, or restart the worker with the right file.")
 	}
 	info := activity.GetInfo(ctx)
-	n := in.Notice.Clean()
+	n := in.Notification.Clean()
 	if n.Link = ""; a.UI != "" {
 		n.Link = a.UI + "/namespaces/" + url.PathEscape(info.Namespace) + "/workflows/" + url.PathEscape(in.Workflow)
 	}
-	err := c.Tell(ctx, n)
+	err := c.Notify(ctx, n)
 	if f := fault.Of(err); err != nil && f.RetryAfter > 0 {
 		// Many rotations were told to come back in the same moment; they spread themselves, wider with each try.
 		wait := time.Duration(info.Attempt) * 30 * time.Second

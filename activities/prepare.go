@@ -17,8 +17,8 @@ type PrepareInput struct {
 	Reason rotation.Reason `json:"reason"`
 	// StartedAt is when the rotation began: a claim that is newer belongs to somebody who is at work now.
 	StartedAt time.Time `json:"startedAt"`
-	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
-	Granted []rotation.Ask `json:"granted,omitempty"`
+	// ApprovedQuestions are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
+	ApprovedQuestions []rotation.Ask `json:"approvedQuestions,omitempty"`
 	// Predecessors are the ids of the rotations of the same workflow that this one follows: none of them is at work.
 	Predecessors []string `json:"predecessors,omitempty"`
 	// Revoked are the names of the keys that those have revoked: the provider's list may show them a while longer, and they
@@ -117,7 +117,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 		return out, nil
 	}
 	look.keys = slices.DeleteFunc(look.keys, func(k providerKey) bool { return slices.Contains(in.Revoked, k.ID) })
-	if q := j.foreign(look.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.Granted) {
+	if q := j.foreignClaim(look.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.ApprovedQuestions) {
 		out.Question = q
 	}
 	out.OldRefused, out.StartAnew = look.facts.CurrentRefused, j.rolledBackFrom(look.records)
@@ -152,7 +152,7 @@ func (j *job) unsettledCurrent(in PrepareInput, l look) rotation.Duration {
 	var wait rotation.Duration
 	for _, r := range l.currents {
 		leaked := in.Reason == rotation.Emergency && (len(in.Leaked) == 0 || slices.ContainsFunc(in.Leaked, func(name string) bool { return r.Called(name, j.Key.Stores) }))
-		if rest := j.mayYetGo(r, l.records); rest > 0 && !leaked {
+		if rest := j.pendingRevoke(r, l.records); rest > 0 && !leaked {
 			wait = max(wait, waitFor(rest))
 		}
 	}
@@ -165,7 +165,7 @@ func (j *job) rolledBackFrom(records []store.Snapshot) bool {
 	own := func(v store.Version) bool {
 		r := Ref{KeyID: v.KeyID, Fingerprint: v.Fingerprint}
 		everywhere := !slices.ContainsFunc(records, func(s store.Snapshot) bool { return !staged(r, s.Current) })
-		return j.Rotation != "" && v.Rotation == j.Rotation && owed(r, records) && !everywhere
+		return j.Rotation != "" && v.Rotation == j.Rotation && isDuty(r, records) && !everywhere
 	}
 	return slices.ContainsFunc(records, func(s store.Snapshot) bool { return slices.ContainsFunc(s.Stages(), own) })
 }
@@ -190,7 +190,7 @@ func (j *job) look(ctx context.Context, reason rotation.Reason) (look, error) {
 	if l.records, err = j.loadAll(ctx); err != nil {
 		return l, err
 	}
-	l.currents, l.duties = j.standing(l.records)
+	l.currents, l.duties = j.currentsAndDuties(l.records)
 	l.facts.HasCurrent, l.facts.Duties = len(l.currents) > 0, len(l.duties)
 	l.facts.StoresDisagree = len(l.currents) > 1
 	var current *store.Version
@@ -229,9 +229,9 @@ func (l look) old(id string) []Ref {
 	return append(slices.DeleteFunc(slices.Clone(l.currents), func(r Ref) bool { return id != "" && r.rotation == id }), l.duties...)
 }
 
-// foreign tells why a person has to agree before a rotation takes the claim. One of a predecessor may look newer than the
+// foreignClaim tells why a person has to agree before a rotation takes the claim. One of a predecessor may look newer than the
 // rotation: the clocks of workers and server differ.
-func (j *job) foreign(records []store.Snapshot, startedAt time.Time, predecessors []string) *rotation.Ask {
+func (j *job) foreignClaim(records []store.Snapshot, startedAt time.Time, predecessors []string) *rotation.Ask {
 	for i, r := range records {
 		where := j.Key.Stores[i]
 		if r.Install != "" && r.Install != j.Install {
@@ -247,10 +247,10 @@ func (j *job) foreign(records []store.Snapshot, startedAt time.Time, predecessor
 	return nil
 }
 
-// standing gives the different values that stand as current (one, unless stores disagree), and the keys that
+// currentsAndDuties returns the different values that stand as current (one, unless stores disagree), and the keys that
 // earlier rotations have promised to revoke and that are not current, the latest promise first: that one is about what
 // applications read last.
-func (j *job) standing(records []store.Snapshot) (currents, duties []Ref) {
+func (j *job) currentsAndDuties(records []store.Snapshot) (currents, duties []Ref) {
 	for i, r := range records {
 		if r.Current != nil {
 			currents = merge(currents, j.refOf(*r.Current, i))

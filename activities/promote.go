@@ -17,8 +17,8 @@ type PromoteInput struct {
 	To Ref `json:"to"`
 	// Duties are the keys to revoke later; they are written down before anything is promoted.
 	Duties []Ref `json:"duties,omitempty"`
-	// Granted are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
-	Granted []rotation.Ask `json:"granted,omitempty"`
+	// ApprovedQuestions are the questions that a person has approved: an approval counts for the kind of question and the ids that it names.
+	ApprovedQuestions []rotation.Ask `json:"approvedQuestions,omitempty"`
 	// Insist makes it a failure (Unavailable, code "read_lag") that a store still shows applications another value.
 	Insist bool `json:"insist,omitempty"`
 }
@@ -58,7 +58,7 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 	if !found || !to.pendingHere && !to.wasRead && !to.owed {
 		return Promoted{To: in.To}, j.unknownValue(ctx, in.To)
 	}
-	if rest := j.mayYetGo(to.Ref, records); rest > 0 {
+	if rest := j.pendingRevoke(to.Ref, records); rest > 0 {
 		return Promoted{To: in.To}, j.unsettled(to.Ref, rest)
 	}
 	duties, unknown, err := j.traceDuties(ctx, in.Duties, records)
@@ -70,7 +70,7 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 	}
 	in.To, in.Duties = to.Ref, duties
 	if found, q := j.setByHand(in, records); len(found) > 0 {
-		if !q.In(in.Granted) {
+		if !q.In(in.ApprovedQuestions) {
 			for i := range found {
 				j.recognisable(ctx, &found[i])
 			}
@@ -86,10 +86,10 @@ func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, er
 			if !j.knowsCurrent(in, *s, records) {
 				return false, store.ErrConflict(j.path(i)) // asked again, it is a question
 			}
-			if rest := j.mayYetGo(in.To, []store.Snapshot{*s}); rest > 0 {
+			if rest := j.pendingRevoke(in.To, []store.Snapshot{*s}); rest > 0 {
 				return false, j.unsettled(in.To, rest) // somebody has asked for that since
 			}
-			return j.owe(s, in, i), nil
+			return j.recordDuties(s, in, i), nil
 		}); err != nil {
 			return Promoted{To: in.To}, err
 		}
@@ -154,11 +154,11 @@ func (j *job) knowsCurrent(in PromoteInput, s store.Snapshot, records []store.Sn
 		return true
 	}
 	r := Ref{KeyID: c.KeyID, Fingerprint: c.Fingerprint}
-	return slices.ContainsFunc(in.Duties, r.is) || owed(r, records)
+	return slices.ContainsFunc(in.Duties, r.is) || isDuty(r, records)
 }
 
-// owed reports whether a record names the key as one that a rotation has promised to revoke.
-func owed(r Ref, records []store.Snapshot) bool {
+// isDuty reports whether a record names the key as one that a rotation has promised to revoke.
+func isDuty(r Ref, records []store.Snapshot) bool {
 	return slices.ContainsFunc(records, func(s store.Snapshot) bool {
 		return slices.ContainsFunc(s.Duties, func(d store.Duty) bool { return r.is(Ref{KeyID: d.KeyID, Fingerprint: d.Fingerprint}) })
 	})
@@ -180,8 +180,8 @@ func (j *job) keepPromoted(ctx context.Context, to Ref) error {
 	return nil
 }
 
-// owe writes the duties into a record. It reports whether anything changed.
-func (j *job) owe(s *store.Snapshot, in PromoteInput, i int) bool {
+// recordDuties writes the duties into a record. It reports whether anything changed.
+func (j *job) recordDuties(s *store.Snapshot, in PromoteInput, i int) bool {
 	duties, changed := slices.Clone(s.Duties), false
 	for _, r := range in.Duties {
 		known := false
@@ -227,7 +227,7 @@ func (j *job) promote(ctx context.Context, i int, records []store.Snapshot, in *
 		if !j.knowsCurrent(*in, s, records) {
 			return conflict // asked again, it is a question
 		}
-		if rest := j.mayYetGo(*to, []store.Snapshot{s}); rest > 0 {
+		if rest := j.pendingRevoke(*to, []store.Snapshot{s}); rest > 0 {
 			return j.unsettled(*to, rest)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
@@ -21,7 +21,7 @@ func TestAPromoteThatWasCutOffConvergesAndTheDutiesComeFirst(t *testing.T) {
 		"after the record, without an answer":      {Method: "UpdateSecret", Kind: simcloud.LoseReply, Skip: 2},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			p, err := r.prepare(r1, rotation.Manual)
 			if err != nil {
 				t.Fatal(err)
@@ -60,13 +60,13 @@ func TestAPromoteThatWasCutOffConvergesAndTheDutiesComeFirst(t *testing.T) {
 // byHand makes a key as people do, makes it current in the i-th store, and gives its id.
 func (r *rig) byHand(i int) string {
 	r.Helper()
-	id, v, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	id, v, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		r.Fatal(err)
 	}
 	l := r.key.Stores[i]
 	number, err := r.SM.AddVersion(l.Path, v)
-	if err == nil && l.Store == scene.Alias {
+	if err == nil && l.Store == scenario.Alias {
 		err = r.SM.SetAlias(l.Path, "current", number)
 	}
 	if err != nil {
@@ -81,7 +81,7 @@ func (r *rig) promoteWith(in activities.PromoteInput) (activities.Promoted, erro
 	return out, err
 }
 
-// revisions tell whether a record was changed.
+// revisions report whether a record was changed.
 func (r *rig) revisions() (all []string) {
 	for i := range r.key.Stores {
 		all = append(all, r.record(i).Revision)
@@ -90,10 +90,10 @@ func (r *rig) revisions() (all []string) {
 }
 
 func TestAValueThatSomebodyMadeCurrentMeanwhileIsNotOverwrittenWithoutAsking(t *testing.T) {
-	for i, where := range []string{scene.Alias, scene.Latest} {
+	for i, where := range []string{scenario.Alias, scenario.Latest} {
 		for _, answer := range []string{"the question is approved", "what was found is a duty"} {
 			t.Run(where+", then "+answer, func(t *testing.T) {
-				r := newRig(t, google(scene.Alias, scene.Latest))
+				r := newRig(t, google(scenario.Alias, scenario.Latest))
 				p, err := r.prepare(r1, rotation.Manual)
 				if err != nil {
 					t.Fatal(err)
@@ -113,17 +113,17 @@ func TestAValueThatSomebodyMadeCurrentMeanwhileIsNotOverwrittenWithoutAsking(t *
 						t.Errorf("%q does not name %s", out.Question, part)
 					}
 				}
-				if after := r.revisions(); !slices.Equal(before, after) || r.Cloud.PublishedKeys()[scene.Path(where, "ci")] != hand {
+				if after := r.revisions(); !slices.Equal(before, after) || r.Cloud.PublishedKeys()[scenario.Path(where, "ci")] != hand {
 					t.Error("asking has changed something")
 				}
-				in.Granted = []rotation.Ask{{Kind: activities.ChangedCurrent, About: []string{"another"}}}
+				in.ApprovedQuestions = []rotation.Ask{{Kind: activities.ChangedCurrent, About: []string{"another"}}}
 				if out, err := r.promoteWith(in); err != nil || out.Question == nil {
 					t.Errorf("another question was approved: %+v, %v", out, err)
 				}
-				in.Granted = []rotation.Ask{*out.Question}
+				in.ApprovedQuestions = []rotation.Ask{*out.Question}
 				old := append(slices.Clone(p.Old), out.Found...)
 				if answer == "what was found is a duty" {
-					in.Granted, in.Duties = nil, old
+					in.ApprovedQuestions, in.Duties = nil, old
 				}
 				if out, err = r.promoteWith(in); err != nil || out.Question != nil || len(out.Lagging) > 0 {
 					t.Fatalf("%+v, %v", out, err)
@@ -144,7 +144,7 @@ func TestAValueThatSomebodyMadeCurrentMeanwhileIsNotOverwrittenWithoutAsking(t *
 }
 
 func TestAQuestionAboutOneValueDoesNotGrantAnother(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -157,14 +157,14 @@ func TestAQuestionAboutOneValueDoesNotGrantAnother(t *testing.T) {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	second := r.byHand(1)
-	in.Granted = []rotation.Ask{*out.Question}
+	in.ApprovedQuestions = []rotation.Ask{*out.Question}
 	if out, err = r.promoteWith(in); err != nil || out.Question == nil || !slices.Equal(ids(out.Found), []string{first, second}) {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
 
 func TestAValueThatSomebodyMadeCurrentBetweenTwoTriesOfAPromoteIsAskedAbout(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -197,23 +197,23 @@ func TestAValueThatSomebodyMadeCurrentBetweenTwoTriesOfAPromoteIsAskedAbout(t *t
 }
 
 func TestAValueThatSomebodyMakesCurrentInTheMiddleOfAPromoteIsNotOverwritten(t *testing.T) {
-	for i, where := range []string{scene.Alias, scene.Latest} {
+	for i, where := range []string{scenario.Alias, scenario.Latest} {
 		for sentence, held := range map[string]simcloud.Fault{
 			"before the duties are written": {Method: "UpdateSecret"},
 			"after the duties were written": {Method: "UpdateSecret", Skip: 1},
 		} {
-			if where == scene.Latest && held.Skip > 0 {
+			if where == scenario.Latest && held.Skip > 0 {
 				continue // the store itself adds a version there, and cannot compare
 			}
 			t.Run(where+", "+sentence, func(t *testing.T) {
-				r := newRig(t, google(scene.Alias, scene.Latest))
+				r := newRig(t, google(scenario.Alias, scenario.Latest))
 				p, err := r.prepare(r1, rotation.Manual)
 				if err != nil {
 					t.Fatal(err)
 				}
 				n := r.store(r1, r.create(r1))
 				held.Service, held.Target, held.Kind, held.Times = simcloud.SecretManagerService, "secrets/"+r.key.Stores[i].Path, simcloud.Hold, 1
-				if where == scene.Alias {
+				if where == scenario.Alias {
 					held.Except = "latest"
 				}
 				held.Reached, held.Release = make(chan struct{}), make(chan struct{})
@@ -227,7 +227,7 @@ func TestAValueThatSomebodyMakesCurrentInTheMiddleOfAPromoteIsNotOverwritten(t *
 				hand := r.byHand(i)
 				close(held.Release)
 				first := <-cut
-				if got := r.Cloud.PublishedKeys()[scene.Path(where, "ci")]; got != hand {
+				if got := r.Cloud.PublishedKeys()[scenario.Path(where, "ci")]; got != hand {
 					t.Fatalf("applications read %s: what somebody set by hand was overwritten (%v)", got, first)
 				}
 				_ = r.fails(first, fault.Unavailable, "") // and is tried again
@@ -248,7 +248,7 @@ func TestAPromoteKnowsWhatItMayReplace(t *testing.T) {
 			}
 		},
 		"the same key once more, as another version": func(r *rig, n, old activities.Ref) {
-			v, err := r.acts.Stores[scene.Latest].Published(context.Background(), "ci-latest")
+			v, err := r.acts.Stores[scenario.Latest].Published(context.Background(), "ci-latest")
 			if err != nil {
 				r.Fatal(err)
 			}
@@ -259,7 +259,7 @@ func TestAPromoteKnowsWhatItMayReplace(t *testing.T) {
 		"itself": func(*rig, activities.Ref, activities.Ref) {},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			arrange(r, n, old[0])
 			// Without duties in the input: the records have them.
@@ -276,7 +276,7 @@ func TestAPromoteKnowsWhatItMayReplace(t *testing.T) {
 }
 
 func TestAPromoteSaysWhoseReadersLag(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)

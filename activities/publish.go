@@ -116,7 +116,7 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) (Verified, erro
 	if err != nil {
 		return Verified{}, err
 	}
-	if rest := j.mayYetGo(in.Value, records); rest > 0 {
+	if rest := j.pendingRevoke(in.Value, records); rest > 0 {
 		return Verified{Wait: waitFor(rest)}, nil
 	}
 	var value secret.Value
@@ -212,14 +212,14 @@ type GuardInput struct {
 
 // Guard asks the provider's metadata for the last use of every old key. The answer is a signal for each; the rule
 // that judges them is rotation.Judge.
-func (a *Activities) Guard(ctx context.Context, in GuardInput) ([]rotation.Signal, error) {
+func (a *Activities) Guard(ctx context.Context, in GuardInput) ([]rotation.UsageReport, error) {
 	j, err := a.job(in.Target)
 	if err != nil {
 		return nil, err
 	}
-	signals := make([]rotation.Signal, len(in.Old))
+	signals := make([]rotation.UsageReport, len(in.Old))
 	for i, r := range in.Old {
-		signals[i] = rotation.Signal{AskedAt: j.now()}
+		signals[i] = rotation.UsageReport{AskedAt: j.now()}
 		switch {
 		case !j.caps.Usage:
 			signals[i].Message = j.Key.Provider + " does not tell when a key was last used"

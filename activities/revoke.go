@@ -78,7 +78,7 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 		case EnableKey:
 			wasGone, err = j.change(ctx, r.KeyID, j.provider.Enable)
 		case DisableKey, DeleteKey:
-			if records, err = j.mayGo(ctx, r, in); err == nil {
+			if records, err = j.checkRevocable(ctx, r, in); err == nil {
 				wasGone, err = j.takeAway(ctx, r, in.Mode, in.Contain, records)
 			}
 		default:
@@ -104,11 +104,11 @@ func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error
 // StillStaged is the code of the fault that refuses to take a key away that applications may need.
 const StillStaged = "still_staged"
 
-// mayGo reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
+// checkRevocable reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
 // read, every key while a store does not give them keep or the provider refuses that, and every key that no rotation wrote
 // down as its duty before it promoted (I4): the ids in a workflow's input alone are no order to delete. It returns the
 // records as it read them.
-func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) ([]store.Snapshot, error) {
+func (j *job) checkRevocable(ctx context.Context, r Ref, in RevokeInput) ([]store.Snapshot, error) {
 	keep := in.Keep
 	records, err := j.loadAll(ctx)
 	if err != nil {
@@ -117,11 +117,11 @@ func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) ([]store.Snapsho
 	if in.Contain {
 		return records, nil // applications read it, and it goes all the same
 	}
-	published, err := j.notRead(ctx, r, records)
+	published, err := j.ensureUnread(ctx, r, records)
 	if err != nil {
 		return nil, err
 	}
-	if !owed(r, records) {
+	if !isDuty(r, records) {
 		return nil, j.refuse(r, "No store names it as a key that a rotation promised to revoke.")
 	}
 	for i, s := range records {
@@ -143,9 +143,9 @@ func (j *job) mayGo(ctx context.Context, r Ref, in RevokeInput) ([]store.Snapsho
 	return records, err
 }
 
-// notRead refuses a key that is current in a record, or that applications read. It gives what applications read in
+// ensureUnread refuses a key that is current in a record, or that applications read. It gives what applications read in
 // each store.
-func (j *job) notRead(ctx context.Context, r Ref, records []store.Snapshot) ([]Ref, error) {
+func (j *job) ensureUnread(ctx context.Context, r Ref, records []store.Snapshot) ([]Ref, error) {
 	published := make([]Ref, len(records))
 	for i, s := range records {
 		if staged(r, s.Current) {
@@ -262,8 +262,8 @@ type Retired struct {
 	Swept []string `json:"swept,omitempty"`
 	// SweepIn, if set, is how long to wait before the last sweep can be trusted.
 	SweepIn rotation.Duration `json:"sweepIn,omitempty"`
-	// Left are sentences about what a person has to see to.
-	Left []string `json:"left,omitempty"`
+	// FollowUps are sentences about what a person has to see to.
+	FollowUps []string `json:"followUps,omitempty"`
 }
 
 // StillLive is the code of the fault that refuses to forget a key that the provider accepts.
@@ -386,14 +386,14 @@ func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Sna
 	}
 	if mine {
 		for _, id := range j.unproven(claim, keys, records) {
-			out.Left = append(out.Left, fmt.Sprintf("A mint was not answered, and %s appeared at %s meanwhile. Whether rekey made it cannot be proven: look who did, and delete it if nobody uses it.", id, j.Key.Account))
+			out.FollowUps = append(out.FollowUps, fmt.Sprintf("A mint was not answered, and %s appeared at %s meanwhile. Whether rekey made it cannot be proven: look who did, and delete it if nobody uses it.", id, j.Key.Account))
 		}
 	}
 	for _, k := range j.orphans(keys, records, isMine) {
 		if keep != nil && keep.KeyID == k.ID {
 			continue
 		}
-		if _, err := j.notRead(ctx, Ref{KeyID: k.ID}, records); err != nil {
+		if _, err := j.ensureUnread(ctx, Ref{KeyID: k.ID}, records); err != nil {
 			return out, err
 		}
 		if _, err := j.change(ctx, k.ID, j.provider.Delete); err != nil {
@@ -470,9 +470,9 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 	for _, r := range news {
 		switch {
 		case r.Stamp == "":
-			out.Left = append(out.Left, fmt.Sprintf("The supplied key %s is not used, and rekey deletes no key that it did not make. Delete it at %s, if it is live: %s", r.Name(), j.Key.Provider, j.provider.Console(j.Key.Account)))
+			out.FollowUps = append(out.FollowUps, fmt.Sprintf("The supplied key %s is not used, and rekey deletes no key that it did not make. Delete it at %s, if it is live: %s", r.Name(), j.Key.Provider, j.provider.Console(j.Key.Account)))
 		case r.KeyID != "":
-			if _, err := j.notRead(ctx, r, records); err != nil {
+			if _, err := j.ensureUnread(ctx, r, records); err != nil {
 				return out, err
 			}
 			if _, err := j.takeAway(ctx, r, DeleteKey, false, records); err != nil {
@@ -481,8 +481,8 @@ func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, e
 			j.audit(ctx, "new key discarded", "key_id", r.KeyID, "stamp", r.Stamp)
 		}
 	}
-	left := out.Left
+	left := out.FollowUps
 	out.Retired, err = j.retireAll(ctx, news, nil, in.Predecessors)
-	out.Left = append(left, out.Left...)
+	out.FollowUps = append(left, out.FollowUps...)
 	return out, err
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
 )
@@ -64,7 +64,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 		},
 		"any key, while a store has a third value": {
 			prepare: func(r *rig, _, _ activities.Ref) {
-				_, third, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+				_, third, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 				if err != nil {
 					r.Fatal(err)
 				}
@@ -76,7 +76,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 		},
 		"any key, while readers still see a third value": {
 			prepare: func(r *rig, _, _ activities.Ref) {
-				_, third, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+				_, third, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 				if err != nil {
 					r.Fatal(err)
 				}
@@ -104,7 +104,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			if c.prepare != nil {
 				c.prepare(r, n, old[0])
@@ -129,7 +129,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 }
 
 func TestRevokeDisablesEnablesAndDeletesAndIsHarmlessTwice(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	n, old := r.published(r1)
 	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.EnableKey, activities.DisableKey, activities.DeleteKey} {
 		for range 2 {
@@ -146,7 +146,7 @@ func TestRevokeDisablesEnablesAndDeletesAndIsHarmlessTwice(t *testing.T) {
 }
 
 func TestRevokeWithoutAnIDAsksForAPerson(t *testing.T) {
-	r := newRig(t, setup{openai: true, stores: []string{scene.Alias}})
+	r := newRig(t, setup{openai: true, stores: []string{scenario.Alias}})
 	current := r.record(0).Current
 	old := activities.Ref{Fingerprint: r.First("gpt").Fingerprint(), Numbers: []string{current.Number}}
 	f := r.fails(r.revoke(r1, activities.DeleteKey, old), fault.Rejected, "no_id")
@@ -156,7 +156,7 @@ func TestRevokeWithoutAnIDAsksForAPerson(t *testing.T) {
 }
 
 func TestConfirmSaysWhatStillPasses(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	n, old := r.published(r1)
 	out, err := r.acts.Confirm(context.Background(), activities.ConfirmInput{Target: r.target(r1), Keys: old, New: &n})
 	if r.note(out, err); err != nil || !slices.Equal(out.Accepted, []string{r.oldID}) {
@@ -183,7 +183,7 @@ func TestRetireGoesOnWhereverItWasCutOff(t *testing.T) {
 		"after it was, without an answer":     {Method: "UpdateSecret", Target: "secrets/ci", Skip: 1, Except: "latest", Kind: simcloud.LoseReply},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
 				t.Fatal(err)
@@ -217,10 +217,10 @@ func TestRetireGoesOnWhereverItWasCutOff(t *testing.T) {
 }
 
 func TestNothingIsTakenAwayWhileApplicationsReadAValueThatWasNeverProven(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	to, old := r.published(r1)
 	// Somebody points current at a value of their own.
-	_, foreign, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	_, foreign, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func (r *rig) switchedOff(id string) {
 func TestTheOldKeyStaysWhileTheOneThatApplicationsReadIsRefusedUnlessItLeaked(t *testing.T) {
 	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.DeleteKey} {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			r.switchedOff(n.KeyID)
 			f := r.fails(r.revoke(r1, mode, old...), fault.Rejected, activities.StillStaged)
@@ -274,7 +274,7 @@ func TestConfirmTellsWhatIsRefusedFromWhatCannotBeTried(t *testing.T) {
 		which func(r *rig) (keys []activities.Ref, stays *activities.Ref)
 		want  activities.Confirmed
 	}{
-		"a disabled key whose value nobody has is in the list, and refused": {setup: google(scene.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
+		"a disabled key whose value nobody has is in the list, and refused": {setup: google(scenario.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
 			n, old := r.published(r1)
 			if err := r.revoke(r1, activities.DisableKey, old...); err != nil {
 				r.Fatal(err)
@@ -282,10 +282,10 @@ func TestConfirmTellsWhatIsRefusedFromWhatCannotBeTried(t *testing.T) {
 			old[0].Numbers = []string{""}
 			return old, &n
 		}},
-		"a value that nobody has, where there is no list, cannot be tried": {setup: setup{openai: true, stores: []string{scene.Alias}}, which: func(*rig) ([]activities.Ref, *activities.Ref) {
+		"a value that nobody has, where there is no list, cannot be tried": {setup: setup{openai: true, stores: []string{scenario.Alias}}, which: func(*rig) ([]activities.Ref, *activities.Ref) {
 			return []activities.Ref{{Fingerprint: "0123456789ab", Numbers: []string{""}}}, nil
 		}, want: activities.Confirmed{Unproven: []string{"0123456789ab"}}},
-		"the key that stays may have been taken away in its place": {setup: google(scene.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
+		"the key that stays may have been taken away in its place": {setup: google(scenario.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
 			n, _ := r.published(r1)
 			r.switchedOff(n.KeyID)
 			return nil, &n
@@ -314,7 +314,7 @@ func TestRetireClearsForTheRotationsThatItFollowsAndForNobodyElse(t *testing.T) 
 		"one of that name among several that it knows": {follows: []string{r3, r1}, swept: 1},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			r.Cloud.Inject(upload(simcloud.LoseReply))
 			if _, err := r.tryCreate(r1); err == nil {
 				t.Fatal("the mint was answered")

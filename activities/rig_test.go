@@ -18,7 +18,7 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -29,7 +29,7 @@ import (
 // rig runs activities with real adapters against a simulated cloud whose clock stands still until it is advanced.
 type rig struct {
 	*testing.T
-	*scene.Scene
+	*scenario.Scenario
 	*simcloud.Clock
 	acts  *activities.Activities
 	key   rotation.Key
@@ -49,7 +49,7 @@ var r1, r2, r3 = rotation.ID("first"), rotation.ID("second"), rotation.ID("third
 type setup struct {
 	openai bool
 	stores []string
-	opts   scene.Options
+	opts   scenario.Options
 }
 
 func google(stores ...string) setup { return setup{stores: stores} }
@@ -65,7 +65,7 @@ func newRig(t *testing.T, s setup) *rig {
 		s.opts.RequestTimeout = "30s"
 	}
 	var err error
-	if r.Scene, err = scene.Start(s.opts); err != nil {
+	if r.Scenario, err = scenario.Start(s.opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Stop)
@@ -79,7 +79,7 @@ func newRig(t *testing.T, s setup) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.rules = scene.Rules(name, s.stores...)
+	r.rules = scenario.Rules(name, s.stores...)
 	r.acts, r.key = r.open(r.YAML())
 	t.Cleanup(r.checkNothingLeaked)
 	t.Cleanup(func() {

@@ -38,7 +38,7 @@ type Started struct {
 // StartRotation starts a rotation, or raises an emergency, of a key that a trigger named. It never asks for
 // revoke-first. It may run any number of times. Unavailable, and retryable, if Temporal or the provider does not answer.
 func (a *Activities) StartRotation(ctx context.Context, in StartInput) (Started, error) {
-	doing := "start the rotation of " + shorten(in.Key)
+	doing := "start the rotation of " + truncate(in.Key)
 	if a.Starter == nil || a.Keys == nil {
 		return Started{}, fault.New(fault.Rejected, "not_configured", doing).WithAdvice("This worker cannot start rotations.")
 	}
@@ -47,7 +47,7 @@ func (a *Activities) StartRotation(ctx context.Context, in StartInput) (Started,
 	if i < 0 {
 		return Started{}, fault.New(fault.Rejected, "unknown_key", doing).WithAdvice("The worker's rekey.yaml has no key of that name.")
 	}
-	s, err := a.Starter.Standing(ctx, in.Key)
+	s, err := a.Starter.Latest(ctx, in.Key)
 	if err != nil && !unreadable(err) { // what an earlier rotation has recorded holds nobody up
 		return Started{}, fault.New(fault.Unavailable, "temporal", doing)
 	}
@@ -59,14 +59,14 @@ func (a *Activities) StartRotation(ctx context.Context, in StartInput) (Started,
 	}
 	if out.Key = in.Key; err != nil && !errors.As(err, new(*fault.Error)) {
 		// Starters' errors are Temporal's, and pass.
-		err = fault.New(fault.Unavailable, "temporal", doing).WithAdvice("%s", shorten(err.Error()))
+		err = fault.New(fault.Unavailable, "temporal", doing).WithAdvice("%s", truncate(err.Error()))
 	}
 	return out, err
 }
 
-func (a *Activities) rotationWanted(ctx context.Context, k rotation.Key, in StartInput, s rotation.Standing) (Started, error) {
+func (a *Activities) rotationWanted(ctx context.Context, k rotation.Key, in StartInput, s rotation.LatestRotation) (Started, error) {
 	if r := s.Result; r != nil && !r.NotDue && r.StartedAt.After(in.Since) {
-		return Started{Done: "A rotation that began after the request has ended already: " + shorten(r.Outcome)}, nil
+		return Started{Done: "A rotation that began after the request has ended already: " + truncate(r.Outcome)}, nil
 	}
 	started, err := a.Starter.Start(ctx, k, in.By, in.Why)
 	switch {
@@ -78,13 +78,13 @@ func (a *Activities) rotationWanted(ctx context.Context, k rotation.Key, in Star
 	return Started{Started: true, Done: "A rotation was started."}, nil
 }
 
-func (a *Activities) leakReported(ctx context.Context, k rotation.Key, in StartInput, s rotation.Standing) (Started, error) {
-	m := rotation.Message{ID: in.ID, By: in.By, Why: in.Why}
+func (a *Activities) leakReported(ctx context.Context, k rotation.Key, in StartInput, s rotation.LatestRotation) (Started, error) {
+	m := rotation.DecisionMessage{ID: in.ID, By: in.By, Why: in.Why}
 	if in.Value != "" {
 		m.Leaked = []string{in.Value}
 	}
 	if s.Served(in.ID) {
-		done := Started{Done: "An emergency rotation has served this already: " + shorten(s.Result.Outcome)}
+		done := Started{Done: "An emergency rotation has served this already: " + truncate(s.Result.Outcome)}
 		if in.Value == "" || s.Result.EndedAt.After(in.Since) && s.Result.Phase == rotation.Completed {
 			return done, nil
 		}

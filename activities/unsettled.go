@@ -14,9 +14,9 @@ import (
 // next, also in a workflow that was reset or begun anew, must not make such a key current: so the request stands in the
 // first store's record before it is sent, and counts until it is settled.
 
-// mayYetGo is how long a request to take a key away may still take effect; 0 if none can. It is never more than the
+// pendingRevoke is how long a request to take a key away may still take effect; 0 if none can. It is never more than the
 // horizon: a request that is dated later than now was written by a clock that is wrong.
-func (j *job) mayYetGo(r Ref, records []store.Snapshot) time.Duration {
+func (j *job) pendingRevoke(r Ref, records []store.Snapshot) time.Duration {
 	var rest time.Duration
 	for _, s := range records {
 		for _, q := range s.Revokes {
@@ -28,12 +28,12 @@ func (j *job) mayYetGo(r Ref, records []store.Snapshot) time.Duration {
 	return rest
 }
 
-// MayYetGo is the code of the fault that refuses to make a key current that may yet be taken away.
-const MayYetGo = "may_yet_go"
+// RevokePending is the code of the fault that refuses to make a key current that may yet be taken away.
+const RevokePending = "may_yet_go"
 
 // unsettled is that fault: only time decides it.
 func (j *job) unsettled(r Ref, rest time.Duration) error {
-	f := fault.New(fault.Unavailable, MayYetGo, "make "+r.Name()+" of "+j.Key.Name+" current").
+	f := fault.New(fault.Unavailable, RevokePending, "make "+r.Name()+" of "+j.Key.Name+" current").
 		WithAdvice("A request to take it away may still take effect. It is tried again when that is over.")
 	f.RetryAfter = time.Duration(waitFor(rest))
 	return f
@@ -50,11 +50,11 @@ func (j *job) takeAway(ctx context.Context, r Ref, mode RevokeMode, contain bool
 	if mode == DeleteKey {
 		request = j.provider.Delete
 	}
-	earlier, at := j.mayYetGo(r, records) > 0, j.now()
+	earlier, at := j.pendingRevoke(r, records) > 0, j.now()
 	// The horizon is counted from the time that is written: what is held up for long must not be sent any more.
 	inTime, cancel := context.WithTimeout(ctx, 2*j.caps.RequestTimeout)
 	defer cancel()
-	written, err := j.note(ctx, r, at, contain, records[0])
+	written, err := j.recordRevoke(ctx, r, at, contain, records[0])
 	switch {
 	case err == nil:
 		records[0] = written
@@ -83,8 +83,8 @@ func (j *job) takeAway(ctx context.Context, r Ref, mode RevokeMode, contain bool
 	return gone, err
 }
 
-// note writes into the first store's record that a key is asked to go, and drops what can take effect no more.
-func (j *job) note(ctx context.Context, r Ref, at time.Time, contain bool, s store.Snapshot) (store.Snapshot, error) {
+// recordRevoke writes into the first store's record that a key is asked to go, and drops what can take effect no more.
+func (j *job) recordRevoke(ctx context.Context, r Ref, at time.Time, contain bool, s store.Snapshot) (store.Snapshot, error) {
 	add := func(s *store.Snapshot) (bool, error) {
 		replaced := func(q store.Revoke) bool {
 			return r.is(Ref{KeyID: q.KeyID, Fingerprint: q.Fingerprint}) || !at.Before(q.At.Add(j.horizon()))

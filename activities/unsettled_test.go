@@ -8,7 +8,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/store"
@@ -35,7 +35,7 @@ func TestARevokeWithoutAnAnswerCountsUntilItCanNoLongerTakeEffect(t *testing.T) 
 	for mode := range tookAway {
 		for sentence, kind := range map[string]simcloud.FaultKind{"it never arrived": simcloud.DropBefore, "its answer was lost": simcloud.LoseReply} {
 			t.Run(string(mode)+", "+sentence, func(t *testing.T) {
-				r := newRig(t, google(scene.Alias, scene.Latest))
+				r := newRig(t, google(scenario.Alias, scenario.Latest))
 				_, old := r.published(r1)
 				r.unanswered(mode, kind)
 				_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
@@ -45,7 +45,7 @@ func TestARevokeWithoutAnAnswerCountsUntilItCanNoLongerTakeEffect(t *testing.T) 
 					t.Errorf("Verify does not wait: %+v", out)
 				}
 				_, err := r.tryPromote(r1, old[0])
-				if f := r.fails(err, fault.Unavailable, activities.MayYetGo); f.RetryAfter <= 0 {
+				if f := r.fails(err, fault.Unavailable, activities.RevokePending); f.RetryAfter <= 0 {
 					t.Errorf("Promote does not say how long: %+v", f)
 				}
 				r.Advance(r.horizon())
@@ -60,7 +60,7 @@ func TestARevokeWithoutAnAnswerCountsUntilItCanNoLongerTakeEffect(t *testing.T) 
 func TestARevokeThatIsRepeatedAfterOneWithoutAnAnswerStillCounts(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			r.unanswered(mode, simcloud.DropBefore)
 			_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
@@ -82,7 +82,7 @@ func TestARevokeThatIsRepeatedAfterOneWithoutAnAnswerStillCounts(t *testing.T) {
 func TestADisableThatWasAnsweredHoldsNothingUp(t *testing.T) {
 	for sentence, refused := range map[string]bool{"done": false, "refused": true} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			if refused {
 				r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: tookAway[activities.DisableKey], Times: 1, Kind: simcloud.Refuse, Code: 403})
@@ -106,7 +106,7 @@ func TestADisableThatWasAnsweredHoldsNothingUp(t *testing.T) {
 func TestNothingIsTakenAwayThatCannotBeWrittenDownFirst(t *testing.T) {
 	for mode, method := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			r.Cloud.Inject(inStore("UpdateSecret", simcloud.DropBefore))
 			_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
@@ -123,7 +123,7 @@ func TestNothingIsTakenAwayThatCannotBeWrittenDownFirst(t *testing.T) {
 func TestARotationWaitsUntilAnUnansweredContainmentIsSettled(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			r.rules.MayDie = []string{r.oldID}
 			p, err := r.prepare(r1, rotation.Emergency)
 			if err != nil {
@@ -148,7 +148,7 @@ func TestARotationWaitsUntilAnUnansweredContainmentIsSettled(t *testing.T) {
 }
 
 func TestADiscardWithoutAnAnswerIsKnownToARotationThatWasReset(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	n := r.create(r1)
 	r.unanswered(activities.DeleteKey, simcloud.DropBefore)
 	_, err := r.tryDiscard(r1)
@@ -162,7 +162,7 @@ func TestADiscardWithoutAnAnswerIsKnownToARotationThatWasReset(t *testing.T) {
 }
 
 func TestWhatIsClearedIsForgotten(t *testing.T) {
-	r := newRig(t, google(scene.Alias, scene.Latest))
+	r := newRig(t, google(scenario.Alias, scenario.Latest))
 	_, old := r.published(r1)
 	r.unanswered(activities.DeleteKey, simcloud.LoseReply)
 	_ = r.fails(r.revoke(r1, activities.DeleteKey, old...), fault.Unavailable, "")
@@ -176,7 +176,7 @@ func TestWhatIsClearedIsForgotten(t *testing.T) {
 }
 
 func TestARotationThatWasResetWhileItRolledBackStartsAnew(t *testing.T) {
-	for sentence, stores := range map[string][]string{"one store": {scene.Alias}, "two stores": {scene.Alias, scene.Latest}} {
+	for sentence, stores := range map[string][]string{"one store": {scenario.Alias}, "two stores": {scenario.Alias, scenario.Latest}} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, google(stores...))
 			n, old := r.published(r1)
@@ -199,7 +199,7 @@ func TestARotationThatWasResetWhileItRolledBackStartsAnew(t *testing.T) {
 }
 
 func TestARecordKeepsTheRequestsThatMayStillTakeEffectAndNoOthers(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	_, old := r.published(r1)
 	r.write(0, func(s *store.Snapshot) {
 		s.Revokes = []store.Revoke{{KeyID: "over", At: r.Now().Add(-r.horizon())}, {KeyID: "open", At: r.Now().Add(-r.horizon() / 2)}}
@@ -231,7 +231,7 @@ func (r *rig) held(meanwhile func(), run func() error) error {
 func TestARevokeThatFindsTheRecordChangedLooksAgain(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			n, old := r.published(r1)
 			// Its workflow is reset meanwhile, and goes back.
 			err := r.held(func() {
@@ -251,7 +251,7 @@ func TestARevokeThatFindsTheRecordChangedLooksAgain(t *testing.T) {
 }
 
 func TestAPromoteThatFindsTheRecordChangedLooksAgain(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	n, old := r.published(r1)
 	err := r.held(func() {
 		if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
@@ -261,14 +261,14 @@ func TestAPromoteThatFindsTheRecordChangedLooksAgain(t *testing.T) {
 		_, err := r.tryPromote(r1, old[0], n)
 		return err
 	})
-	_ = r.fails(err, fault.Unavailable, activities.MayYetGo)
+	_ = r.fails(err, fault.Unavailable, activities.RevokePending)
 	if c := r.record(0).Current; c.KeyID != n.KeyID {
 		t.Errorf("the key %s, which is asked to go, was made current", c.KeyID)
 	}
 }
 
 func TestWhatIsDeletedToMakeWayIsWrittenDownToo(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	n := r.create(r1)
 	r.unanswered(activities.DeleteKey, simcloud.DropBefore)
 	_, err := r.tryCreate(r2)
@@ -285,7 +285,7 @@ func TestWhatIsDeletedToMakeWayIsWrittenDownToo(t *testing.T) {
 func TestARequestThatWasHeldUpIsNotSent(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			n, old := r.published(r1)
 			err := r.held(func() { r.Advance(r.horizon()) }, func() error { return r.revokeKeeping(r1, mode, n, old...) })
 			_ = r.fails(err, fault.Unavailable, "slow")
@@ -297,7 +297,7 @@ func TestARequestThatWasHeldUpIsNotSent(t *testing.T) {
 }
 
 func TestATimeInTheFutureHoldsNobodyUpLongerThanTheHorizon(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.write(0, func(s *store.Snapshot) {
 		s.Revokes = []store.Revoke{{KeyID: r.oldID, At: r.Now().Add(365 * 24 * time.Hour)}}
 	})
@@ -317,7 +317,7 @@ func TestAnEmergencyDoesNotWaitForWhatItReplacesAnyway(t *testing.T) {
 		"something else leaked":         {leaked: func(*rig) []string { return []string{"0123456789ab"} }, waits: true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			r.rules.MayDie = []string{r.oldID}
 			p, err := r.prepare(r1, rotation.Emergency)
 			if err != nil {
@@ -335,7 +335,7 @@ func TestAnEmergencyDoesNotWaitForWhatItReplacesAnyway(t *testing.T) {
 }
 
 func TestContainmentDoesNotStopAtARecordThatCannotBeWritten(t *testing.T) {
-	r := newRig(t, google(scene.Alias))
+	r := newRig(t, google(scenario.Alias))
 	r.rules.MayDie = []string{r.oldID}
 	p, err := r.prepare(r1, rotation.Emergency)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 )
 
 func TestAValueIsProvenFromEveryStoreAndNotOnlyFromOne(t *testing.T) {
@@ -29,7 +29,7 @@ func TestAValueIsProvenFromEveryStoreAndNotOnlyFromOne(t *testing.T) {
 	} {
 		for i, store := range []string{"the first", "the second"} {
 			t.Run(sentence+", "+store, func(t *testing.T) {
-				r := newRig(t, google(scene.Alias, scene.Latest))
+				r := newRig(t, google(scenario.Alias, scenario.Latest))
 				n := r.store(r1, r.create(r1))
 				if out := r.verify(r1, n); !out.OK {
 					t.Fatalf("before: %+v", out)
@@ -49,7 +49,7 @@ func TestAKeyThatOneOfSeveralFrontEndsRefusesIsNotProven(t *testing.T) {
 		"the first refuses it": 0, "the second refuses it": 1, "the third refuses it": 2,
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias))
+			r := newRig(t, google(scenario.Alias))
 			n := r.create(r1)
 			r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleTokenService, Skip: accepted, Times: 1, Kind: simcloud.Refuse, Code: 400})
 			if out := r.verify(r1, n); out.OK || out.Final || !strings.Contains(out.Why, n.Fingerprint) {
@@ -65,7 +65,7 @@ func TestAKeyThatOneOfSeveralFrontEndsRefusesIsNotProven(t *testing.T) {
 func TestTheNewValueIsMissedInWhicheverStoreSomebodyChanged(t *testing.T) {
 	for i, store := range []string{"the first", "the second"} {
 		t.Run(store, func(t *testing.T) {
-			r := newRig(t, google(scene.Alias, scene.Latest))
+			r := newRig(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			in := activities.HealthInput{Target: r.target(r1), New: n, Old: old}
 			if out, err := r.acts.CheckHealth(context.Background(), in); err != nil || !out.New || !out.Current {

@@ -21,11 +21,11 @@ var ErrNoRotation = errors.New("no rotation of this key is under way")
 // Decide sends a decision as an Update and waits until it is taken or refused. m.ID must be set: under it the decision is
 // repeated while nobody answers, and counts once. A *rotation.Refusal says why it was not taken, and ErrNoRotation that there
 // is nobody to take it. ErrUnknown: it may have been taken, or may yet.
-func Decide(ctx context.Context, c client.Client, key string, kind rotation.Kind, m rotation.Message) (rotation.Status, error) {
+func Decide(ctx context.Context, c client.Client, key string, kind rotation.DecisionKind, m rotation.DecisionMessage) (rotation.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	first := ""
-	s, err := insist(ctx, func(ctx context.Context, again bool) (s rotation.Status, err error) {
+	s, err := retryUnknown(ctx, func(ctx context.Context, again bool) (s rotation.Status, err error) {
 		if first == "" {
 			// What is meant is the rotation that runs now: another one may have begun before the request is repeated.
 			d, err := c.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
@@ -50,11 +50,11 @@ func Decide(ctx context.Context, c client.Client, key string, kind rotation.Kind
 	case err == nil:
 		return s, nil
 	case errors.As(err, &app):
-		return s, &rotation.Refusal{Message: strings.TrimSuffix(app.Message(), ".")}
+		return s, &rotation.RejectedDecision{Message: strings.TrimSuffix(app.Message(), ".")}
 	case errors.As(err, new(*serviceerror.NotFound)):
 		return s, ErrNoRotation
 	case errors.Is(err, ErrUnknown):
-		return s, fmt.Errorf("whether the rotation of %s has taken it is not known. %s. Is a worker running (starter doctor)? %w", key, look(key), err)
+		return s, fmt.Errorf("whether the rotation of %s has taken it is not known. %s. Is a worker running (rekey doctor)? %w", key, lookFirst(key), err)
 	}
 	return s, fmt.Errorf("%s could not be sent to the rotation of %s: %w", kind, key, err)
 }

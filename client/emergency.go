@@ -30,11 +30,11 @@ func StartEmergency(ctx context.Context, c client.Client, in workflows.Emergency
 		TypedSearchAttributes:    workflows.ReasonAttributes(rotation.Emergency),
 		StaticSummary:            workflows.EmergencySummary(in),
 		StaticDetails:            workflows.EmergencyDetails(in),
-	}, uuid.NewString(), workflows.Emergency, in)
+	}, uuid.NewString(), workflows.EmergencyType, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
 		return nil
 	} else if errors.Is(err, ErrUnknown) {
-		return fmt.Errorf("whether the emergency %s has begun is not known. Look before you start another one: starter emergency --resume %s. %w", in.ID, in.ID, err)
+		return fmt.Errorf("whether the emergency %s has begun is not known. Look before you start another one: rekey emergency --resume %s. %w", in.ID, in.ID, err)
 	} else if err != nil {
 		return fmt.Errorf("the emergency %s could not be started: %w", in.ID, err)
 	}
@@ -43,7 +43,7 @@ func StartEmergency(ctx context.Context, c client.Client, in workflows.Emergency
 
 // EmergencyProgress tells how an emergency stands. closed: it has ended. A worker must be running unless it has ended by
 // itself. ErrNoEmergency: there is none of this id.
-func EmergencyProgress(ctx context.Context, c client.Client, id string) (f workflows.Fleet, closed bool, err error) {
+func EmergencyProgress(ctx context.Context, c client.Client, id string) (f workflows.EmergencyProgress, closed bool, err error) {
 	d, err := c.DescribeWorkflowExecution(ctx, workflows.EmergencyID(id), "")
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
 		return f, false, ErrNoEmergency
@@ -65,7 +65,7 @@ func EmergencyProgress(ctx context.Context, c client.Client, id string) (f workf
 	defer cancel()
 	v, err := c.QueryWorkflow(limited, workflows.EmergencyID(id), info.GetExecution().GetRunId(), workflows.ProgressQuery)
 	if err != nil {
-		return f, false, fmt.Errorf("the emergency %s does not answer; is a worker running on the task queue %s? (starter doctor): %w", id, workflows.TaskQueue, err)
+		return f, false, fmt.Errorf("the emergency %s does not answer; is a worker running on the task queue %s? (rekey doctor): %w", id, workflows.TaskQueue, err)
 	}
 	if err := v.Get(&f); err != nil {
 		return f, false, fmt.Errorf("how the emergency %s stands cannot be read: %w", id, err)

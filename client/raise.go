@@ -21,8 +21,8 @@ import (
 const acceptance = 5 * time.Second
 
 // Start starts a rotation of reason manual; started is false if one of the key is under way.
-func (l Live) Start(ctx context.Context, k rotation.Key, by, why string) (started bool, err error) {
-	_, err = Start(ctx, l.Client, workflows.Input{Key: k, Reason: rotation.Manual, By: by, Why: why})
+func (l Client) Start(ctx context.Context, k rotation.Key, by, why string) (started bool, err error) {
+	_, err = Start(ctx, l.Temporal, workflows.Input{Key: k, Reason: rotation.Manual, By: by, Why: why})
 	if errors.Is(err, ErrUnderWay) {
 		return false, nil
 	}
@@ -31,27 +31,27 @@ func (l Live) Start(ctx context.Context, k rotation.Key, by, why string) (starte
 
 // Raise starts an emergency rotation of the key, or joins the one that is under way. Where no worker answers, the same
 // decision goes as a Signal, which Temporal keeps; whichever comes second is a repetition.
-func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) error {
-	in := workflows.Input{Key: k, Reason: rotation.Emergency, By: m.By, Why: m.Why, Emergencies: []rotation.Decision{{Message: m}}}
+func (l Client) Raise(ctx context.Context, k rotation.Key, m rotation.DecisionMessage) error {
+	in := workflows.Input{Key: k, Reason: rotation.Emergency, By: m.By, Why: m.Why, Emergencies: []rotation.Decision{{DecisionMessage: m}}}
 	o := Options(in)
 	o.WorkflowIDConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
 	o.WorkflowExecutionErrorWhenAlreadyStarted = false
 	name := string(rotation.RaiseEmergency)
 
-	_, err := insist(ctx, func(ctx context.Context, again bool) (struct{}, error) {
+	_, err := retryUnknown(ctx, func(ctx context.Context, again bool) (struct{}, error) {
 		if again {
 			// Its rotation may have ended since; the same message would begin another one. That is the lesser evil where it
 			// cannot be seen.
-			if s, err := l.Standing(ctx, k.Name); err == nil && s.Served(m.ID) {
+			if s, err := l.Latest(ctx, k.Name); err == nil && s.Served(m.ID) {
 				return struct{}{}, nil
 			}
-			_, err := l.Client.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKey, in)
+			_, err := l.Temporal.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKeyType, in)
 			return struct{}{}, err
 		}
 		limited, cancel := context.WithTimeout(ctx, acceptance)
 		defer cancel()
-		_, err := l.Client.UpdateWithStartWorkflow(limited, client.UpdateWithStartWorkflowOptions{
-			StartWorkflowOperation: l.Client.NewWithStartWorkflowOperation(o, workflows.RotateKey, in),
+		_, err := l.Temporal.UpdateWithStartWorkflow(limited, client.UpdateWithStartWorkflowOptions{
+			StartWorkflowOperation: l.Temporal.NewWithStartWorkflowOperation(o, workflows.RotateKeyType, in),
 			UpdateOptions: client.UpdateWorkflowOptions{
 				UpdateID: m.ID, WorkflowID: o.ID, UpdateName: name, Args: []any{m}, WaitForStage: client.WorkflowUpdateStageAccepted,
 			},
@@ -64,26 +64,26 @@ func (l Live) Raise(ctx context.Context, k rotation.Key, m rotation.Message) err
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		return fmt.Errorf("the rotation of %s does not take the emergency: %s", k.Name, app.Message())
 	} else if errors.Is(err, ErrUnknown) {
-		return fmt.Errorf("whether the rotation of %s knows of the emergency is not known. %s. %w", k.Name, look(k.Name), err)
+		return fmt.Errorf("whether the rotation of %s knows of the emergency is not known. %s. %w", k.Name, lookFirst(k.Name), err)
 	} else if err != nil {
 		return fmt.Errorf("the emergency of %s could not be sent: %w", k.Name, err)
 	}
 	return nil
 }
 
-// Standing tells how the latest rotation of the key stands. An Internal fault: Temporal has answered, but what it keeps of
+// Latest tells how the latest rotation of the key stands. An Internal fault: Temporal has answered, but what it keeps of
 // this rotation makes no sense, so that nothing is known of this key; any other error says nothing about the key.
-func (l Live) Standing(ctx context.Context, key string) (rotation.Standing, error) {
-	d, err := l.Client.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
+func (l Client) Latest(ctx context.Context, key string) (rotation.LatestRotation, error) {
+	d, err := l.Temporal.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
-		return rotation.Standing{}, nil
+		return rotation.LatestRotation{}, nil
 	} else if _, ok := errors.AsType[*serviceerror.DataLoss](err); ok {
-		return rotation.Standing{}, unreadable(key, "data_loss")
+		return rotation.LatestRotation{}, unreadable(key, "data_loss")
 	} else if err != nil {
-		return rotation.Standing{}, fmt.Errorf("how the rotation of %s stands cannot be read: %w", key, err)
+		return rotation.LatestRotation{}, fmt.Errorf("how the rotation of %s stands cannot be read: %w", key, err)
 	}
 	info := d.GetWorkflowExecutionInfo()
-	s := rotation.Standing{Known: true, Running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}
+	s := rotation.LatestRotation{Known: true, Running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}
 	decode := converter.GetDefaultDataConverter().FromPayload
 	for name, to := range map[string]any{workflows.PhaseAttribute.GetName(): &s.Phase, workflows.ReasonAttribute.GetName(): &s.Reason} {
 		if p := info.GetSearchAttributes().GetIndexedFields()[name]; p != nil && decode(p, to) != nil {

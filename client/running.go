@@ -12,13 +12,13 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// Live answers from Temporal's own state, not from its lists, which lag.
-type Live struct{ Client client.Client }
+// Temporal answers from Temporal's own state, not from its lists, which lag.
+type Client struct{ Temporal client.Client }
 
 // Running tells since when a rotation of the key is under way. The zero time: longer than Temporal remembers.
-func (l Live) Running(ctx context.Context, key string) (since time.Time, running bool, err error) {
+func (l Client) Running(ctx context.Context, key string) (since time.Time, running bool, err error) {
 	var gone *serviceerror.NotFound
-	d, err := l.Client.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
+	d, err := l.Temporal.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
 	if errors.As(err, &gone) {
 		return since, false, nil
 	} else if err != nil {
@@ -30,7 +30,7 @@ func (l Live) Running(ctx context.Context, key string) (since time.Time, running
 	}
 	if first := info.GetFirstRunId(); first != "" && first != info.GetExecution().GetRunId() {
 		// It was continued as new, or reset: its first run began before this one.
-		d, err = l.Client.DescribeWorkflowExecution(ctx, workflows.ID(key), first)
+		d, err = l.Temporal.DescribeWorkflowExecution(ctx, workflows.ID(key), first)
 		if errors.As(err, &gone) {
 			return time.Time{}, true, nil
 		} else if err != nil {

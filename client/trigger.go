@@ -14,7 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// StartTrigger gives a delivery to Temporal, which keeps it. taken is false if it has this delivery already, also one
+// StartTrigger returns a delivery to Temporal, which keeps it. taken is false if it has this delivery already, also one
 // that has ended.
 func StartTrigger(ctx context.Context, c client.Client, in workflows.TriggerInput) (taken bool, err error) {
 	reason := rotation.Manual
@@ -30,7 +30,7 @@ func StartTrigger(ctx context.Context, c client.Client, in workflows.TriggerInpu
 		TypedSearchAttributes:                    workflows.ReasonAttributes(reason),
 		StaticSummary:                            fmt.Sprintf("%s, asked by webhook %s", reason, in.Source),
 		StaticDetails:                            workflows.TriggerDetails(in),
-	}, uuid.NewString(), workflows.Trigger, in)
+	}, uuid.NewString(), workflows.TriggerType, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
 		return false, nil
 	} else if err != nil {

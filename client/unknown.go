@@ -43,9 +43,9 @@ func unanswered(err error) bool {
 	return false
 }
 
-// insist repeats a request until there is an answer. ask is told whether an earlier try was not answered, so that it looks
+// retryUnknown repeats a request until there is an answer. ask is told whether an earlier try was not answered, so that it looks
 // first. An answer that refuses is returned as it is; where there is none to the end, the error is ErrUnknown.
-func insist[T any](ctx context.Context, ask func(ctx context.Context, again bool) (T, error)) (T, error) {
+func retryUnknown[T any](ctx context.Context, ask func(ctx context.Context, again bool) (T, error)) (T, error) {
 	again := false
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 3*time.Second
@@ -66,7 +66,7 @@ func insist[T any](ctx context.Context, ask func(ctx context.Context, again bool
 // start starts a workflow, once. token names the request: it stands in the workflow's memo, by which the run is known again.
 func start(ctx context.Context, c client.Client, o client.StartWorkflowOptions, token string, workflow, in any) (client.WorkflowRun, error) {
 	o.Memo = map[string]any{tokenMemo: token}
-	return insist(ctx, func(ctx context.Context, again bool) (client.WorkflowRun, error) {
+	return retryUnknown(ctx, func(ctx context.Context, again bool) (client.WorkflowRun, error) {
 		if again {
 			if run, err := startedBy(ctx, c, o.ID, token); run != nil || err != nil {
 				return run, err
@@ -125,8 +125,8 @@ func startedBy(ctx context.Context, c client.Client, id, token string) (client.W
 	return c.GetWorkflow(ctx, id, own), nil
 }
 
-// look is what a person does who does not know whether a rotation was started, or has taken a message.
-func look(key string) string { return "Look before you ask again: starter status " + key }
+// lookFirst is what a person does who does not know whether a rotation was started, or has taken a message.
+func lookFirst(key string) string { return "Look before you ask again: rekey status " + key }
 
 // notStarted is the error of a rotation that was not started, or of which nobody knows.
 func notStarted(key string, err error) error {
@@ -134,7 +134,7 @@ func notStarted(key string, err error) error {
 	case errors.As(err, new(*serviceerror.WorkflowExecutionAlreadyStarted)):
 		return ErrUnderWay
 	case errors.Is(err, ErrUnknown):
-		return fmt.Errorf("whether the rotation of %s has begun is not known. %s. %w", key, look(key), err)
+		return fmt.Errorf("whether the rotation of %s has begun is not known. %s. %w", key, lookFirst(key), err)
 	}
 	return fmt.Errorf("the rotation of %s could not be started: %w", key, err)
 }

@@ -32,7 +32,7 @@ type Waiting struct {
 
 // WaitingQuery lists rotations that wait for a person: in a phase for it, or in a step that does not get on and has a
 // deadline because of that.
-var WaitingQuery = fmt.Sprintf("WorkflowType = 'RotateKey' AND ExecutionStatus = 'Running' AND (%[1]s IN (%[2]s) OR %[3]s IS NOT NULL)",
+var WaitingQuery = fmt.Sprintf("WorkflowType = '" + workflows.RotateKeyType + "' AND ExecutionStatus = 'Running' AND (%[1]s IN (%[2]s) OR %[3]s IS NOT NULL)",
 	workflows.PhaseAttribute.GetName(), waitingPhases(), workflows.DeadlineAttribute.GetName())
 
 func waitingPhases() string {
@@ -87,11 +87,11 @@ func compareDeadlines(a, b time.Time) int {
 // maxClosed is how many closed rotations Leftovers looks at.
 const maxClosed = 2000
 
-// Leftovers lists the results that left something for a person, newest first: of each key the latest rotation that
+// FollowUps lists the results that left something for a person, newest first: of each key the latest rotation that
 // Temporal remembers, if it did. all is false if there were more rotations than it looks at.
-func Leftovers(ctx context.Context, c client.Client) (results []rotation.Result, all bool, err error) {
+func FollowUps(ctx context.Context, c client.Client) (results []rotation.Result, all bool, err error) {
 	seen, n := map[string]bool{}, 0
-	err = list(ctx, c, "WorkflowType = 'RotateKey' AND ExecutionStatus != 'Running'", func(info *workflowpb.WorkflowExecutionInfo) bool {
+	err = list(ctx, c, "WorkflowType = '" + workflows.RotateKeyType + "' AND ExecutionStatus != 'Running'", func(info *workflowpb.WorkflowExecutionInfo) bool {
 		key, ok := workflows.KeyOfID(info.GetExecution().GetWorkflowId())
 		if ok && !seen[key] {
 			r, err := result(info)
@@ -99,7 +99,7 @@ func Leftovers(ctx context.Context, c client.Client) (results []rotation.Result,
 				return true // terminated: the next rotation takes it up
 			}
 			// A look that found nothing to do says nothing about what the one before has left.
-			if seen[key] = !r.NotDue || r.Unknown; len(r.Left) > 0 {
+			if seen[key] = !r.NotDue || r.Unknown; len(r.FollowUps) > 0 {
 				results = append(results, *r)
 			}
 		}
@@ -109,13 +109,13 @@ func Leftovers(ctx context.Context, c client.Client) (results []rotation.Result,
 	return results, n < maxClosed, err
 }
 
-// list gives what a query finds to each, until that is enough.
+// list returns what a query finds to each, until that is enough.
 func list(ctx context.Context, c client.Client, query string, each func(*workflowpb.WorkflowExecutionInfo) (more bool)) error {
 	var page []byte
 	for {
 		r, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, NextPageToken: page, PageSize: 500})
 		if _, bad := err.(*serviceerror.InvalidArgument); bad { //nolint:errorlint // the client does not wrap it
-			return fmt.Errorf("the namespace lacks rekey's search attributes (starter doctor): %w", err)
+			return fmt.Errorf("the namespace lacks rekey's search attributes (rekey doctor): %w", err)
 		} else if err != nil {
 			return fmt.Errorf("Temporal does not list the rotations: %w", err)
 		}

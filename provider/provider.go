@@ -107,7 +107,7 @@ type Provider interface {
 	// Probe asks the provider, with the value itself, whether it is accepted for account. An error means that
 	// the question could not be answered, not that the value is bad.
 	Probe(ctx context.Context, account string, v secret.Value) (Proof, error)
-	// List gives every key of the account that people and we made (not the provider's own).
+	// List returns every key of the account that people and we made (not the provider's own).
 	List(ctx context.Context, account string) ([]Key, error)
 	// Mint makes a key, marked with stamp where the provider keeps stamps. Who makes the key pair, the provider or
 	// the adapter, is the adapter's own business. Mint sends at most one request. On an Unsettled error the key may

@@ -7,32 +7,32 @@ import (
 	"time"
 )
 
-// Kind is what a person can decide. Each is the name of an Update and of a Signal.
-type Kind string
+// DecisionKind is what a person can decide. Each is the name of an Update and of a Signal.
+type DecisionKind string
 
 // The decisions.
 const (
 	// Approve lets the waiting step go on.
-	Approve Kind = "approve"
+	Approve DecisionKind = "approve"
 	// Reject rolls back instead of going on.
-	Reject Kind = "reject"
+	Reject DecisionKind = "reject"
 	// KeySupplied says that the new key stands in the first store, as a version that no application reads.
-	KeySupplied Kind = "key-supplied"
+	KeySupplied DecisionKind = "key-supplied"
 	// KeyRevoked says that the old key was revoked at the provider.
-	KeyRevoked Kind = "key-revoked"
+	KeyRevoked DecisionKind = "key-revoked"
 	// ExtendGrace keeps both keys longer.
-	ExtendGrace Kind = "extend-grace"
+	ExtendGrace DecisionKind = "extend-grace"
 	// FinishGrace ends the grace period now.
-	FinishGrace Kind = "finish-grace"
+	FinishGrace DecisionKind = "finish-grace"
 	// RollBack returns to the old key.
-	RollBack Kind = "roll-back"
+	RollBack DecisionKind = "roll-back"
 	// RaiseEmergency says that values have leaked: the rotation goes on without grace and guard, and another follows
 	// if this one's own new key is among them.
-	RaiseEmergency Kind = "emergency"
-	// ExtendWait moves the deadline of the present wait for a person, and with it reminders and escalation.
-	ExtendWait Kind = "extend-wait"
-	// HandOver leaves a note for whoever comes next. It decides nothing.
-	HandOver Kind = "hand-over"
+	RaiseEmergency DecisionKind = "emergency"
+	// ExtendDeadline moves the deadline of the present wait for a person, and with it reminders and escalation.
+	ExtendDeadline DecisionKind = "extend-deadline"
+	// AddNote leaves a note for whoever comes next. It decides nothing.
+	AddNote DecisionKind = "add-note"
 )
 
 // MaxNote is how many bytes a note for whoever comes next may have: it is shown wherever the rotation is.
@@ -45,14 +45,14 @@ const MaxWhy, MaxField, MaxLeaked = 2000, 1500, 200
 // WaitCap is how many times the policy's patience a wait can last, however often it is extended.
 const WaitCap = 4
 
-// Kinds gives all decisions.
-func Kinds() []Kind {
-	return []Kind{Approve, Reject, KeySupplied, KeyRevoked, ExtendGrace, FinishGrace, RollBack, RaiseEmergency, ExtendWait, HandOver}
+// DecisionKinds returns all decisions.
+func DecisionKinds() []DecisionKind {
+	return []DecisionKind{Approve, Reject, KeySupplied, KeyRevoked, ExtendGrace, FinishGrace, RollBack, RaiseEmergency, ExtendDeadline, AddNote}
 }
 
-// Message is the payload of a decision, as an Update or as a Signal. It never holds a key: KeySupplied names a
+// DecisionMessage is the payload of a decision, as an Update or as a Signal. It never holds a key: KeySupplied names a
 // version of the store.
-type Message struct {
+type DecisionMessage struct {
 	// ID makes a repeated message harmless; empty is allowed.
 	ID string `json:"id,omitempty"`
 	// By is who decides. It is a claim: a workflow cannot see who sent a message.
@@ -84,15 +84,15 @@ type Message struct {
 
 // Decision is a message that was taken.
 type Decision struct {
-	Kind Kind `json:"kind"`
-	Message
+	Kind DecisionKind `json:"kind"`
+	DecisionMessage
 	At time.Time `json:"at"`
 	// Signer is who signed it, if it had to be signed; anything else that names a person is a claim.
 	Signer *Signer `json:"signer,omitempty"`
 }
 
-// Situation is what decides whether a decision fits.
-type Situation struct {
+// DecisionContext is what decides whether a decision fits.
+type DecisionContext struct {
 	// State is where the rotation is.
 	State
 	Now time.Time
@@ -107,10 +107,10 @@ type Situation struct {
 	Deadline, WaitCap time.Time
 }
 
-// Accepts gives the decisions that fit the situation now.
-func (s Situation) Accepts() []Kind {
-	var fits []Kind
-	for _, k := range Kinds() {
+// Accepts returns the decisions that fit the situation now.
+func (s DecisionContext) Accepts() []DecisionKind {
+	var fits []DecisionKind
+	for _, k := range DecisionKinds() {
 		if s.fits(k) == "" {
 			fits = append(fits, k)
 		}
@@ -118,8 +118,8 @@ func (s Situation) Accepts() []Kind {
 	return fits
 }
 
-// fits gives the reason why a kind of decision does not fit; empty if it does.
-func (s Situation) fits(k Kind) string {
+// fits returns the reason why a kind of decision does not fit; empty if it does.
+func (s DecisionContext) fits(k DecisionKind) string {
 	only := func(steps ...Phase) string {
 		if slices.Contains(steps, s.Step.Phase()) && !s.Step.Closed() {
 			return ""
@@ -150,12 +150,12 @@ func (s Situation) fits(k Kind) string {
 		return only(Grace, Guard, AwaitingApproval)
 	case RaiseEmergency:
 		return "" // always: if this rotation cannot serve it, another follows
-	case ExtendWait:
+	case ExtendDeadline:
 		if s.Deadline.IsZero() {
 			return fmt.Sprintf("nobody is waited for in %s, so there is no deadline to move", s.describe())
 		}
 		return ""
-	case HandOver:
+	case AddNote:
 		if s.Step.Closed() {
 			return "this rotation has ended"
 		}
@@ -175,60 +175,60 @@ func (s Situation) fits(k Kind) string {
 	}
 }
 
-func (s Situation) describe() string {
+func (s DecisionContext) describe() string {
 	if p := s.Phase(); p != s.Step.Phase() {
 		return fmt.Sprintf("%s (%s)", p, s.Step.Phase())
 	}
 	return string(s.Phase())
 }
 
-// Refusal is a decision that was not taken. Its text tells the sender what to send instead.
-type Refusal struct{ Message string }
+// RejectedDecision is a decision that was not taken. Its text tells the sender what to send instead.
+type RejectedDecision struct{ Message string }
 
-func (r *Refusal) Error() string { return r.Message }
+func (r *RejectedDecision) Error() string { return r.Message }
 
-// Check tells whether a decision fits now and is complete; a *Refusal says why not.
-func (s Situation) Check(k Kind, m Message) error {
+// Check reports whether a decision fits now and is complete; a *Refusal says why not.
+func (s DecisionContext) Check(k DecisionKind, m DecisionMessage) error {
 	if field := m.keyLike(); field != "" {
-		return &Refusal{fmt.Sprintf("the field %q looks like a key. A message is kept for ever: treat that key as leaked, revoke it, and supply another with `starter supply KEY`", field)}
+		return &RejectedDecision{fmt.Sprintf("the field %q looks like a key. A message is kept for ever: treat that key as leaked, revoke it, and supply another with `rekey supply KEY`", field)}
 	}
 	if why := s.fits(k); why != "" {
-		return &Refusal{why}
+		return &RejectedDecision{why}
 	}
 	if field := m.unseen(); field != "" {
-		return &Refusal{fmt.Sprintf("the field %q holds characters that nobody sees, or that turn text around. Send it without them", field)}
+		return &RejectedDecision{fmt.Sprintf("the field %q holds characters that nobody sees, or that turn text around. Send it without them", field)}
 	}
 	if m.Question != "" && (k == Approve || k == Reject) && m.Question != s.Question {
-		return &Refusal{fmt.Sprintf("the question %s is not open any more; asked now is %s. Look at it, then answer that", m.Question, s.Question)}
+		return &RejectedDecision{fmt.Sprintf("the question %s is not open any more; asked now is %s. Look at it, then answer that", m.Question, s.Question)}
 	}
 	if m.By == "" {
-		return &Refusal{`say who decides: {"by": "you@example.com", "why": "…"}`}
+		return &RejectedDecision{`say who decides: {"by": "you@example.com", "why": "…"}`}
 	}
-	if slices.Contains([]Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency, ExtendWait, HandOver}, k) && m.Why == "" {
-		return &Refusal{fmt.Sprintf("%s needs a reason: {\"by\": %q, \"why\": \"…\"}", k, m.By)}
+	if slices.Contains([]DecisionKind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency, ExtendDeadline, AddNote}, k) && m.Why == "" {
+		return &RejectedDecision{fmt.Sprintf("%s needs a reason: {\"by\": %q, \"why\": \"…\"}", k, m.By)}
 	}
-	if (k == ExtendGrace || k == ExtendWait) && m.For <= 0 {
-		return &Refusal{`say how much longer: {"by": "…", "why": "…", "for": "12h"}`}
+	if (k == ExtendGrace || k == ExtendDeadline) && m.For <= 0 {
+		return &RejectedDecision{`say how much longer: {"by": "…", "why": "…", "for": "12h"}`}
 	}
 	switch k {
 	case ExtendGrace:
 		if !s.GraceCap.IsZero() && !latest(s.GraceUntil, s.Now).Before(s.GraceCap) {
-			return &Refusal{"the grace period cannot be extended past " + s.GraceCap.Format(time.RFC3339) + " (max_grace of the policy)"}
+			return &RejectedDecision{"the grace period cannot be extended past " + s.GraceCap.Format(time.RFC3339) + " (max_grace of the policy)"}
 		}
-	case ExtendWait:
+	case ExtendDeadline:
 		if !s.WaitCap.IsZero() && !latest(s.Deadline, s.Now).Before(s.WaitCap) {
-			return &Refusal{fmt.Sprintf("the wait cannot be extended past %s (%d times the patience of the policy)", s.WaitCap.Format(time.RFC3339), WaitCap)}
+			return &RejectedDecision{fmt.Sprintf("the wait cannot be extended past %s (%d times the patience of the policy)", s.WaitCap.Format(time.RFC3339), WaitCap)}
 		}
-	case HandOver:
+	case AddNote:
 		if len(m.Why) > MaxNote {
-			return &Refusal{fmt.Sprintf("a note has at most %d bytes; this one has %d", MaxNote, len(m.Why))}
+			return &RejectedDecision{fmt.Sprintf("a note has at most %d bytes; this one has %d", MaxNote, len(m.Why))}
 		}
 	}
 	return nil
 }
 
 // TooLong says what is too long to be kept, in the state, the memo and the result, which Temporal bounds.
-func (m Message) TooLong() string {
+func (m DecisionMessage) TooLong() string {
 	for _, f := range m.fields() {
 		if f.name != "why" && f.name != "leaked" && len(f.text) > MaxField {
 			return fmt.Sprintf("the field %q has %d bytes, at most %d are taken", f.name, len(f.text), MaxField)
@@ -246,7 +246,7 @@ func (m Message) TooLong() string {
 }
 
 // Bounded is the message with no more of its reason than is kept. A signature counts for the whole of it.
-func (m Message) Bounded() Message {
+func (m DecisionMessage) Bounded() DecisionMessage {
 	if m.Signature == "" && len(m.Why) > MaxWhy {
 		m.Why = strings.ToValidUTF8(m.Why[:MaxWhy-len("…")], "") + "…"
 	}
@@ -254,12 +254,16 @@ func (m Message) Bounded() Message {
 }
 
 // Extended is the end of the grace period after an extension by d, within the cap.
-func (s Situation) Extended(d Duration) time.Time { return s.extended(s.GraceUntil, s.GraceCap, d) }
+func (s DecisionContext) Extended(d Duration) time.Time {
+	return s.extended(s.GraceUntil, s.GraceCap, d)
+}
 
-// ExtendedWait is the deadline of the present wait after an extension by d, within the cap.
-func (s Situation) ExtendedWait(d Duration) time.Time { return s.extended(s.Deadline, s.WaitCap, d) }
+// ExtendedDeadline is the deadline of the present wait after an extension by d, within the cap.
+func (s DecisionContext) ExtendedDeadline(d Duration) time.Time {
+	return s.extended(s.Deadline, s.WaitCap, d)
+}
 
-func (s Situation) extended(from, limit time.Time, d Duration) time.Time {
+func (s DecisionContext) extended(from, limit time.Time, d Duration) time.Time {
 	until := latest(from, s.Now).Add(time.Duration(d))
 	if !limit.IsZero() && until.After(limit) {
 		return limit
@@ -268,7 +272,7 @@ func (s Situation) extended(from, limit time.Time, d Duration) time.Time {
 }
 
 // keyLike names the first field that looks like a key.
-func (m Message) keyLike() string {
+func (m DecisionMessage) keyLike() string {
 	for _, f := range m.fields() {
 		if LooksLikeKey(f.text) {
 			return f.name
@@ -277,6 +281,6 @@ func (m Message) keyLike() string {
 	return ""
 }
 
-func (m Message) fields() []struct{ name, text string } {
+func (m DecisionMessage) fields() []struct{ name, text string } {
 	return []struct{ name, text string }{{"id", m.ID}, {"by", m.By}, {"why", m.Why}, {"version", m.Version}, {"fingerprint", m.Fingerprint}, {"question", m.Question}, {"leaked", strings.Join(m.Leaked, " ")}}
 }

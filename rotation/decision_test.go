@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-func complete() Message {
-	return Message{By: "ops@example.com", Why: "because", For: Duration(time.Hour)}
+func complete() DecisionMessage {
+	return DecisionMessage{By: "ops@example.com", Why: "because", For: Duration(time.Hour)}
 }
 
 // inPhase is a rotation that could still roll back in a phase, but for the one that does.
-func inPhase(p Phase) Situation {
+func inPhase(p Phase) DecisionContext {
 	at := map[Phase]State{
 		Prepare: {StepPrepare, Looking}, Create: {StepCreate, Staged}, AwaitingKey: {StepAwaitKey, Staged}, Store: {StepStore, Staged}, Verify: {StepVerify, Staged},
 		Promote: {StepPromote, BothKeys}, Grace: {StepGrace, BothKeys}, Guard: {StepGuard, BothKeys}, AwaitingApproval: {StepApproval, BothKeys},
 		Revoke: {StepDisable, BothKeys}, AwaitingRevocation: {StepAwaitRevocation, BothKeys}, Confirm: {StepConfirm, BothKeys}, Retire: {StepRetire, ForwardOnly},
 		Completed: {StepCompleted, ForwardOnly}, RollingBack: {StepDiscard, Discarding}, RolledBack: {StepRolledBack, Discarding},
 	}
-	s := Situation{State: at[p], Extendable: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(7 * day)}
+	s := DecisionContext{State: at[p], Extendable: true, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(7 * day)}
 	if p.Waiting() {
 		s.Deadline, s.WaitCap = clock.Add(time.Hour), clock.Add(4*day)
 	}
 	return s
 }
 
-// refusal gives the text of the *Refusal that err must be.
+// refusal returns the text of the *Refusal that err must be.
 func refusal(t *testing.T, err error) string {
 	t.Helper()
-	var r *Refusal
+	var r *RejectedDecision
 	if !errors.As(err, &r) || r.Message == "" {
 		t.Fatalf("want a refusal, got %v", err)
 	}
@@ -48,7 +48,7 @@ func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
 			back = append(back, p)
 		}
 	}
-	fits := map[Kind][]Phase{
+	fits := map[DecisionKind][]Phase{
 		Approve:     {AwaitingApproval},
 		Reject:      {AwaitingApproval},
 		KeySupplied: {AwaitingKey},
@@ -58,13 +58,13 @@ func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
 		RollBack:    back,
 		// Also in one that is ending: another rotation follows.
 		RaiseEmergency: Phases(),
-		ExtendWait:     {AwaitingKey, AwaitingApproval, AwaitingRevocation},
-		HandOver:       open,
+		ExtendDeadline: {AwaitingKey, AwaitingApproval, AwaitingRevocation},
+		AddNote:        open,
 	}
 	for _, p := range Phases() {
 		s := inPhase(p)
-		var want []Kind
-		for _, k := range Kinds() {
+		var want []DecisionKind
+		for _, k := range DecisionKinds() {
 			t.Run(fmt.Sprintf("%s in %s", k, p), func(t *testing.T) {
 				err := s.Check(k, complete())
 				if slices.Contains(fits[k], p) {
@@ -92,8 +92,8 @@ func TestEachDecisionFitsCertainPhasesOnly(t *testing.T) {
 }
 
 func TestARotationInReverseIsJudgedByItsStep(t *testing.T) {
-	s := Situation{State: State{StepGrace, Reversing}, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(day)}
-	if got, want := s.Accepts(), []Kind{ExtendGrace, FinishGrace, RaiseEmergency, HandOver}; !slices.Equal(got, want) {
+	s := DecisionContext{State: State{StepGrace, Reversing}, Now: clock, GraceUntil: clock.Add(time.Hour), GraceCap: clock.Add(day)}
+	if got, want := s.Accepts(), []DecisionKind{ExtendGrace, FinishGrace, RaiseEmergency, AddNote}; !slices.Equal(got, want) {
 		t.Errorf("it offers %v, want %v", got, want)
 	}
 	if text := refusal(t, s.Check(RollBack, complete())); !strings.Contains(text, "rolling back already") {
@@ -117,13 +117,13 @@ func TestAfterAStepThatCannotBeUndoneThereIsNoRollBack(t *testing.T) {
 }
 
 func TestADecisionSaysWhoAndSomeSayWhy(t *testing.T) {
-	at := map[Kind]Phase{
+	at := map[DecisionKind]Phase{
 		Approve: AwaitingApproval, Reject: AwaitingApproval, KeySupplied: AwaitingKey, KeyRevoked: AwaitingRevocation,
 		ExtendGrace: Grace, FinishGrace: Grace, RollBack: Grace, RaiseEmergency: Grace,
-		ExtendWait: AwaitingKey, HandOver: Grace,
+		ExtendDeadline: AwaitingKey, AddNote: Grace,
 	}
-	needsWhy := []Kind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency, ExtendWait, HandOver}
-	for _, k := range Kinds() {
+	needsWhy := []DecisionKind{Reject, RollBack, ExtendGrace, FinishGrace, RaiseEmergency, ExtendDeadline, AddNote}
+	for _, k := range DecisionKinds() {
 		nobody := complete()
 		nobody.By = ""
 		if text := refusal(t, inPhase(at[k]).Check(k, nobody)); !strings.Contains(text, `"by"`) {
@@ -160,7 +160,7 @@ func TestGraceIsExtendedUpToItsCap(t *testing.T) {
 		"not backwards":                          {until: 3 * time.Hour, limit: 24 * time.Hour, by: -time.Hour, want: 2 * time.Hour, refused: true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			s := Situation{State: State{StepGrace, BothKeys}, Now: clock, GraceUntil: clock.Add(c.until)}
+			s := DecisionContext{State: State{StepGrace, BothKeys}, Now: clock, GraceUntil: clock.Add(c.until)}
 			if c.limit != 0 {
 				s.GraceCap = clock.Add(c.limit)
 			}
@@ -191,13 +191,13 @@ func TestAWaitIsExtendedUpToItsCap(t *testing.T) {
 		"also a step that does not get on, by it": {until: time.Hour, limit: 24 * time.Hour, by: time.Hour, want: 2 * time.Hour},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			s := Situation{State: State{StepPromote, BothKeys}, Now: clock, Deadline: clock.Add(c.until), WaitCap: clock.Add(c.limit)}
+			s := DecisionContext{State: State{StepPromote, BothKeys}, Now: clock, Deadline: clock.Add(c.until), WaitCap: clock.Add(c.limit)}
 			m := complete()
 			m.For = Duration(c.by)
-			if err := s.Check(ExtendWait, m); (err != nil) != c.refused {
+			if err := s.Check(ExtendDeadline, m); (err != nil) != c.refused {
 				t.Errorf("Check: %v", err)
 			}
-			if got := s.ExtendedWait(m.For); !got.Equal(clock.Add(c.want)) {
+			if got := s.ExtendedDeadline(m.For); !got.Equal(clock.Add(c.want)) {
 				t.Errorf("extended to now%+v, want now%+v", got.Sub(clock), c.want)
 			}
 		})
@@ -207,11 +207,11 @@ func TestAWaitIsExtendedUpToItsCap(t *testing.T) {
 func TestANoteThatIsTooLongForThePageIsRefused(t *testing.T) {
 	m := complete()
 	m.Why = strings.Repeat("so ", MaxNote/3)
-	if err := inPhase(AwaitingKey).Check(HandOver, m); err != nil {
+	if err := inPhase(AwaitingKey).Check(AddNote, m); err != nil {
 		t.Errorf("%d bytes: %v", len(m.Why), err)
 	}
 	m.Why += "and so on"
-	if text := refusal(t, inPhase(AwaitingKey).Check(HandOver, m)); !strings.Contains(text, "500") {
+	if text := refusal(t, inPhase(AwaitingKey).Check(AddNote, m)); !strings.Contains(text, "500") {
 		t.Errorf("the refusal does not say how long a note may be: %q", text)
 	}
 }
@@ -225,7 +225,7 @@ func TestAMessageThatHoldsAKeyIsRefusedWhereverItStands(t *testing.T) {
 		"a service account's file":      `{"private_key": "x"}`,
 		"forty-eight base64 characters": strings.Repeat("aB3x", 12),
 	} {
-		for field, m := range map[string]Message{
+		for field, m := range map[string]DecisionMessage{
 			"id":      {ID: text, By: "me", Why: "because"},
 			"by":      {By: "it is " + text, Why: "because"},
 			"why":     {By: "me", Why: "the new key is " + text + ", enjoy"},
@@ -248,14 +248,14 @@ func TestAMessageThatHoldsAKeyIsRefusedWhereverItStands(t *testing.T) {
 }
 
 func TestAMessageWithTextThatTurnsAroundOrHidesIsRefused(t *testing.T) {
-	for field, m := range map[string]Message{
+	for field, m := range map[string]DecisionMessage{
 		"id": {ID: "7\x07", By: "me"}, "by": {By: "ecila\u202e"}, "why": {By: "me", Why: "fine\x1b[2K"}, "version": {By: "me", Version: "7\u200b"}, "leaked": {By: "me", Leaked: []string{"7\n8"}},
 	} {
 		if text := refusal(t, inPhase(AwaitingKey).Check(KeySupplied, m)); !strings.Contains(text, fmt.Sprintf("%q", field)) || strings.ContainsAny(text, "\u202e\x1b\x07\u200b\n") {
 			t.Errorf("%s: %q", field, text)
 		}
 	}
-	if err := inPhase(AwaitingKey).Check(KeySupplied, Message{By: "Zoë 👩\u200d💻", Why: "two\nlines\tof it"}); err != nil {
+	if err := inPhase(AwaitingKey).Check(KeySupplied, DecisionMessage{By: "Zoë 👩\u200d💻", Why: "two\nlines\tof it"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -267,7 +267,7 @@ func TestOrdinaryTextIsNotTakenForAKey(t *testing.T) {
 		// The id of a Google key names a key without showing it.
 		"5d41402abc4b2a76b9719d911017c592aaaabbbb",
 	} {
-		m := Message{ID: text, By: text, Why: text, Version: text}
+		m := DecisionMessage{ID: text, By: text, Why: text, Version: text}
 		if err := inPhase(AwaitingKey).Check(KeySupplied, m); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -279,10 +279,10 @@ func FuzzNoMessageMakesTheCheckPanicOrRepeatAKey(f *testing.F) {
 	f.Add("key-supplied", "", "sk-proj-abcdefghijklmnop1234", "", "", int64(0))
 	f.Add("extend-grace", "", "me", "%s%!d", "", int64(-1))
 	f.Fuzz(func(t *testing.T, kind, id, by, why, version string, length int64) {
-		m := Message{ID: id, By: by, Why: why, Version: version, For: Duration(length)}
+		m := DecisionMessage{ID: id, By: by, Why: why, Version: version, For: Duration(length)}
 		for _, p := range Phases() {
 			s := inPhase(p)
-			err := s.Check(Kind(kind), m)
+			err := s.Check(DecisionKind(kind), m)
 			s.Extended(m.For)
 			for _, text := range []string{id, by, why, version} {
 				if key := firstKey(text); key != "" && (err == nil || strings.Contains(err.Error(), key)) {
@@ -296,7 +296,7 @@ func FuzzNoMessageMakesTheCheckPanicOrRepeatAKey(f *testing.F) {
 func TestAnAnswerToAQuestionThatIsNoLongerOpenIsRefused(t *testing.T) {
 	s := inPhase(AwaitingApproval)
 	s.Question = "key-in-use-2"
-	for _, k := range []Kind{Approve, Reject} {
+	for _, k := range []DecisionKind{Approve, Reject} {
 		for question, taken := range map[string]bool{"": true, "key-in-use-2": true, "key-in-use-1": false, "use-unknown-2": false} {
 			m := complete()
 			m.Question = question
@@ -334,16 +334,16 @@ func TestAnApprovalReachesNoFurtherThanWhatItWasAskedAbout(t *testing.T) {
 func TestWhatAMessageMayHold(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("ab ", n/3+1)[:n] }
 	for sentence, c := range map[string]struct {
-		m       Message
+		m       DecisionMessage
 		tooLong bool
 	}{
-		"a name of the longest kind":                  {Message{By: long(MaxField)}, false},
-		"a longer one":                                {Message{By: long(MaxField + 1)}, true},
-		"any reason, for it is cut":                   {Message{Why: long(10 * MaxWhy)}, false},
-		"no longer one where it is signed":            {Message{Why: long(MaxWhy + 1), Signature: "x"}, true},
-		"as many leaked values as may be named":       {Message{Leaked: slices.Repeat([]string{"0123456789ab"}, MaxLeaked)}, false},
-		"one more":                                    {Message{Leaked: slices.Repeat([]string{"1"}, MaxLeaked+1)}, true},
-		"few leaked values of more text than is kept": {Message{Leaked: slices.Repeat([]string{long(60 * MaxLeaked / 4)}, 4)}, true},
+		"a name of the longest kind":                  {DecisionMessage{By: long(MaxField)}, false},
+		"a longer one":                                {DecisionMessage{By: long(MaxField + 1)}, true},
+		"any reason, for it is cut":                   {DecisionMessage{Why: long(10 * MaxWhy)}, false},
+		"no longer one where it is signed":            {DecisionMessage{Why: long(MaxWhy + 1), Signature: "x"}, true},
+		"as many leaked values as may be named":       {DecisionMessage{Leaked: slices.Repeat([]string{"0123456789ab"}, MaxLeaked)}, false},
+		"one more":                                    {DecisionMessage{Leaked: slices.Repeat([]string{"1"}, MaxLeaked+1)}, true},
+		"few leaked values of more text than is kept": {DecisionMessage{Leaked: slices.Repeat([]string{long(60 * MaxLeaked / 4)}, 4)}, true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			if why := c.m.TooLong(); (why != "") != c.tooLong {
@@ -352,7 +352,7 @@ func TestWhatAMessageMayHold(t *testing.T) {
 		})
 	}
 	t.Run("a reason is cut, and one that is signed is not", func(t *testing.T) {
-		m := Message{Why: long(MaxWhy + 1)}
+		m := DecisionMessage{Why: long(MaxWhy + 1)}
 		if got := m.Bounded().Why; len(got) > MaxWhy || !strings.HasSuffix(got, "…") {
 			t.Errorf("%d bytes are kept", len(got))
 		}

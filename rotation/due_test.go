@@ -99,29 +99,29 @@ func TestTheGuardJudgesWhatTheProviderSaw(t *testing.T) {
 	quiet, late := Duration(time.Hour), Duration(3*time.Hour)
 	at := func(d time.Duration) time.Time { return published.Add(d) }
 	for sentence, c := range map[string]struct {
-		signal Signal
-		want   Use
+		signal UsageReport
+		want   UseVerdict
 	}{
-		"no use was ever seen":                          {Signal{Known: true, Freshness: late, AskedAt: clock}, Unused},
-		"it was used before the new value was out only": {Signal{Known: true, LastUsed: at(-time.Minute), Freshness: late, AskedAt: clock}, Unused},
-		"it was used at the moment of publishing only":  {Signal{Known: true, LastUsed: published, Freshness: late, AskedAt: clock}, Unused},
-		"it was used a minute ago":                      {Signal{Known: true, LastUsed: clock.Add(-time.Minute), Freshness: late, AskedAt: clock}, InUse},
+		"no use was ever seen":                          {UsageReport{Known: true, Freshness: late, AskedAt: clock}, Unused},
+		"it was used before the new value was out only": {UsageReport{Known: true, LastUsed: at(-time.Minute), Freshness: late, AskedAt: clock}, Unused},
+		"it was used at the moment of publishing only":  {UsageReport{Known: true, LastUsed: published, Freshness: late, AskedAt: clock}, Unused},
+		"it was used a minute ago":                      {UsageReport{Known: true, LastUsed: clock.Add(-time.Minute), Freshness: late, AskedAt: clock}, InUse},
 		"its last use is as long ago as quiet and delay want": {
-			Signal{Known: true, LastUsed: clock.Add(-4 * time.Hour), Freshness: late, AskedAt: clock}, Unused},
+			UsageReport{Known: true, LastUsed: clock.Add(-4 * time.Hour), Freshness: late, AskedAt: clock}, Unused},
 		"its last use is a second less long ago": {
-			Signal{Known: true, LastUsed: clock.Add(-4*time.Hour + time.Second), Freshness: late, AskedAt: clock}, InUse},
-		"use would not have shown yet": {Signal{Known: true, Freshness: late, AskedAt: at(4*time.Hour - time.Second)}, Unknown},
-		"use would have shown by now":  {Signal{Known: true, Freshness: late, AskedAt: at(4 * time.Hour)}, Unused},
+			UsageReport{Known: true, LastUsed: clock.Add(-4*time.Hour + time.Second), Freshness: late, AskedAt: clock}, InUse},
+		"use would not have shown yet": {UsageReport{Known: true, Freshness: late, AskedAt: at(4*time.Hour - time.Second)}, Unknown},
+		"use would have shown by now":  {UsageReport{Known: true, Freshness: late, AskedAt: at(4 * time.Hour)}, Unused},
 		"use was seen although there was hardly time": {
-			Signal{Known: true, LastUsed: at(time.Minute), Freshness: late, AskedAt: at(2 * time.Minute)}, InUse},
+			UsageReport{Known: true, LastUsed: at(time.Minute), Freshness: late, AskedAt: at(2 * time.Minute)}, InUse},
 		"it was used a moment before the new value was out, a moment ago": {
-			Signal{Known: true, LastUsed: at(-time.Minute), Freshness: late, AskedAt: at(time.Minute)}, Unknown},
-		"the signal is slower than grace":  {Signal{Known: true, Freshness: Duration(72 * time.Hour), AskedAt: clock}, Unknown},
-		"the provider does not tell":       {Signal{Message: "nobody tells", AskedAt: clock}, Unknown},
-		"an unknown signal is no last use": {Signal{Message: "nobody tells", LastUsed: clock, AskedAt: clock}, Unknown},
+			UsageReport{Known: true, LastUsed: at(-time.Minute), Freshness: late, AskedAt: at(time.Minute)}, Unknown},
+		"the signal is slower than grace":  {UsageReport{Known: true, Freshness: Duration(72 * time.Hour), AskedAt: clock}, Unknown},
+		"the provider does not tell":       {UsageReport{Message: "nobody tells", AskedAt: clock}, Unknown},
+		"an unknown signal is no last use": {UsageReport{Message: "nobody tells", LastUsed: clock, AskedAt: clock}, Unknown},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			got, why := Judge(c.signal, published, quiet)
+			got, why := EvaluateUse(c.signal, published, quiet)
 			if got != c.want || why == "" {
 				t.Errorf("%s (%q), want %s", got, why, c.want)
 			}

@@ -32,12 +32,12 @@ type Question struct {
 	Key       string `json:"key"`
 	// Number counts what this rotation has asked.
 	Number int `json:"number"`
-	// Kind is the decision that is signed: Approve or FinishGrace.
-	Kind Kind `json:"kind"`
-	// About names the subject of the question, Text is the question itself, Effect what a yes does.
-	About  string `json:"about"`
-	Text   string `json:"text"`
-	Effect string `json:"effect"`
+	// DecisionKind is the decision that is signed: Approve or FinishGrace.
+	Kind DecisionKind `json:"kind"`
+	// Subject names the subject of the question, Text is the question itself, Effect what a yes does.
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+	Effect  string `json:"effect"`
 	// Revokes names the keys that the rotation takes away in the end, by the provider's id or by fingerprint.
 	Revokes []string  `json:"revokes"`
 	Asked   time.Time `json:"asked"`
@@ -52,7 +52,7 @@ type Signing struct {
 	Signed []Decision `json:"signed,omitempty"`
 }
 
-// Has tells whether an operator has signed.
+// Has reports whether an operator has signed.
 func (s Signing) Has(operator string) bool {
 	return slices.ContainsFunc(s.Signed, func(d Decision) bool { return d.Signer != nil && d.Signer.Operator == operator })
 }

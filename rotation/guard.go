@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Use is an answer to "is the old key still in use?".
-type Use string
+// UseVerdict is an answer to "is the old key still in use?".
+type UseVerdict string
 
 // The answers.
 const (
-	Unused  Use = "Unused"
-	InUse   Use = "InUse"
-	Unknown Use = "Unknown"
+	Unused  UseVerdict = "Unused"
+	InUse   UseVerdict = "InUse"
+	Unknown UseVerdict = "Unknown"
 )
 
-// Signal is what is known about the use of an old key.
-type Signal struct {
+// UsageReport is what is known about the use of an old key.
+type UsageReport struct {
 	// Known: the provider answered. Otherwise Message says why not.
 	Known   bool   `json:"known"`
 	Message string `json:"message,omitempty"`
@@ -28,10 +28,10 @@ type Signal struct {
 	AskedAt time.Time `json:"askedAt"`
 }
 
-// Judge decides from a signal whether an old key is in use. Applications could read the new value from published
+// EvaluateUse decides from a signal whether an old key is in use. Applications could read the new value from published
 // on, so use before that is no sign of anything. A signal is worth something only when it has had time to show
 // use after published: until then the answer is Unknown.
-func Judge(s Signal, published time.Time, quiet Duration) (Use, string) {
+func EvaluateUse(s UsageReport, published time.Time, quiet Duration) (UseVerdict, string) {
 	if !s.Known {
 		return Unknown, s.Message
 	}

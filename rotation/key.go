@@ -28,8 +28,8 @@ type Key struct {
 	Stores []Location `json:"stores"`
 	Tier   Tier       `json:"tier,omitempty"`
 	Policy Policy     `json:"policy"`
-	// ApartFrom names keys that must not be rotated while this one is. An emergency does not ask.
-	ApartFrom []string `json:"apartFrom,omitempty"`
+	// ConflictsWith names keys that must not be rotated while this one is. An emergency does not ask.
+	ConflictsWith []string `json:"conflictsWith,omitempty"`
 }
 
 // Location is a path in a store of the worker's configuration.
@@ -51,13 +51,13 @@ const (
 	Development Tier = "development"
 )
 
-// Tiers gives all tiers, from the most to the least exposed.
+// Tiers returns all tiers, from the most to the least exposed.
 func Tiers() []Tier { return []Tier{Production1, Production, Staging, Development} }
 
-// Valid tells whether t is a tier.
+// Valid reports whether t is a tier.
 func (t Tier) Valid() bool { return slices.Contains(Tiers(), t) }
 
-// UnknownUse says what to do when nobody can tell whether the old key is still in use.
+// UnknownUse says what to do when nobody can report whether the old key is still in use.
 type UnknownUse string
 
 const (
@@ -69,7 +69,7 @@ const (
 	UnknownNever UnknownUse = "never"
 )
 
-// Valid tells whether u is one of the three.
+// Valid reports whether u is one of the three.
 func (u UnknownUse) Valid() bool {
 	return slices.Contains([]UnknownUse{UnknownTimer, UnknownApprove, UnknownNever}, u)
 }

@@ -88,7 +88,7 @@ func unseen(r rune) bool {
 
 // unseen names the first field of a message with characters that are not to be shown to anybody. A reason may have
 // several lines.
-func (m Message) unseen() string {
+func (m DecisionMessage) unseen() string {
 	why := strings.NewReplacer("\n", " ", "\r", " ", "\t", " ").Replace(m.Why)
 	m.Why = why
 	for _, f := range m.fields() {

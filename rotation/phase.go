@@ -28,7 +28,7 @@ const (
 	RolledBack         Phase = "rolled-back"
 )
 
-// Phases gives all phases in the order of the diagram.
+// Phases returns all phases in the order of the diagram.
 func Phases() []Phase {
 	return []Phase{
 		Prepare, Create, AwaitingKey, Store, Verify, Promote, Grace, Guard, AwaitingApproval, Revoke,
@@ -36,10 +36,10 @@ func Phases() []Phase {
 	}
 }
 
-// Closed tells whether a rotation in this phase has ended.
+// Closed reports whether a rotation in this phase has ended.
 func (p Phase) Closed() bool { return p == Completed || p == RolledBack }
 
-// Waiting tells whether a rotation in this phase can only go on when a person acts.
+// Waiting reports whether a rotation in this phase can only go on when a person acts.
 func (p Phase) Waiting() bool {
 	return slices.Contains([]Phase{AwaitingKey, AwaitingApproval, AwaitingRevocation}, p)
 }
@@ -66,8 +66,8 @@ func (p Phase) Explain() string {
 	}[p]
 }
 
-// Entry says when a rotation entered a phase.
-type Entry struct {
+// TrailEntry says when a rotation entered a phase.
+type TrailEntry struct {
 	Phase Phase     `json:"phase"`
 	At    time.Time `json:"at"`
 }
@@ -82,7 +82,7 @@ const (
 	Emergency Reason = "emergency"
 )
 
-// Valid tells whether r is a reason.
+// Valid reports whether r is a reason.
 func (r Reason) Valid() bool { return slices.Contains([]Reason{Scheduled, Manual, Emergency}, r) }
 
 // Status is what a rotation tells about itself when asked.
@@ -103,11 +103,11 @@ type Status struct {
 	// Overdue: the deadline has passed and a person is still needed.
 	Overdue bool `json:"overdue,omitempty"`
 	// Trail is when the rotation entered each phase so far, oldest first.
-	Trail []Entry `json:"trail"`
-	// Told says which channels know of the wait for a person, and which could not be told.
-	Told []Told `json:"told,omitempty"`
+	Trail []TrailEntry `json:"trail"`
+	// Delivery says which channels know of the wait for a person, and which could not be told.
+	Deliveries []Delivery `json:"deliveries,omitempty"`
 	// Accepts are the decisions that would be taken now.
-	Accepts []Kind `json:"accepts,omitempty"`
+	Accepts []DecisionKind `json:"accepts,omitempty"`
 	// Question is the id of what a person is asked now; empty if nothing.
 	Question string `json:"question,omitempty"`
 	// Signing is what operators have to sign now, under four eyes; nil if nothing.
@@ -135,22 +135,22 @@ type Result struct {
 	Revoked []string `json:"revoked,omitempty"`
 	// Unknown: an emergency named values that nobody knows; Left says which.
 	Unknown bool `json:"unknown,omitempty"`
-	// Left lists what a person has to see to, each a sentence that names ids.
-	Left []string `json:"left,omitempty"`
+	// FollowUps lists what a person has to see to, each a sentence that names ids.
+	FollowUps []string `json:"followUps,omitempty"`
 	// Decisions are the decisions that people took. By is what the sender claimed.
 	Decisions []Decision `json:"decisions,omitempty"`
 	StartedAt time.Time  `json:"startedAt"`
 	EndedAt   time.Time  `json:"endedAt"`
 	// Trail is when the rotation entered each phase, oldest first; of a very long one only the latest.
-	Trail []Entry `json:"trail"`
+	Trail []TrailEntry `json:"trail"`
 	// PublishedAt is when applications could read the new value in every store.
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
 	// RevokedAt is when the last old key was seen refused.
 	RevokedAt time.Time `json:"revokedAt,omitzero"`
 }
 
-// Standing is how the latest rotation of a key stands, as Temporal keeps it: no worker is asked.
-type Standing struct {
+// LatestRotation is how the latest rotation of a key stands, as Temporal keeps it: no worker is asked.
+type LatestRotation struct {
 	// Known: there was a rotation that Temporal remembers.
 	Known   bool  `json:"known"`
 	Running bool  `json:"running,omitempty"`
@@ -162,6 +162,6 @@ type Standing struct {
 }
 
 // Served reports whether the rotation has ended and took the emergency with that id.
-func (s Standing) Served(id string) bool {
+func (s LatestRotation) Served(id string) bool {
 	return s.Result != nil && slices.ContainsFunc(s.Result.Decisions, func(d Decision) bool { return d.Kind == RaiseEmergency && d.ID == id })
 }

@@ -77,15 +77,15 @@ func cutRight(text string, n int) (tail, rest string, ok bool) {
 	return text[cut+1:], text[:cut], true
 }
 
-// SameRotation tells whether both stamps are of one rotation of one key of one install.
+// SameRotation reports whether both stamps are of one rotation of one key of one install.
 func (s Stamp) SameRotation(o Stamp) bool {
 	return s.Install == o.Install && s.Key == o.Key && s.Rotation == o.Rotation
 }
 
-// ValidKeyName tells whether name can name a key: 1 to MaxKeyName characters a-z, 0-9 and inner hyphens.
+// ValidKeyName reports whether name can name a key: 1 to MaxKeyName characters a-z, 0-9 and inner hyphens.
 func ValidKeyName(name string) bool { return len(name) <= MaxKeyName && keyName.MatchString(name) }
 
-// ValidInstall tells whether id can name an install: six characters a-z, 0-9.
+// ValidInstall reports whether id can name an install: six characters a-z, 0-9.
 func ValidInstall(id string) bool { return installID.MatchString(id) }
 
 // ID is the rotation id that belongs to a first run id: stable across workflow reset and continue-as-new,

@@ -30,10 +30,10 @@ type Day string
 
 var days = []Day{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
-// Days gives all days, Monday first.
+// Days returns all days, Monday first.
 func Days() []Day { return append(slices.Clone(days[1:]), days[0]) }
 
-// Valid tells whether d is a day.
+// Valid reports whether d is a day.
 func (d Day) Valid() bool { return slices.Contains(days, d) }
 
 // Clock is a time of day in minutes since midnight, written 22:30. 24:00 is the end of a day.
@@ -103,7 +103,7 @@ func (w Window) Location() (*time.Location, error) {
 	return time.LoadLocation(w.Zone)
 }
 
-// Opens tells whether the window opens on a day of the week.
+// Opens reports whether the window opens on a day of the week.
 func (w Window) Opens(d time.Weekday) bool {
 	return len(w.Days) == 0 || slices.Contains(w.Days, days[d])
 }
@@ -117,7 +117,7 @@ func (w Window) Length() time.Duration {
 	return time.Duration(minutes) * time.Minute
 }
 
-// Contains tells whether the window is open at a moment. One in a time zone that nobody knows is never open.
+// Contains reports whether the window is open at a moment. One in a time zone that nobody knows is never open.
 func (w Window) Contains(t time.Time) bool {
 	zone, err := w.Location()
 	if err != nil {
@@ -214,7 +214,7 @@ func (b Beat) Weekdays() []time.Weekday {
 	return all
 }
 
-// Next gives up to n beats after a moment, as Temporal's schedules count them: a time that the clocks leave out comes
+// Next returns up to n beats after a moment, as Temporal's schedules count them: a time that the clocks leave out comes
 // on no such day, one that they show twice comes once or twice. There are fewer than n if a blackout never ends.
 func (b Beat) Next(after time.Time, n int) []time.Time {
 	zone, err := b.Location()

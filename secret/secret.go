@@ -40,7 +40,7 @@ func FromString(plaintext string) Value {
 	return Value{reveal: func() string { return plaintext }}
 }
 
-// Reveal gives the plaintext. Call it only where the value goes to a provider, a store or an encryption, and
+// Reveal returns the plaintext. Call it only where the value goes to a provider, a store or an encryption, and
 // never keep the result.
 func (v Value) Reveal() string {
 	if v.reveal == nil {
@@ -49,7 +49,7 @@ func (v Value) Reveal() string {
 	return v.reveal()
 }
 
-// IsEmpty tells whether there is no plaintext.
+// IsEmpty reports whether there is no plaintext.
 func (v Value) IsEmpty() bool { return v.reveal == nil }
 
 // Equal compares in time that does not depend on where two values differ.

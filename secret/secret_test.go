@@ -36,7 +36,7 @@ func hold(v secret.Value) holder {
 	return holder{Exported: v, hidden: v, Pointer: &v, Map: map[string]secret.Value{"k": v}, Slice: []secret.Value{v}, Any: v}
 }
 
-// leaks tells whether out holds the plaintext in an encoding that a log or a history could carry.
+// leaks reports whether out holds the plaintext in an encoding that a log or a history could carry.
 func leaks(out, plain string) bool {
 	for _, form := range []string{
 		plain,

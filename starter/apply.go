@@ -18,8 +18,8 @@ func (a *app) apply() *cobra.Command {
 		Long: `Shows the plan, asks, and then creates, changes, pauses and unpauses schedules until they are as rekey.yaml wants them.
 No key is touched by it; the schedules ask every day whether one is due. Taken a second time it changes nothing, and
 two at once do no harm. It deletes nothing; prune does.`,
-		Example: `  starter apply
-  starter apply --yes                    for a pipeline`,
+		Example: `  rekey apply
+  rekey apply --yes                    for a pipeline`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.json && !yes {
 				return badInput("--json cannot ask; add --yes")
@@ -56,8 +56,8 @@ func (a *app) prune() *cobra.Command {
 		Short: "Delete the schedules of keys that rekey.yaml does not have any more",
 		Long: `Shows the schedules of this install whose key rekey.yaml does not name, asks, and deletes them. Schedules of other
 installs are left alone. The keys themselves, and rotations under way, stay as they are.`,
-		Example: `  starter prune
-  starter prune --yes`,
+		Example: `  rekey prune
+  rekey prune --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.json && !yes {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,26 +19,26 @@ import (
 func (a *app) decisions() []*cobra.Command {
 	var all []*cobra.Command
 	for _, d := range []struct {
-		kind                  rotation.Kind
-		use, short, example   string
+		kind                  rotation.DecisionKind
+		short, example        string
 		needsWhy, takesLength bool
 	}{
-		{rotation.Approve, "approve KEY", "Let a rotation that waits for approval go on", `  starter approve openai-prod --why "dashboards show no use of the old key"`, false, false},
-		{rotation.Reject, "reject KEY", "Roll back a rotation that waits for approval", `  starter reject openai-prod --why "batch jobs still use the old key"`, true, false},
-		{rotation.ExtendGrace, "extend KEY", "Keep old and new key longer, or move the deadline of a wait for a person", `  starter extend openai-prod --for 12h --why "one deployment is missing"`, true, true},
-		{rotation.FinishGrace, "finish KEY", "End the grace period now", `  starter finish openai-prod --why "every consumer has restarted"`, true, false},
-		{rotation.RollBack, "rollback KEY", "Return to the old key", `  starter rollback openai-prod --why "the new key lacks a permission"`, true, false},
-		{rotation.HandOver, "note KEY", "Leave a note for whoever comes next; it decides nothing", `  starter note openai-prod --why "asked Kim, who has the console's password; back at nine"`, true, false},
-		{rotation.KeyRevoked, "revoked KEY", "Say that you have revoked the old key; rekey checks it", `  starter revoked openai-prod`, false, false},
+		{rotation.Approve, "Let a rotation that waits for approval go on", `  rekey approve openai-prod --why "dashboards show no use of the old key"`, false, false},
+		{rotation.Reject, "Roll back a rotation that waits for approval", `  rekey reject openai-prod --why "batch jobs still use the old key"`, true, false},
+		{rotation.ExtendGrace, "Keep old and new key longer, up to max_grace of the policy", `  rekey extend-grace openai-prod --for 12h --why "one deployment is missing"`, true, true},
+		{rotation.ExtendDeadline, "Move the deadline of a wait for a person", `  rekey extend-deadline openai-prod --for 2d --why "Kim has the console's password and is back on Monday"`, true, true},
+		{rotation.FinishGrace, "End the grace period now", `  rekey finish-grace openai-prod --why "every consumer has restarted"`, true, false},
+		{rotation.RollBack, "Return to the old key", `  rekey roll-back openai-prod --why "the new key lacks a permission"`, true, false},
+		{rotation.AddNote, "Leave a note for whoever comes next; it decides nothing", `  rekey add-note openai-prod --why "asked Kim, who has the console's password; back at nine"`, true, false},
+		{rotation.KeyRevoked, "Say that you have revoked the old key; rekey checks it", `  rekey key-revoked openai-prod`, false, false},
 	} {
 		var by, why, length, question string
-		var grace bool
 		var signs signing
 		canSign := d.kind == rotation.Approve || d.kind == rotation.FinishGrace
 		cmd := &cobra.Command{
-			Use: d.use, Short: d.short, Example: d.example, Args: cobra.ExactArgs(1),
+			Use: string(d.kind) + " KEY", Short: d.short, Example: d.example, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				m := rotation.Message{ID: uuid.NewString(), By: by, Why: why, Question: question}
+				m := rotation.DecisionMessage{ID: uuid.NewString(), By: by, Why: why, Question: question}
 				if d.needsWhy && why == "" {
 					return badInput("say why with --why: it is kept with the rotation")
 				}
@@ -54,35 +53,31 @@ func (a *app) decisions() []*cobra.Command {
 					return err
 				}
 				defer c.Close()
-				kind := d.kind
-				if d.takesLength && !grace {
-					kind = whatToExtend(cmd.Context(), c, args[0])
-				}
 				var before rotation.Status
 				if canSign {
 					said := ""
 					if cmd.Flags().Changed("by") {
 						said = by
 					}
-					if before, m, err = a.signIfAsked(cmd.Context(), c, namespace, args[0], kind, signs, m, said); err != nil {
+					if before, m, err = a.signIfAsked(cmd.Context(), c, namespace, args[0], d.kind, signs, m, said); err != nil {
 						return err
 					}
 				}
-				s, err := decide(cmd.Context(), c, args[0], kind, m)
+				s, err := decide(cmd.Context(), c, args[0], d.kind, m)
 				if err != nil {
 					return err
 				}
 				if m.Signature != "" {
-					return a.print(s, signedText(kind, before, s))
+					return a.print(s, signedText(d.kind, before, s))
 				}
-				text := fmt.Sprintf("%s taken. %s is in %s.", kind, s.Key, s.Phase)
-				if kind == rotation.ExtendWait {
+				text := fmt.Sprintf("%s taken. %s is in %s.", d.kind, s.Key, s.Phase)
+				if d.kind == rotation.ExtendDeadline {
 					text += " Its deadline is " + s.Deadline.Format(time.RFC3339) + "."
 				}
 				return a.print(s, text)
 			},
 		}
-		cmd.Flags().StringVar(&by, "by", who(), "who decides; recorded as a claim")
+		cmd.Flags().StringVar(&by, "by", currentUser(), "who decides; recorded as a claim")
 		cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
 		if d.kind == rotation.Approve || d.kind == rotation.Reject {
 			cmd.Flags().StringVar(&question, "question", "", "id of the question that is answered, as status shows it; another one is left alone")
@@ -95,28 +90,19 @@ func (a *app) decisions() []*cobra.Command {
 		}
 		if d.takesLength {
 			cmd.Flags().StringVar(&length, "for", "", "how much longer, like 12h or 2d")
-			cmd.Flags().BoolVar(&grace, "grace", false, "extend the grace period also while a person is waited for")
-			cmd.Long = "In a phase that waits for a person it moves the deadline, and with it reminders and escalation, up to four times\n" +
-				"the patience of the policy. In any other phase, and with --grace, it keeps old and new key longer, up to max_grace."
+		}
+		if d.kind == rotation.ExtendDeadline {
+			cmd.Long = d.short + ", and with it reminders and escalation, up to four times the patience of\nthe policy. To keep both keys longer instead: rekey extend-grace."
 		}
 		all = append(all, cmd)
 	}
 	return all
 }
 
-// whatToExtend is the deadline where a person is waited for, else the grace period. A rotation that does not answer will
-// not take either, and says why.
-func whatToExtend(ctx context.Context, c sdkclient.Client, key string) rotation.Kind {
-	if s, err := client.Status(ctx, c, key); err == nil && slices.Contains(s.Accepts, rotation.ExtendWait) {
-		return rotation.ExtendWait
-	}
-	return rotation.ExtendGrace
-}
-
 // decide sends a decision and waits until it is taken or refused.
-func decide(ctx context.Context, c sdkclient.Client, key string, kind rotation.Kind, m rotation.Message) (rotation.Status, error) {
+func decide(ctx context.Context, c sdkclient.Client, key string, kind rotation.DecisionKind, m rotation.DecisionMessage) (rotation.Status, error) {
 	s, err := client.Decide(ctx, c, key, kind, m)
-	var no *rotation.Refusal
+	var no *rotation.RejectedDecision
 	switch {
 	case errors.As(err, &no):
 		return s, refused("%s was not taken: %s", kind, no.Message)

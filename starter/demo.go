@@ -15,7 +15,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/adapters"
@@ -51,9 +51,9 @@ requests all the time. Then it rotates a Google service account key by itself, a
 person (the demo plays that part, and says so), and a key whose replacement does not work, which is rolled back.
 
 Needs nothing but Go, changes nothing outside a temporary folder, and takes less than half a minute.`,
-		Example: `  starter demo
-  starter demo --keep     leave everything running, to look around in the UI
-  starter demo --json     print only the summary, as one object`,
+		Example: `  rekey demo
+  rekey demo --keep     leave everything running, to look around in the UI
+  rekey demo --json     print only the summary, as one object`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := &demo{app: a, ctx: cmd.Context(), text: a.out}
@@ -109,7 +109,7 @@ type demo struct {
 	text io.Writer
 
 	dir, file string
-	scene     *scene.Scene
+	scene     *scenario.Scenario
 	cfg       *config.Config
 	acts      *activities.Activities
 	server    *devserver.Server
@@ -146,7 +146,7 @@ func (d *demo) setUp(ui bool) (err error) {
 		return err
 	}
 	d.onStop(func() { _ = os.RemoveAll(d.dir) })
-	if d.scene, err = scene.Start(scene.Options{
+	if d.scene, err = scenario.Start(scenario.Options{
 		Dir: d.dir, RequestTimeout: "1s", Propagation: "2s", RevocationLag: "2s",
 		// What takes days in production takes seconds here.
 		Policy: []string{"grace: 3s", "soak: 1s", "quiet: 0s", "recheck: 1s", "step_timeout: 10s", "period: 30d"},
@@ -190,18 +190,18 @@ func (d *demo) setUp(ui bool) (err error) {
 }
 
 func (d *demo) makeKeys() error {
-	if _, err := d.scene.Google(automatic, scene.Alias, scene.Latest); err != nil {
+	if _, err := d.scene.Google(automatic, scenario.Alias, scenario.Latest); err != nil {
 		return err
 	}
-	if _, err := d.scene.OpenAIKey(byHand, scene.Local); err != nil {
+	if _, err := d.scene.OpenAIKey(byHand, scenario.Local); err != nil {
 		return err
 	}
-	oldID, err := d.scene.Google(failing, scene.Alias)
+	oldID, err := d.scene.Google(failing, scenario.Alias)
 	if err != nil {
 		return err
 	}
 	// The replacement of this key will never be accepted.
-	d.scene.Cloud.Inject(simcloud.Fault{Service: "google-token", Target: scene.Account(failing), Except: oldID, Kind: simcloud.Refuse, Code: 400})
+	d.scene.Cloud.Inject(simcloud.Fault{Service: "google-token", Target: scenario.Account(failing), Except: oldID, Kind: simcloud.Refuse, Code: 400})
 	return nil
 }
 
@@ -242,7 +242,7 @@ func (d *demo) run() (summary, error) {
 		}
 	}
 	s.Orphans = len(d.scene.Cloud.Orphans())
-	broken := d.scene.Cloud.Check(scene.Rules(automatic, scene.Alias, scene.Latest))
+	broken := d.scene.Cloud.Check(scenario.Rules(automatic, scenario.Alias, scenario.Latest))
 	switch {
 	case s.Outcome != "ok":
 	case s.RequestsFailed > 0:
@@ -307,16 +307,16 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 func (d *demo) play(k rotation.Key, s rotation.Status) error {
 	switch s.Phase {
 	case rotation.AwaitingKey:
-		d.say("        (the demo, as operator: creates a key in the OpenAI console and runs `starter supply %s`)", k.Name)
+		d.say("        (the demo, as operator: creates a key in the OpenAI console and runs `rekey supply %s`)", k.Name)
 		_, value := d.scene.OpenAI.CreateKey(k.Account, "made by hand, again")
 		version, _, err := d.acts.StageSupplied(d.ctx, k, s.Rotation, value)
 		if err != nil {
 			return err
 		}
-		_, err = decide(d.ctx, d.client, k.Name, rotation.KeySupplied, rotation.Message{ID: "demo-supply", By: "the demo", Version: version})
+		_, err = decide(d.ctx, d.client, k.Name, rotation.KeySupplied, rotation.DecisionMessage{ID: "demo-supply", By: "the demo", Version: version})
 		return err
 	case rotation.AwaitingRevocation:
-		d.say("        (the demo, as operator: deletes the old key in the OpenAI console and runs `starter revoked %s`)", k.Name)
+		d.say("        (the demo, as operator: deletes the old key in the OpenAI console and runs `rekey key-revoked %s`)", k.Name)
 		for _, key := range d.scene.OpenAI.Keys(k.Account) {
 			if key.Name == "made by hand" {
 				if err := d.scene.OpenAI.DeleteKey(key.ID); err != nil {
@@ -324,7 +324,7 @@ func (d *demo) play(k rotation.Key, s rotation.Status) error {
 				}
 			}
 		}
-		_, err := decide(d.ctx, d.client, k.Name, rotation.KeyRevoked, rotation.Message{ID: "demo-revoked", By: "the demo"})
+		_, err := decide(d.ctx, d.client, k.Name, rotation.KeyRevoked, rotation.DecisionMessage{ID: "demo-revoked", By: "the demo"})
 		return err
 	}
 	return fmt.Errorf("the rotation of %s waits in %s, which the demo did not expect: %s", k.Name, s.Phase, s.Details)

@@ -15,7 +15,7 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -27,7 +27,7 @@ import (
 // run in parallel: their workers poll the same task queues.
 type workingFleet struct {
 	*fleetRig
-	*scene.Scene
+	*scenario.Scenario
 	cfg *config.Config
 }
 
@@ -37,7 +37,7 @@ func newWorkingFleet(t *testing.T, install string, names []string, policy ...str
 	ago := 100 * 24 * time.Hour
 	w := &workingFleet{fleetRig: newFleetRig(t, install)}
 	var err error
-	w.Scene, err = scene.Start(scene.Options{Install: install, KeyBits: 1024, Policy: append([]string{"soak: 0s", "quiet: 0s"}, policy...), Now: func() time.Time {
+	w.Scenario, err = scenario.Start(scenario.Options{Install: install, KeyBits: 1024, Policy: append([]string{"soak: 0s", "quiet: 0s"}, policy...), Now: func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		return time.Now().Add(-ago)
@@ -47,7 +47,7 @@ func newWorkingFleet(t *testing.T, install string, names []string, policy ...str
 	}
 	t.Cleanup(w.Stop)
 	for _, n := range names {
-		if _, err := w.Google(n, scene.Alias); err != nil {
+		if _, err := w.Google(n, scenario.Alias); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -202,7 +202,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 		t.Errorf("the beat after a terminated rotation: %+v", last)
 	}
 	w.waitFor("week", rotation.Grace)
-	w.must(exitOK, "", "", "finish", "week", "--why", "the test says so")
+	w.must(exitOK, "", "", "finish-grace", "week", "--why", "the test says so")
 	w.waitFor("week", rotation.Completed)
 	if live := len(w.Cloud.LiveKeys()); live != 1 || mints() != 1 {
 		t.Errorf("%d keys are live, %d were minted", live, mints())
@@ -216,7 +216,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 		t.Errorf("the beat after a finished rotation: %+v", last)
 	}
 	w.must(exitOK, "missed    6 beats since the schedule was made", "", "plan")
-	for _, broken := range w.Cloud.Check(scene.Rules("week", scene.Alias)) {
+	for _, broken := range w.Cloud.Check(scenario.Rules("week", scenario.Alias)) {
 		t.Error(broken)
 	}
 }
@@ -226,9 +226,9 @@ func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 	w := newWorkingFleet(t, "apart1", names, "grace: 2s", "recheck: 1s")
 	text := w.YAML()
 	for _, n := range []string{"apart-b", "apart-c"} {
-		text = strings.Replace(text, "  - name: "+n+"\n", "  - name: "+n+"\n    apart_from: [apart-a]\n", 1)
+		text = strings.Replace(text, "  - name: "+n+"\n", "  - name: "+n+"\n    conflicts_with: [apart-a]\n", 1)
 	}
-	text = strings.Replace(text, "apart_from: [apart-a]\n    provider", "apart_from: [apart-a, apart-c]\n    provider", 1)
+	text = strings.Replace(text, "conflicts_with: [apart-a]\n    provider", "conflicts_with: [apart-a, apart-c]\n    provider", 1)
 	w.yaml(text)
 	w.work()
 	runs := make([]sdkclient.WorkflowRun, len(names))

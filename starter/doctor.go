@@ -40,9 +40,9 @@ func (a *app) doctor() *cobra.Command {
 for each key what the first step of a rotation looks at; the listener for triggers, if there is one; and the channels on
 which people are told: their secrets, and whether somebody listens there. --notify tells each channel something. Providers and stores are asked from here, with this
 machine's credentials; the worker may have others.`,
-		Example: `  starter doctor
-  starter doctor --notify
-  starter doctor --json`,
+		Example: `  rekey doctor
+  rekey doctor --notify
+  rekey doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.config()
@@ -104,7 +104,7 @@ func examineQueue(ctx context.Context, c client.Client, queue string, kind enums
 	case err != nil:
 		return finding{"task queue " + queue, false, "Temporal does not tell: " + err.Error()}
 	case len(d.GetPollers()) == 0:
-		return finding{"task queue " + queue, false, "no worker polls it. Start one: go run ./worker --config …"}
+		return finding{"task queue " + queue, false, "no worker polls it. Start one: rekey-worker --config …"}
 	}
 	return finding{"task queue " + queue, true, fmt.Sprintf("%d worker(s)", len(d.GetPollers()))}
 }

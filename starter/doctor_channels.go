@@ -20,9 +20,9 @@ func examineChannels(ctx context.Context, cfg *config.Config, tell bool) []findi
 	for _, ch := range cfg.Channels {
 		what := "channel " + ch.Name
 		c := webhook.New(ch.Options)
-		err := c.Reach(ctx)
+		err := c.Connect(ctx)
 		if err == nil && tell {
-			err = c.Tell(ctx, testNotice(time.Now()).Clean())
+			err = c.Notify(ctx, testNotice(time.Now()).Clean())
 		}
 		switch {
 		case err != nil:
@@ -56,9 +56,9 @@ func unused(cfg *config.Config) []finding {
 	return []finding{{"channels", false, fmt.Sprintf("no key's policy tells %s: add notify or escalate to a tier or a key", strings.Join(idle, ", "))}}
 }
 
-func testNotice(now time.Time) rotation.Notice {
-	return rotation.Notice{
-		ID: "test-" + uuid.NewString(), About: rotation.AboutTest, At: now.UTC(), Key: "no-key", Provider: "none", Rotation: "none",
-		Reason: rotation.Manual, Phase: rotation.Prepare, Need: "This is what rekey sounds like when it needs a person (starter doctor --notify, by " + who() + "). Nothing is needed now.",
+func testNotice(now time.Time) rotation.Notification {
+	return rotation.Notification{
+		ID: "test-" + uuid.NewString(), Event: rotation.EventTest, At: now.UTC(), Key: "no-key", Provider: "none", Rotation: "none",
+		Reason: rotation.Manual, Phase: rotation.Prepare, Message: "This is what rekey sounds like when it needs a person (rekey doctor --notify, by " + currentUser() + "). Nothing is needed now.",
 	}
 }

@@ -48,11 +48,11 @@ again with --resume. docs/incident.md is the page for the night.
 
 Exit code 0 only if every key is done, 1 if one failed or you stopped watching, 2 for bad input, 3 if you did not
 confirm.`,
-		Example: `  starter emergency openai-prod --reason "stood in a public repository"
-  starter emergency ci --leaked 0a1b2c3d4e5f --reason "fingerprint in a build log"
-  starter emergency --provider google --reason "laptop stolen" --concurrency 100
-  starter emergency --store gsm --revoke-first --reason "store was read by a stranger"
-  starter emergency --resume k3jq5w7a`,
+		Example: `  rekey emergency openai-prod --why "stood in a public repository"
+  rekey emergency ci --leaked 0a1b2c3d4e5f --why "fingerprint in a build log"
+  rekey emergency --provider google --why "laptop stolen" --concurrency 100
+  rekey emergency --store gsm --revoke-first --why "store was read by a stranger"
+  rekey emergency --resume k3jq5w7a`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.resume != "" {
 				return a.resumeEmergency(cmd, args, o.resume)
@@ -65,12 +65,12 @@ confirm.`,
 	f.StringVar(&o.tier, "tier", "", "all keys of this tier; with --provider only those of both")
 	f.StringVar(&o.store, "store", "", "all keys that stand in this store; with --provider and --tier only those of all")
 	f.BoolVar(&o.all, "all", false, "every key of the file")
-	f.StringVar(&o.why, "reason", "", "why; kept with every rotation (needed)")
+	f.StringVar(&o.why, "why", "", "why; kept with every rotation (needed)")
 	f.StringVar(&o.leaked, "leaked", "all", "what leaked: fingerprints, provider's ids or version numbers, with commas between them; or all, which is every value made before now. A number means that version in every store; <store>:<number> means one store's. Names go with one key only")
 	f.BoolVar(&o.revokeFirst, "revoke-first", false, "take the leaked key away before there is a new one: applications fail until there is")
 	f.StringVar(&o.grace, "grace", "", "how long the leaked key may still work beside the new one, like 10m (default not at all)")
 	f.IntVar(&o.concurrency, "concurrency", workflows.FleetConcurrency, "how many rotations are under way at once")
-	f.StringVar(&o.by, "by", who(), "who raises it; recorded as a claim")
+	f.StringVar(&o.by, "by", currentUser(), "who raises it; recorded as a claim")
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
 	f.BoolVar(&o.detach, "detach", false, "start it and do not watch")
 	f.StringVar(&o.resume, "resume", "", "watch the emergency of this `ID` again; starts nothing")
@@ -111,7 +111,7 @@ func (a *app) raiseEmergency(ctx context.Context, args []string, o emergencyFlag
 	if !a.json {
 		fmt.Fprint(a.out, outlookOf(keys, m, o, missing))
 	} else if len(missing) > 0 {
-		fmt.Fprintln(a.errOut, "starter: "+noWorker(missing))
+		fmt.Fprintln(a.errOut, "rekey: "+noWorker(missing))
 	}
 	if !o.yes && !a.confirmEmergency(len(keys), o.revokeFirst) {
 		return refused("nothing was started")
@@ -125,13 +125,13 @@ func (a *app) raiseEmergency(ctx context.Context, args []string, o emergencyFlag
 	}
 	if o.detach {
 		return a.print(map[string]any{"id": in.ID, "workflow_id": workflows.EmergencyID(in.ID), "keys": len(in.Keys)},
-			fmt.Sprintf("Emergency %s has begun. Watch it: starter emergency --resume %s", in.ID, in.ID))
+			fmt.Sprintf("Emergency %s has begun. Watch it: rekey emergency --resume %s", in.ID, in.ID))
 	}
 	return a.watchEmergency(ctx, c, in.ID)
 }
 
 func (a *app) resumeEmergency(cmd *cobra.Command, args []string, id string) error {
-	for _, name := range []string{"provider", "tier", "store", "all", "reason", "leaked", "revoke-first", "grace", "concurrency", "detach"} {
+	for _, name := range []string{"provider", "tier", "store", "all", "why", "leaked", "revoke-first", "grace", "concurrency", "detach"} {
 		if len(args) > 0 || cmd.Flags().Changed(name) {
 			return badInput("--resume watches an emergency as it is: no keys and no --%s with it", name)
 		}
@@ -149,10 +149,10 @@ func (a *app) resumeEmergency(cmd *cobra.Command, args []string, id string) erro
 var valueName = regexp.MustCompile(`^([A-Za-z0-9._-]{1,64}:([A-Za-z0-9._/-]{1,256}:)?)?[A-Za-z0-9._-]{1,64}$`)
 
 // message is what each rotation is told.
-func (o emergencyFlags) message() (rotation.Message, error) {
-	m := rotation.Message{By: o.by, Why: o.why, RevokeFirst: o.revokeFirst}
+func (o emergencyFlags) message() (rotation.DecisionMessage, error) {
+	m := rotation.DecisionMessage{By: o.by, Why: o.why, RevokeFirst: o.revokeFirst}
 	if o.why == "" {
-		return m, badInput("say why with --reason: it is kept with every rotation")
+		return m, badInput("say why with --why: it is kept with every rotation")
 	}
 	if o.grace != "" {
 		d, err := rotation.ParseDuration(o.grace)
@@ -172,7 +172,7 @@ func (o emergencyFlags) message() (rotation.Message, error) {
 			m.Leaked = append(m.Leaked, strings.TrimSpace(name))
 		}
 	}
-	if err := (rotation.Situation{}).Check(rotation.RaiseEmergency, m); err != nil {
+	if err := (rotation.DecisionContext{}).Check(rotation.RaiseEmergency, m); err != nil {
 		return m, badInput("%s", err)
 	}
 	return m, nil
@@ -236,14 +236,14 @@ func missingWorkers(ctx context.Context, c sdkclient.Client, keys []rotation.Key
 }
 
 func noWorker(missing []string) string {
-	return "no worker polls " + strings.Join(missing, ", ") + ": the emergency is kept and begins there when one does. Start one: worker --config rekey.yaml"
+	return "no worker polls " + strings.Join(missing, ", ") + ": the emergency is kept and begins there when one does. Start one: rekey-worker --config rekey.yaml"
 }
 
 // shownKeys is how many keys are named before the question.
 const shownKeys = 20
 
 // outlookOf says what will happen.
-func outlookOf(keys []rotation.Key, m rotation.Message, o emergencyFlags, missing []string) string {
+func outlookOf(keys []rotation.Key, m rotation.DecisionMessage, o emergencyFlags, missing []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "EMERGENCY over %d key(s), most exposed first, %d at once:\n", len(keys), o.concurrency)
 	for i, k := range keys {

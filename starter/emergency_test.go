@@ -19,7 +19,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -50,7 +50,7 @@ func testWorker() {
 // night is a simulated cloud with keys, a namespace of Temporal, and worker processes.
 type night struct {
 	*testing.T
-	*scene.Scene
+	*scenario.Scenario
 	file, address, namespace string
 	names                    []string
 	old                      map[string]string
@@ -67,20 +67,20 @@ func newNight(t *testing.T, keys int, byHand bool) *night {
 		t.Fatal(err)
 	}
 	n := &night{T: t, file: filepath.Join(t.TempDir(), "rekey.yaml"), address: server.HostPort(), namespace: fmt.Sprintf("night-%d", nights.Add(1)), old: map[string]string{}}
-	n.Scene, err = scene.Start(scene.Options{Policy: []string{"step_timeout: 3s"}, RequestTimeout: "1s", Mode: "create", KeyBits: 1024})
+	n.Scenario, err = scenario.Start(scenario.Options{Policy: []string{"step_timeout: 3s"}, RequestTimeout: "1s", Mode: "create", KeyBits: 1024})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(n.Scene.Stop)
+	t.Cleanup(n.Scenario.Stop)
 	for i := range keys {
 		name := fmt.Sprintf("ci-%02d", i)
-		if n.old[name], err = n.Google(name, scene.Alias); err != nil {
+		if n.old[name], err = n.Google(name, scenario.Alias); err != nil {
 			t.Fatal(err)
 		}
 		n.names = append(n.names, name)
 	}
 	if byHand {
-		if n.old["gpt"], err = n.OpenAIKey("gpt", scene.Alias); err != nil {
+		if n.old["gpt"], err = n.OpenAIKey("gpt", scenario.Alias); err != nil {
 			t.Fatal(err)
 		}
 		n.names = append(n.names, "gpt")
@@ -146,13 +146,13 @@ func (n *night) until(what string, ok func() bool) {
 func (n *night) invariants(replaced ...string) {
 	n.Helper()
 	for _, name := range replaced {
-		for _, broken := range n.Cloud.Check(scene.Rules(name, scene.Alias)) {
+		for _, broken := range n.Cloud.Check(scenario.Rules(name, scenario.Alias)) {
 			n.Error(broken)
 		}
 		if _, live := n.Cloud.LiveKeys()[n.old[name]]; live {
 			n.Errorf("the old key of %s still works", name)
 		}
-		if id := n.Cloud.PublishedKeys()[scene.Path(scene.Alias, name)]; id == n.old[name] {
+		if id := n.Cloud.PublishedKeys()[scenario.Path(scenario.Alias, name)]; id == n.old[name] {
 			n.Errorf("applications still read the old key of %s", name)
 		}
 	}
@@ -184,7 +184,7 @@ func (o *output) String() string {
 
 // emergencyOf finds the id that the command has printed.
 func emergencyOf(text string) string {
-	_, id, _ := strings.Cut(text, "starter emergency --resume ")
+	_, id, _ := strings.Cut(text, "rekey emergency --resume ")
 	return id[:min(8, len(id))]
 }
 
@@ -192,7 +192,7 @@ func TestAnEmergencyGoesOnWhenCommandAndWorkerAreKilledHalfWay(t *testing.T) {
 	n := newNight(t, 20, false)
 	worker := n.work(n.file)
 	var out output
-	cmd := n.process(&out, "starter", n.args("emergency", "--all", "--reason", "the laptop was stolen", "--yes", "--concurrency", "4")...)
+	cmd := n.process(&out, "rekey", n.args("emergency", "--all", "--why", "the laptop was stolen", "--yes", "--concurrency", "4")...)
 	n.until("some keys are done", func() bool { return strings.Count(out.String(), "done, the old key is refused") >= 2 })
 	kill(cmd)
 	kill(worker)
@@ -243,7 +243,7 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 		"the outage that one asked for ": {"3\nrevoke-first\n", []string{"--revoke-first", "--detach"}, exitOK},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			code, out, errOut := n.starter(t.Context(), tc.answer, append([]string{"emergency", "--provider", "google", "--reason", "leaked"}, tc.args...)...)
+			code, out, errOut := n.starter(t.Context(), tc.answer, append([]string{"emergency", "--provider", "google", "--why", "leaked"}, tc.args...)...)
 			if code != tc.code || !strings.Contains(out, "EMERGENCY over 3 key(s), most exposed first") || !strings.Contains(out, "Type the number of keys (3)") {
 				t.Fatalf("exit code %d, want %d\n%s%s", code, tc.code, out, errOut)
 			}
@@ -295,10 +295,10 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 	var out, errOut output
 	done := make(chan int)
 	go func() {
-		done <- run(ctx, n.args("emergency", "--all", "--reason", "leaked", "--yes"), strings.NewReader(""), &out, &errOut)
+		done <- run(ctx, n.args("emergency", "--all", "--why", "leaked", "--yes"), strings.NewReader(""), &out, &errOut)
 	}()
 	for _, said := range []string{
-		"gpt                                      waits for a person (awaiting-key): starter status gpt",
+		"gpt                                      waits for a person (awaiting-key): rekey status gpt",
 		`ci-01                                    FAILED: The worker's rekey.yaml has no key "ci-01".`,
 		"ci-00                                    done, the old key is refused after",
 	} {
@@ -309,7 +309,7 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	id := emergencyOf(out.String())
-	if want := "the emergency goes on. Watch it again: starter emergency --resume " + id; !strings.Contains(errOut.String(), want) {
+	if want := "the emergency goes on. Watch it again: rekey emergency --resume " + id; !strings.Contains(errOut.String(), want) {
 		t.Errorf("after Ctrl-C it says %s", errOut.String())
 	}
 	if err := n.client.CancelWorkflow(t.Context(), workflows.EmergencyID(id), ""); err != nil {
@@ -321,7 +321,7 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 	}
 	for _, want := range []string{
 		"1 of 3 done, 1 failed, 1 wait for a person. Somebody cancelled the emergency; rotations that had begun go on.",
-		"gpt: its rotation goes on: starter status gpt", "ci-01: put it right, then: starter emergency ci-01 --reason …",
+		"gpt: its rotation goes on: rekey status gpt", "ci-01: put it right, then: rekey emergency ci-01 --why …",
 	} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table does not say %q:\n%s", want, table)
@@ -361,9 +361,9 @@ func TestTheMostExposedKeysComeFirst(t *testing.T) {
 }
 
 func TestTheScreenShowsFirstWhatNeedsSomebody(t *testing.T) {
-	f := workflows.Fleet{ID: "abcd2345", Why: "leaked"}
-	for i, state := range []workflows.RowState{workflows.Done, workflows.Queued, workflows.UnderWay, workflows.Waiting, workflows.Failed, workflows.Done, workflows.Done} {
-		f.Rows = append(f.Rows, workflows.Row{Key: fmt.Sprintf("key-%d", i), State: state, Phase: "p", Why: "because"})
+	f := workflows.EmergencyProgress{ID: "abcd2345", Why: "leaked"}
+	for i, state := range []workflows.KeyState{workflows.Done, workflows.Queued, workflows.UnderWay, workflows.Waiting, workflows.Failed, workflows.Done, workflows.Done} {
+		f.Keys = append(f.Keys, workflows.KeyProgress{Key: fmt.Sprintf("key-%d", i), State: state, Phase: "p", Why: "because"})
 	}
 	lines := screenLines(f, "nobody answers", 10)
 	if len(lines) > 10 {

@@ -45,7 +45,7 @@ func (a *app) watchEmergency(ctx context.Context, c sdkclient.Client, id string)
 		select {
 		case <-ctx.Done():
 			s.clear()
-			return fmt.Errorf("not watching any more, but the emergency goes on. Watch it again: starter emergency --resume %s", id)
+			return fmt.Errorf("not watching any more, but the emergency goes on. Watch it again: rekey emergency --resume %s", id)
 		case <-time.After(lookAgain):
 		}
 	}
@@ -57,10 +57,10 @@ type screen struct {
 	tty, quiet bool
 	lines      int               // drawn
 	said       map[string]string // by key; the plain lines
-	last       workflows.Fleet
+	last       workflows.EmergencyProgress
 }
 
-func (s *screen) show(f workflows.Fleet) {
+func (s *screen) show(f workflows.EmergencyProgress) {
 	if s.quiet {
 		return
 	}
@@ -70,9 +70,9 @@ func (s *screen) show(f workflows.Fleet) {
 		return
 	}
 	if s.once("", "Emergency "+f.ID) {
-		fmt.Fprintf(s.out, "Emergency %s over %d key(s). After Ctrl-C or a crash: starter emergency --resume %s\n", f.ID, len(f.Rows), f.ID)
+		fmt.Fprintf(s.out, "Emergency %s over %d key(s). After Ctrl-C or a crash: rekey emergency --resume %s\n", f.ID, len(f.Keys), f.ID)
 	}
-	for _, r := range f.Rows {
+	for _, r := range f.Keys {
 		switch text := rowText(r); {
 		case r.State == workflows.Queued && r.Why == "", !s.once(r.Key, text):
 		default:
@@ -94,7 +94,7 @@ func (s *screen) problem(id string, err error) {
 	}
 }
 
-// once tells whether a text is new.
+// once reports whether a text is new.
 func (s *screen) once(about, text string) bool {
 	if s.said[about] == text {
 		return false
@@ -104,7 +104,7 @@ func (s *screen) once(about, text string) bool {
 }
 
 // urgency is the order of the rows on a screen that has no room for all.
-var urgency = []workflows.RowState{workflows.Failed, workflows.Waiting, workflows.UnderWay, workflows.Queued, workflows.NotRaised, workflows.Done}
+var urgency = []workflows.KeyState{workflows.Failed, workflows.Waiting, workflows.UnderWay, workflows.Queued, workflows.NotRaised, workflows.Done}
 
 // draw draws the screen anew, within the terminal.
 func (s *screen) draw(problem string) {
@@ -126,22 +126,22 @@ func (s *screen) draw(problem string) {
 }
 
 // screenLines are at most height lines, the rows that need somebody first.
-func screenLines(f workflows.Fleet, problem string, height int) []string {
+func screenLines(f workflows.EmergencyProgress, problem string, height int) []string {
 	counts, full := f.Counts(), 0
 	const bar = 40
-	if len(f.Rows) > 0 {
-		full = counts[workflows.Done] * bar / len(f.Rows)
+	if len(f.Keys) > 0 {
+		full = counts[workflows.Done] * bar / len(f.Keys)
 	}
 	lines := []string{
 		fmt.Sprintf("Emergency %s  %s", f.ID, f.Why),
 		fmt.Sprintf("[%s%s] %s", strings.Repeat("#", full), strings.Repeat(" ", bar-full), f.Sentence()),
-		fmt.Sprintf("Ctrl-C stops the watching only; go on with: starter emergency --resume %s", f.ID),
+		fmt.Sprintf("Ctrl-C stops the watching only; go on with: rekey emergency --resume %s", f.ID),
 	}
 	if problem != "" {
 		lines = append(lines, problem)
 	}
-	rows := slices.DeleteFunc(slices.Clone(f.Rows), func(r workflows.Row) bool { return r.State == workflows.Queued && r.Why == "" })
-	slices.SortStableFunc(rows, func(x, y workflows.Row) int {
+	rows := slices.DeleteFunc(slices.Clone(f.Keys), func(r workflows.KeyProgress) bool { return r.State == workflows.Queued && r.Why == "" })
+	slices.SortStableFunc(rows, func(x, y workflows.KeyProgress) int {
 		return cmp.Compare(slices.Index(urgency, x.State), slices.Index(urgency, y.State))
 	})
 	room := height - len(lines) - 2
@@ -164,15 +164,15 @@ func (s *screen) clear() {
 }
 
 // rowText says in a line how a key stands, and what a person has to do.
-func rowText(r workflows.Row) string {
+func rowText(r workflows.KeyProgress) string {
 	switch r.State {
 	case workflows.UnderWay:
 		if r.Unreadable {
-			return fmt.Sprintf("%s; it is looked at again: starter explain %s", r.Why, r.Key)
+			return fmt.Sprintf("%s; it is looked at again: rekey explain %s", r.Why, r.Key)
 		}
 		return strings.TrimSpace("under way " + string(r.Phase))
 	case workflows.Waiting:
-		return fmt.Sprintf("waits for a person (%s): starter status %s", r.Phase, r.Key)
+		return fmt.Sprintf("waits for a person (%s): rekey status %s", r.Phase, r.Key)
 	case workflows.Failed:
 		return "FAILED: " + r.Why
 	case workflows.Done:
@@ -192,7 +192,7 @@ func rowText(r workflows.Row) string {
 // finalKey is one key of the final table.
 type finalKey struct {
 	Key   string             `json:"key"`
-	State workflows.RowState `json:"state"`
+	State workflows.KeyState `json:"state"`
 	Phase string             `json:"phase,omitempty"`
 	// The times are in seconds since the emergency was raised for the key; absent if it never happened.
 	ToNewKey  *float64 `json:"seconds_to_new_key,omitempty"`
@@ -203,11 +203,11 @@ type finalKey struct {
 }
 
 // emergencyEnded prints the table and chooses the exit code.
-func (a *app) emergencyEnded(ctx context.Context, c sdkclient.Client, f workflows.Fleet) error {
-	keys := make([]finalKey, len(f.Rows))
-	for i, r := range f.Rows {
+func (a *app) emergencyEnded(ctx context.Context, c sdkclient.Client, f workflows.EmergencyProgress) error {
+	keys := make([]finalKey, len(f.Keys))
+	for i, r := range f.Keys {
 		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, Left: leftOf(r)}
-		if r.Left > 0 || strings.HasSuffix(r.Why, "…") {
+		if r.FollowUps > 0 || strings.HasSuffix(r.Why, "…") {
 			keys[i].inFull(ctx, c, f)
 		}
 		if d, ok := r.ToNewKey(); ok {
@@ -228,33 +228,33 @@ func (a *app) emergencyEnded(ctx context.Context, c sdkclient.Client, f workflow
 }
 
 // leftOf says what is left to do about a key.
-func leftOf(r workflows.Row) []string {
+func leftOf(r workflows.KeyProgress) []string {
 	switch {
 	case r.State == workflows.UnderWay || r.State == workflows.Waiting:
-		return []string{"its rotation goes on: starter status " + r.Key}
+		return []string{"its rotation goes on: rekey status " + r.Key}
 	case r.State == workflows.NotRaised || r.State == workflows.Queued:
-		return []string{fmt.Sprintf("raise it: starter emergency %s --reason …", r.Key)}
-	case r.Left > 0:
-		return []string{"starter status " + r.Key}
+		return []string{fmt.Sprintf("raise it: rekey emergency %s --why …", r.Key)}
+	case r.FollowUps > 0:
+		return []string{"rekey status " + r.Key}
 	case r.State == workflows.Failed:
-		return []string{fmt.Sprintf("put it right, then: starter emergency %s --reason …", r.Key)}
+		return []string{fmt.Sprintf("put it right, then: rekey emergency %s --why …", r.Key)}
 	}
 	return nil
 }
 
 // inFull says in the rotation's own words how it ended and what it left; a fleet has room for the beginning only.
-func (k *finalKey) inFull(ctx context.Context, c sdkclient.Client, f workflows.Fleet) {
+func (k *finalKey) inFull(ctx context.Context, c sdkclient.Client, f workflows.EmergencyProgress) {
 	res, closed, err := client.Closed(ctx, c, k.Key)
 	if err != nil || !closed || res.EndedAt.Before(f.StartedAt) {
 		return // another one runs by now
 	}
 	k.Outcome = res.Outcome
-	if len(res.Left) > 0 {
-		k.Left = res.Left
+	if len(res.FollowUps) > 0 {
+		k.Left = res.FollowUps
 	}
 }
 
-func finalTable(f workflows.Fleet, keys []finalKey) string {
+func finalTable(f workflows.EmergencyProgress, keys []finalKey) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Emergency %s: %s\n\n", f.ID, f.Outcome)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)

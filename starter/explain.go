@@ -20,7 +20,7 @@ func (a *app) explain() *cobra.Command {
 		Short: "Explain where a key's rotation stands and what you can do",
 		Long: `Shows what the Temporal UI shows about the key's rotation: what happens now, what you do, where, with which message,
 and what happens if nobody does. Below it how the rotation got there, and each command that it would take now.`,
-		Example: `  starter explain openai-prod`,
+		Example: `  rekey explain openai-prod`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, k, err := a.key(args[0])
@@ -46,7 +46,7 @@ func explanation(s keyState) string {
 		writeTrail(&b, s.Status.Trail)
 		b.WriteString("\nIt would take now:\n")
 		for _, k := range s.Status.Accepts {
-			fmt.Fprintf(&b, "  %s\n", twin(k, s.Key))
+			fmt.Fprintf(&b, "  %s\n", decisionCommand(k, s.Key))
 		}
 	case s.Result != nil:
 		writeTrail(&b, s.Result.Trail)
@@ -57,7 +57,7 @@ func explanation(s keyState) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-func writeTrail(b *strings.Builder, trail []rotation.Entry) {
+func writeTrail(b *strings.Builder, trail []rotation.TrailEntry) {
 	if len(trail) == 0 {
 		return
 	}
@@ -67,18 +67,19 @@ func writeTrail(b *strings.Builder, trail []rotation.Entry) {
 	}
 }
 
-// twin is the command that sends a decision.
-func twin(k rotation.Kind, key string) string {
-	commands := map[rotation.Kind]string{
-		rotation.Approve: "approve %s", rotation.Reject: `reject %s --why "…"`, rotation.KeySupplied: "supply %s", rotation.KeyRevoked: "revoked %s",
-		rotation.ExtendGrace: `extend %s --grace --for 12h --why "…"`, rotation.ExtendWait: `extend %s --for 2d --why "…"`, rotation.HandOver: `note %s --why "…"`, rotation.FinishGrace: `finish %s --why "…"`, rotation.RollBack: `rollback %s --why "…"`,
-		rotation.RaiseEmergency: `emergency %s --reason "…"`,
+// decisionCommand returns the command that sends a decision: it is called as the message is, but for supply, which puts the
+// key into the store as well.
+func decisionCommand(k rotation.DecisionKind, key string) string {
+	switch k {
+	case rotation.KeySupplied:
+		return "rekey supply " + key
+	case rotation.ExtendGrace, rotation.ExtendDeadline:
+		return fmt.Sprintf(`rekey %s %s --for 12h --why "…"`, k, key)
+	case rotation.Reject, rotation.AddNote, rotation.FinishGrace, rotation.RollBack, rotation.RaiseEmergency:
+		return fmt.Sprintf(`rekey %s %s --why "…"`, k, key)
+	default:
+		return fmt.Sprintf("rekey %s %s", k, key)
 	}
-	format, ok := commands[k]
-	if !ok {
-		return string(k) + " (send it in the Temporal UI)"
-	}
-	return "starter " + fmt.Sprintf(format, key)
 }
 
 // completeKeys completes names of keys from rekey.yaml, each once.

@@ -18,12 +18,12 @@ import (
 type inboxContents struct {
 	Waiting []client.Waiting `json:"waiting"`
 	// Left is what rotations that have ended left to do, latest rotation of each key only.
-	Left []leftover `json:"left"`
+	Left []followUp `json:"left"`
 	// Partial: there were more ended rotations than could be looked at.
 	Partial bool `json:"partial,omitempty"`
 }
 
-type leftover struct {
+type followUp struct {
 	Key     string         `json:"key"`
 	Phase   rotation.Phase `json:"phase"`
 	EndedAt time.Time      `json:"endedAt"`
@@ -38,8 +38,8 @@ func (a *app) inbox() *cobra.Command {
 		Long: `Shows the rotations that wait for a person, the one whose time is up first at the top, each with the command that
 answers it; then what rotations that have ended left to do, for as long as Temporal remembers them. It asks Temporal
 alone, and needs neither a worker nor rekey.yaml.`,
-		Example: `  starter inbox
-  starter inbox --check || echo "somebody is needed"`,
+		Example: `  rekey inbox
+  rekey inbox --check || echo "somebody is needed"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := a.dial(cmd.Context())
@@ -65,15 +65,15 @@ alone, and needs neither a worker nor rekey.yaml.`,
 }
 
 func readInbox(ctx context.Context, c sdkclient.Client) (inboxContents, error) {
-	in := inboxContents{Left: []leftover{}}
+	in := inboxContents{Left: []followUp{}}
 	var err error
 	if in.Waiting, err = client.Inbox(ctx, c); err != nil {
 		return in, err
 	}
-	results, all, err := client.Leftovers(ctx, c)
+	results, all, err := client.FollowUps(ctx, c)
 	in.Partial = !all
 	for _, r := range results {
-		in.Left = append(in.Left, leftover{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, Left: r.Left})
+		in.Left = append(in.Left, followUp{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, Left: r.FollowUps})
 	}
 	return in, err
 }
@@ -89,7 +89,7 @@ func (in inboxContents) text(now time.Time) string {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", x.Key, x.Tier, x.Phase, x.Reason, until(x.Deadline, now), answer(x))
 		}
 		_ = w.Flush()
-		b.WriteString("\nWhat to do, step by step: starter explain KEY\n")
+		b.WriteString("\nWhat to do, step by step: rekey explain KEY\n")
 	}
 	if len(in.Left) > 0 {
 		b.WriteString("\nLeft to do by rotations that have ended:\n")
@@ -101,7 +101,7 @@ func (in inboxContents) text(now time.Time) string {
 		}
 	}
 	if in.Partial {
-		b.WriteString("\nThere are more ended rotations than were looked at; starter status KEY shows the latest of a key.\n")
+		b.WriteString("\nThere are more ended rotations than were looked at; rekey status KEY shows the latest of a key.\n")
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
@@ -120,11 +120,11 @@ func until(deadline, now time.Time) string {
 func answer(w client.Waiting) string {
 	switch w.Phase {
 	case rotation.AwaitingKey:
-		return "starter supply " + w.Key
+		return "rekey supply " + w.Key
 	case rotation.AwaitingRevocation:
-		return "starter revoked " + w.Key
+		return "rekey key-revoked " + w.Key
 	case rotation.AwaitingApproval:
-		return "starter approve " + w.Key
+		return "rekey approve " + w.Key
 	}
-	return "starter explain " + w.Key
+	return "rekey explain " + w.Key
 }

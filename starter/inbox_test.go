@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/client"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
 func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T) {
-	s := newStage(t, func(c *scene.Scene) error {
+	s := newStage(t, func(c *scenario.Scenario) error {
 		for _, name := range []string{"zebra", "ant", "gnu"} {
-			if _, err := c.OpenAIKey(name, scene.Alias); err != nil {
+			if _, err := c.OpenAIKey(name, scenario.Alias); err != nil {
 				return err
 			}
 		}
@@ -28,13 +28,13 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 		s.starter(exitOK, "", "rotate", name)
 		s.waitFor(name, rotation.AwaitingKey)
 	}
-	s.starter(exitOK, "", "rollback", "gnu", "--why", "not today")
+	s.starter(exitOK, "", "roll-back", "gnu", "--why", "not today")
 	s.ended("gnu")
 	s.listed(2)
 
 	out := s.starter(exitRefused, "", "inbox", "--check")
-	zebra, ant := strings.Index(out, "starter supply zebra"), strings.Index(out, "starter supply ant")
-	if zebra < 0 || ant < zebra || strings.Contains(out, "starter supply gnu") {
+	zebra, ant := strings.Index(out, "rekey supply zebra"), strings.Index(out, "rekey supply ant")
+	if zebra < 0 || ant < zebra || strings.Contains(out, "rekey supply gnu") {
 		t.Errorf("the inbox:\n%s", out)
 	}
 	var got inboxContents
@@ -47,7 +47,7 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 	}
 
 	// What a rotation left stays in the inbox when it has ended.
-	s.starter(exitOK, "", "emergency", "ant", "--reason", "seen in a log", "--leaked", "0123456789ab", "--yes", "--detach")
+	s.starter(exitOK, "", "emergency", "ant", "--why", "seen in a log", "--leaked", "0123456789ab", "--yes", "--detach")
 	s.ended("ant")
 	s.listed(1)
 	if out := s.starter(exitOK, "", "inbox"); !strings.Contains(out, "ant, ") || !strings.Contains(out, "0123456789ab was said to have leaked") {
@@ -55,7 +55,7 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 	}
 
 	out = s.starter(exitOK, "", "explain", "zebra")
-	for _, want := range []string{"What you do now", "How it got there", "starter supply zebra", `starter rollback zebra --why "…"`} {
+	for _, want := range []string{"What you do now", "How it got there", "rekey supply zebra", `rekey roll-back zebra --why "…"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("explain lacks %q:\n%s", want, out)
 		}
@@ -85,8 +85,8 @@ func TestEveryDecisionHasACommand(t *testing.T) {
 	if code := run(t.Context(), []string{"--help"}, strings.NewReader(""), &out, &errOut); code != exitOK {
 		t.Fatal(errOut.String())
 	}
-	for _, k := range rotation.Kinds() {
-		if command := twin(k, "gpt"); !slices.Contains(strings.Fields(out.String()), strings.Fields(command)[1]) {
+	for _, k := range rotation.DecisionKinds() {
+		if command := decisionCommand(k, "gpt"); !slices.Contains(strings.Fields(out.String()), strings.Fields(command)[1]) {
 			t.Errorf("%s is sent by %q, which is no command", k, command)
 		}
 	}

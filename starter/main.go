@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		e.SetEscapeHTML(false)
 		_ = e.Encode(map[string]any{"error": err.Error(), "exit_code": code})
 	} else {
-		fmt.Fprintln(errOut, "starter: "+err.Error())
+		fmt.Fprintln(errOut, "rekey: "+err.Error())
 	}
 	return code
 }
@@ -128,7 +128,7 @@ type app struct {
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "starter",
+		Use:   "rekey",
 		Short: "Rotate API keys without downtime",
 		Long: `rekey replaces API keys without one failed request: it makes the new key, stores it, proves it, publishes it,
 waits out a grace period in which both keys work, and revokes the old one.
@@ -197,7 +197,7 @@ func (a *app) dial(ctx context.Context) (client.Client, string, error) {
 	options.Logger = silent
 	c, err := client.DialContext(ctx, options)
 	if err != nil {
-		return nil, "", fmt.Errorf("Temporal does not answer on %s. Start it, or name another with --address or TEMPORAL_ADDRESS. `go run ./worker --embedded` brings its own", options.HostPort)
+		return nil, "", fmt.Errorf("Temporal does not answer on %s. Start it, or name another with --address or TEMPORAL_ADDRESS. `rekey-worker --embedded` brings its own", options.HostPort)
 	}
 	return c, options.Namespace, nil
 }
@@ -212,14 +212,14 @@ func (a *app) confirm(question, want string) bool {
 	return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(answer) == want
 }
 
-// isTerminal tells whether out is a screen that a person watches.
+// isTerminal reports whether out is a screen that a person watches.
 func isTerminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// who is the claim of who decides, where no flag says it.
-func who() string {
+// currentUser is the claim of who decides, where no flag says it.
+func currentUser() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {
 		name = u.Username

@@ -6,17 +6,17 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
 // toldStage is a stage with two channels and a key whose policy tells the first.
 func toldStage(t *testing.T) *stage {
 	t.Helper()
-	return newStageWith(t, func(o *scene.Options) {
+	return newStageWith(t, func(o *scenario.Options) {
 		o.Channels, o.Policy = true, append(o.Policy, "notify: [team]", "escalate: [oncall]")
-	}, func(c *scene.Scene) error {
-		_, err := c.OpenAIKey("gpt", scene.Alias)
+	}, func(c *scenario.Scenario) error {
+		_, err := c.OpenAIKey("gpt", scenario.Alias)
 		return err
 	})
 }
@@ -69,22 +69,22 @@ func TestAPersonIsToldTakesMoreTimeLeavesANoteAndTheEndIsTold(t *testing.T) {
 		t.Errorf("it said:\n%s", text)
 	}
 
-	out := s.starter(exitOK, "", "extend", "gpt", "--for", "2d", "--why", "Kim is back on Monday")
+	out := s.starter(exitOK, "", "extend-deadline", "gpt", "--for", "2d", "--why", "Kim is back on Monday")
 	moved := s.waitFor("gpt", rotation.AwaitingKey)
-	if !strings.Contains(out, "extend-wait taken") || moved.Deadline.Sub(began.Deadline) != 48*time.Hour {
+	if !strings.Contains(out, "extend-deadline taken") || moved.Deadline.Sub(began.Deadline) != 48*time.Hour {
 		t.Errorf("the deadline moved by %s:\n%s", moved.Deadline.Sub(began.Deadline), out)
 	}
 	if out := s.starter(exitRefused, "", "extend", "gpt", "--grace", "--for", "2d", "--why", "x"); !strings.Contains(out, "extend-grace is for the phase grace") {
 		t.Errorf("--grace says:\n%s", out)
 	}
 
-	s.starter(exitBadInput, "", "note", "gpt")
-	s.starter(exitOK, "", "note", "gpt", "--by", "ana", "--why", "asked Kim")
+	s.starter(exitBadInput, "", "add-note", "gpt")
+	s.starter(exitOK, "", "add-note", "gpt", "--by", "ana", "--why", "asked Kim")
 	if out := s.starter(exitOK, "", "explain", "gpt"); !strings.Contains(out, "by ana") || !strings.Contains(out, "asked Kim") || !strings.Contains(out, "Told: team 20") {
 		t.Errorf("explain says:\n%s", out)
 	}
 
-	s.starter(exitOK, "", "rollback", "gpt", "--why", "not today")
+	s.starter(exitOK, "", "roll-back", "gpt", "--why", "not today")
 	s.ended("gpt")
 	if text := s.told(2)[1]; !strings.HasPrefix(text, "Rolled back: gpt") || !strings.Contains(text, "not today") || !strings.Contains(text, "Note: ana: asked Kim") {
 		t.Errorf("how it ended:\n%s", text)

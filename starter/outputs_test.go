@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -16,18 +16,18 @@ import (
 func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	t.Parallel()
 	var badID string
-	s := newStage(t, func(c *scene.Scene) (err error) {
-		if _, err = c.Google("ci", scene.Alias, scene.Latest); err != nil {
+	s := newStage(t, func(c *scenario.Scenario) (err error) {
+		if _, err = c.Google("ci", scenario.Alias, scenario.Latest); err != nil {
 			return err
 		}
-		if _, err = c.OpenAIKey("gpt", scene.Alias, scene.Local); err != nil {
+		if _, err = c.OpenAIKey("gpt", scenario.Alias, scenario.Local); err != nil {
 			return err
 		}
-		badID, err = c.Google("bad", scene.Alias)
+		badID, err = c.Google("bad", scenario.Alias)
 		return err
 	})
 	// The replacement of this key is never accepted.
-	s.Cloud.Inject(simcloud.Fault{Service: "google-token", Target: scene.Account("bad"), Except: badID, Kind: simcloud.Refuse, Code: 400})
+	s.Cloud.Inject(simcloud.Fault{Service: "google-token", Target: scenario.Account("bad"), Except: badID, Kind: simcloud.Refuse, Code: 400})
 	both := func(want int, args ...string) {
 		t.Helper()
 		s.starter(want, "", args...)
@@ -46,10 +46,10 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	both(exitOK, "status", "gpt")
 	both(exitRefused, "approve", "gpt")
 	s.starter(exitRefused, "", "rotate", "gpt")
-	s.starter(exitRefused, "", "revoked", "gpt")
+	s.starter(exitRefused, "", "key-revoked", "gpt")
 
 	_, other := s.OpenAI.CreateKey("proj_other", "of others")
-	_, good := s.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "made by hand, again")
+	_, good := s.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "made by hand, again")
 	key := good.Reveal()
 	for name, stdin := range map[string]string{
 		"a key of another project": other.Reveal(),
@@ -69,30 +69,30 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	s.starter(exitBadInput, "", "supply", key)
 	s.starter(exitBadInput, "", "supply", "gpt", key)
 	s.starter(exitBadInput, "", "status", key)
-	s.starter(exitBadInput, "", "rollback", "gpt", "--why", "the new key is "+key)
+	s.starter(exitBadInput, "", "roll-back", "gpt", "--why", "the new key is "+key)
 	s.starter(exitBadInput, "", "approve", key)
 	s.starter(exitBadInput, "", "approve", "gpt", "--by", key)
-	s.starter(exitBadInput, "", "extend", "gpt", "--why", "x", "--for", key)
+	s.starter(exitBadInput, "", "extend-grace", "gpt", "--why", "x", "--for", key)
 
 	s.starter(exitOK, " \""+key+"\"\n", "--json", "supply", "gpt")
 	s.waitFor("gpt", rotation.AwaitingRevocation)
 	both(exitOK, "status")
 	s.starter(exitRefused, key, "supply", "gpt")
-	for _, k := range s.OpenAI.Keys(scene.OpenAIProject("gpt")) {
+	for _, k := range s.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
 		if k.Name == "made by hand" {
 			if err := s.OpenAI.DeleteKey(k.ID); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	s.starter(exitOK, "", "revoked", "gpt")
+	s.starter(exitOK, "", "key-revoked", "gpt")
 	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != good.Fingerprint() {
 		t.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, good.Fingerprint())
 	}
 	both(exitOK, "status", "gpt")
 
 	// OpenAI's refusal shows a part of the key.
-	for _, k := range s.OpenAI.Keys(scene.OpenAIProject("gpt")) {
+	for _, k := range s.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
 		if err := s.OpenAI.DeleteKey(k.ID); err != nil {
 			t.Fatal(err)
 		}

@@ -28,9 +28,9 @@ func (a *app) plan() *cobra.Command {
 		Long: `Compares rekey.yaml with the schedules in Temporal: what is created, changed, paused or deleted. It also says of each
 key when it is due, at which beat it will be rotated, what a rotation touches, and what is revoked when. For that it
 asks providers and stores from here, with this machine's credentials; --offline leaves them alone.`,
-		Example: `  starter plan
-  starter plan openai-prod --offline
-  starter plan --check --json            for a pipeline: exit code 3 if there is something to change`,
+		Example: `  rekey plan
+  rekey plan openai-prod --offline
+  rekey plan --check --json            for a pipeline: exit code 3 if there is something to change`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, p, err := a.makePlan(cmd.Context(), args, !offline)
 			if err != nil {
@@ -64,12 +64,12 @@ type planned struct {
 	Problem string `json:"problem,omitempty"`
 
 	plan  schedules.Plan
-	fleet *schedules.Fleet
+	fleet *schedules.Client
 }
 
 type plannedKey struct {
-	schedules.Step
-	schedules.Outlook `json:"outlook,omitzero"`
+	schedules.KeyPlan
+	schedules.Forecast `json:"outlook,omitzero"`
 
 	key rotation.Key
 }
@@ -93,11 +93,11 @@ func (a *app) makePlan(ctx context.Context, names []string, look bool) (_ sdkcli
 			c.Close()
 		}
 	}()
-	p = planned{Install: cfg.Install, Namespace: namespace, fleet: &schedules.Fleet{Client: c, Namespace: namespace, Install: cfg.Install}}
+	p = planned{Install: cfg.Install, Namespace: namespace, fleet: &schedules.Client{Client: c, Namespace: namespace, Install: cfg.Install}}
 	ids := make([]string, len(keys))
-	wants := make([]schedules.Want, len(keys))
+	wants := make([]schedules.Desired, len(keys))
 	for i, k := range keys {
-		ids[i], wants[i] = k.Name, schedules.Want{Key: k, Paused: cfg.Paused[k.Name]}
+		ids[i], wants[i] = k.Name, schedules.Desired{Key: k, Paused: cfg.Paused[k.Name]}
 	}
 	if len(names) == 0 {
 		others, err := p.fleet.Others(ctx, ids)
@@ -111,13 +111,13 @@ func (a *app) makePlan(ctx context.Context, names []string, look bool) (_ sdkcli
 	if err != nil {
 		return c, p, err
 	}
-	if p.plan, err = schedules.Make(cfg.Install, wants, have, time.Now()); err != nil {
+	if p.plan, err = schedules.NewPlan(cfg.Install, wants, have, time.Now()); err != nil {
 		return c, p, err
 	}
 	return c, p, a.outlook(ctx, cfg, c, keys, look, &p)
 }
 
-// choose gives the named keys of the file, or all.
+// choose returns the named keys of the file, or all.
 func (a *app) choose(cfg *config.Config, names []string) ([]rotation.Key, error) {
 	if len(names) == 0 {
 		return cfg.Keys, nil
@@ -142,27 +142,27 @@ func (a *app) outlook(ctx context.Context, cfg *config.Config, c sdkclient.Clien
 			p.Problem = "Nobody looked at providers and stores: " + err.Error()
 		}
 	}
-	p.Keys = make([]plannedKey, len(p.plan.Steps))
-	err := schedules.Each(ctx, len(p.plan.Steps), a.bar("looking at keys"), func(ctx context.Context, i int) error {
-		step := p.plan.Steps[i]
-		p.Keys[i] = plannedKey{Step: step}
+	p.Keys = make([]plannedKey, len(p.plan.Keys))
+	err := schedules.Each(ctx, len(p.plan.Keys), a.bar("looking at keys"), func(ctx context.Context, i int) error {
+		step := p.plan.Keys[i]
+		p.Keys[i] = plannedKey{KeyPlan: step}
 		if i >= len(keys) {
 			return nil
 		}
-		_, underWay, err := client.Live{Client: c}.Running(ctx, keys[i].Name)
+		_, underWay, err := client.Client{Temporal: c}.Running(ctx, keys[i].Name)
 		if err != nil {
 			return fmt.Errorf("the rotation of %s cannot be looked at: %w", keys[i].Name, err)
 		}
 		due, problem := ask(ctx, acts, keys[i])
-		o := p.plan.Look(step, due, underWay)
+		o := p.plan.Forecast(step, due, underWay)
 		if problem != "" {
 			o.Notes = append(o.Notes, problem)
 		}
-		p.Keys[i].key, p.Keys[i].Outlook = keys[i], o
+		p.Keys[i].key, p.Keys[i].Forecast = keys[i], o
 		return nil
 	})
 	p.Summary = map[schedules.Action]int{}
-	for _, s := range p.plan.Steps {
+	for _, s := range p.plan.Keys {
 		p.Summary[s.Action]++
 	}
 	return err
@@ -197,7 +197,7 @@ func (p planned) text(all bool) string {
 		b.WriteString("rekey.yaml names no keys, and no schedule of this install exists.\n")
 	}
 	if p.plan.Count(schedules.Delete) > 0 {
-		b.WriteString("\nKeys with a - are not in rekey.yaml any more. Their schedules go on until `starter prune`; the keys themselves stay.\n")
+		b.WriteString("\nKeys with a - are not in rekey.yaml any more. Their schedules go on until `rekey prune`; the keys themselves stay.\n")
 	}
 	if p.Problem != "" {
 		fmt.Fprintf(&b, "\n%s\n", p.Problem)
@@ -208,7 +208,7 @@ func (p planned) text(all bool) string {
 		text   string
 	}{
 		{schedules.Create, "%d to create"}, {schedules.Update, "%d to change"}, {schedules.Pause, "%d to pause"}, {schedules.Unpause, "%d to unpause"},
-		{schedules.Delete, "%d to delete with `starter prune`"}, {schedules.Blocked, "%d not ours and not touched"},
+		{schedules.Delete, "%d to delete with `rekey prune`"}, {schedules.Blocked, "%d not ours and not touched"},
 	} {
 		if n := p.plan.Count(s.action); n > 0 {
 			parts = append(parts, fmt.Sprintf(s.text, n))
@@ -231,9 +231,9 @@ func (k plannedKey) write(b *strings.Builder, all bool) {
 			fmt.Fprintf(b, "      %-9s %s\n", label, text)
 		}
 	}
-	notes := append(slices.Clone(k.Step.Notes), k.Outlook.Notes...)
+	notes := append(slices.Clone(k.KeyPlan.Notes), k.Forecast.Notes...)
 	if k.Action == schedules.Unchanged && !all && len(notes) == 0 && k.Missed == (schedules.Missed{}) {
-		fmt.Fprintf(b, "  = %-24s unchanged%s\n", k.Step.Key, prefixed("; rotates at ", k.at(k.RotatesAt)))
+		fmt.Fprintf(b, "  = %-24s unchanged%s\n", k.KeyPlan.Key, prefixed("; rotates at ", k.at(k.RotatesAt)))
 		return
 	}
 	fmt.Fprintf(b, "  %s %-24s %s\n", marks[k.Action], k.Key, k.Action)
@@ -260,7 +260,7 @@ func (k plannedKey) write(b *strings.Builder, all bool) {
 		line("touches", strings.Join(k.Touches, ", "))
 		line("revokes", strings.Join(k.Revokes, ", ")+prefixed(" at about ", k.at(k.RevokesAt)))
 		line("by hand", strings.Join(k.ByHand, ", "))
-		line("apart", prefixed("not while one of these rotates: ", strings.Join(k.key.ApartFrom, ", ")))
+		line("apart", prefixed("not while one of these rotates: ", strings.Join(k.key.ConflictsWith, ", ")))
 	}
 	if n := k.Missed.Beats(); n > 0 {
 		line("missed", fmt.Sprintf("%d beats since the schedule was made: %s", n, k.Missed))

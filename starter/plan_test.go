@@ -89,7 +89,7 @@ func (r *fleetRig) must(want int, said string, in string, args ...string) string
 	r.Helper()
 	code, out := r.starter(in, args...)
 	if code != want || !strings.Contains(out, said) {
-		r.Fatalf("starter %v: exit code %d, want %d and %q:\n%s", args, code, want, said, out)
+		r.Fatalf("rekey %v: exit code %d, want %d and %q:\n%s", args, code, want, said, out)
 	}
 	return out
 }
@@ -181,11 +181,11 @@ func TestAnInvalidFileChangesNothing(t *testing.T) {
 	r := newFleetRig(t, "bad001", aKey("bad-a"))
 	r.must(exitOK, "1 created", "", "apply", "--offline", "--yes")
 	before := r.describe("bad-a")
-	r.write("bad001", aKey("bad-a", "policy: {grace: 1d}"), aKey("bad-b", "apart_from: [nobody]"))
+	r.write("bad001", aKey("bad-a", "policy: {grace: 1d}"), aKey("bad-b", "conflicts_with: [nobody]"))
 	for _, command := range [][]string{{"plan"}, {"apply", "--yes"}, {"prune", "--yes"}} {
-		r.must(exitBadInput, `keys[1].apart_from[0]: there is no key "nobody"`, "", command...)
+		r.must(exitBadInput, `keys[1].conflicts_with[0]: there is no key "nobody"`, "", command...)
 	}
-	r.must(exitBadInput, `keys[1].apart_from[0]: there is no key \"nobody\"`, "", "apply", "--yes", "--json")
+	r.must(exitBadInput, `keys[1].conflicts_with[0]: there is no key \"nobody\"`, "", "apply", "--yes", "--json")
 	r.must(exitBadInput, "rekey.yaml:16:18: ", "", "apply", "--yes")
 	if after := r.describe("bad-a"); !after.Info.LastUpdateAt.Equal(before.Info.LastUpdateAt) {
 		t.Error("the schedule was changed")
@@ -317,16 +317,16 @@ func TestAnApplyThatWasCutOffIsFinishedByTheNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wants []schedules.Want
+	var wants []schedules.Desired
 	for _, k := range cfg.Keys {
-		wants = append(wants, schedules.Want{Key: k})
+		wants = append(wants, schedules.Desired{Key: k})
 	}
-	p, err := schedules.Make(cfg.Install, wants, nil, time.Now())
+	p, err := schedules.NewPlan(cfg.Install, wants, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cut := context.WithCancel(t.Context())
-	f := &schedules.Fleet{Client: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
+	f := &schedules.Client{Client: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
 		if done == 5 {
 			cut()
 		}

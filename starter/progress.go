@@ -16,11 +16,11 @@ type progress struct {
 	quiet bool
 
 	shown int // entries of the trail
-	open  *rotation.Entry
+	open  *rotation.TrailEntry
 }
 
 // trail shows the phases that were entered since the last call, also those that were over in no time.
-func (p *progress) trail(entries []rotation.Entry) {
+func (p *progress) trail(entries []rotation.TrailEntry) {
 	if p.quiet {
 		return
 	}

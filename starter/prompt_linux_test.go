@@ -12,7 +12,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store/local"
 )
@@ -58,7 +58,7 @@ func screenful(t *testing.T, keyboard *os.File) string {
 	return string(text[:max(n, 0)])
 }
 
-// shows tells whether a terminal shows what is typed.
+// shows reports whether a terminal shows what is typed.
 func shows(t *testing.T, screen *os.File) bool {
 	t.Helper()
 	var mode syscall.Termios
@@ -66,7 +66,7 @@ func shows(t *testing.T, screen *os.File) bool {
 	return mode.Lflag&syscall.ECHO != 0
 }
 
-// atPrompt starts `starter store put` on a terminal of its own and waits until it asks for the key.
+// atPrompt starts `rekey store put` on a terminal of its own and waits until it asks for the key.
 func atPrompt(t *testing.T) (cmd *exec.Cmd, keyboard, screen *os.File, dir string, out *strings.Builder) {
 	t.Helper()
 	dir = t.TempDir()
@@ -77,7 +77,7 @@ func atPrompt(t *testing.T) (cmd *exec.Cmd, keyboard, screen *os.File, dir strin
 	keyboard, screen = newTerminal(t)
 	cmd = exec.Command(os.Args[0])
 	// This test binary is the command line if it is called so.
-	cmd.Args = []string{"starter", "--config", file, "store", "put", "l", "gpt", "--create"}
+	cmd.Args = []string{"rekey", "--config", file, "store", "put", "l", "gpt", "--create"}
 	out = &strings.Builder{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = screen, out, out
 	// Its own session, with the terminal: only then does Ctrl-C reach it.
@@ -149,10 +149,10 @@ func TestWhoLeavesThePromptGetsTheTerminalBack(t *testing.T) {
 
 func TestAValueIsShownOnATerminalOnlyIfThatIsAskedFor(t *testing.T) {
 	s, file := emptyStore(t)
-	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scene.Local, "ci", "--create")
+	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scenario.Local, "ci", "--create")
 	keyboard, screen := newTerminal(t)
 	var errOut strings.Builder
-	args := []string{"--config", file, "store", "get", scene.Local, "ci"}
+	args := []string{"--config", file, "store", "get", scenario.Local, "ci"}
 	if code := run(t.Context(), args, strings.NewReader(""), screen, &errOut); code != exitBadInput || !strings.Contains(errOut.String(), "--show") {
 		t.Errorf("exit code %d: %s", code, errOut.String())
 	}

@@ -22,9 +22,9 @@ func (a *app) rotate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate KEY",
 		Short: "Rotate one key now",
-		Example: `  starter rotate openai-prod --watch
-  starter rotate ci --if-due             for a cron job: does nothing while the key is fresh
-  starter rotate ci --grace 30m --reason "laptop of a contractor was stolen"`,
+		Example: `  rekey rotate openai-prod --watch
+  rekey rotate ci --if-due             for a cron job: does nothing while the key is fresh
+  rekey rotate ci --grace 30m --why "laptop of a contractor was stolen"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, k, err := a.key(args[0])
@@ -50,20 +50,20 @@ func (a *app) rotate() *cobra.Command {
 			}
 			run, err := client.Start(cmd.Context(), c, workflows.Input{Key: k, Reason: reason, By: by, Why: why})
 			if errors.Is(err, client.ErrUnderWay) {
-				return refused("a rotation of %s is under way; look at it with: starter status %s", k.Name, k.Name)
+				return refused("a rotation of %s is under way; look at it with: rekey status %s", k.Name, k.Name)
 			} else if err != nil {
 				return err
 			}
 			if !watch {
 				return a.print(map[string]string{"key": k.Name, "workflow_id": run.GetID(), "run_id": run.GetRunID()},
-					fmt.Sprintf("Rotation of %s started (workflow %s). Follow it: starter status %s", k.Name, run.GetID(), k.Name))
+					fmt.Sprintf("Rotation of %s started (workflow %s). Follow it: rekey status %s", k.Name, run.GetID(), k.Name))
 			}
 			return a.watch(cmd.Context(), c, k.Name)
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "", "grace period of this rotation, like 30m or 48h (default from the policy)")
-	cmd.Flags().StringVar(&why, "reason", "", "why, for those who read the history")
-	cmd.Flags().StringVar(&by, "by", who(), "who asks for it")
+	cmd.Flags().StringVar(&why, "why", "", "why, for those who read the history")
+	cmd.Flags().StringVar(&by, "by", currentUser(), "who asks for it")
 	cmd.Flags().BoolVar(&ifDue, "if-due", false, "do only what is due: rotate an old key, or finish what an earlier rotation left")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "stay and show each phase until it ends")
 	return cmd
@@ -88,7 +88,7 @@ func (a *app) watch(ctx context.Context, c sdkclient.Client, key string) error {
 		select {
 		case <-ctx.Done():
 			p.close(time.Now())
-			return fmt.Errorf("not watching any more, but the rotation goes on; look at it with: starter status %s", key)
+			return fmt.Errorf("not watching any more, but the rotation goes on; look at it with: rekey status %s", key)
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
@@ -97,7 +97,7 @@ func (a *app) watch(ctx context.Context, c sdkclient.Client, key string) error {
 // ended prints the result of a rotation and chooses the exit code.
 func (a *app) ended(res rotation.Result) error {
 	text := fmt.Sprintf("%s: %s. %s", res.Key, res.Phase, res.Outcome)
-	for _, l := range res.Left {
+	for _, l := range res.FollowUps {
 		text += "\n  to see to: " + l
 	}
 	if err := a.print(res, text); err != nil {

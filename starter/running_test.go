@@ -17,7 +17,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	r := newFleetRig(t, "since1")
-	live := client.Live{Client: r.client}
+	live := client.Client{Temporal: r.client}
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {
 		t.Errorf("before any rotation: %s, %v, %v", since, running, err)
 	}

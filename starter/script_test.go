@@ -14,7 +14,7 @@ import (
 
 // The scripts in testdata read like a manual: each runs the real command line.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"starter": func() {
+	testscript.Main(m, map[string]func(){"rekey": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

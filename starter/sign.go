@@ -37,7 +37,7 @@ it with the operator's SSH key. The key comes from the SSH agent (also one in ha
 lists whose keys count, under operators.`
 
 // signIfAsked signs a message where the rotation asks for that.
-func (a *app) signIfAsked(ctx context.Context, c sdkclient.Client, namespace, key string, kind rotation.Kind, f signing, m rotation.Message, by string) (rotation.Status, rotation.Message, error) {
+func (a *app) signIfAsked(ctx context.Context, c sdkclient.Client, namespace, key string, kind rotation.DecisionKind, f signing, m rotation.DecisionMessage, by string) (rotation.Status, rotation.DecisionMessage, error) {
 	s, err := client.Status(ctx, c, key)
 	asked := err == nil && s.Signing != nil && s.Signing.Kind == kind
 	switch {
@@ -71,7 +71,7 @@ func accepted(s rotation.Status) string {
 }
 
 // sign signs a message on what a rotation asks. by is who decides if a flag says so.
-func (a *app) sign(ctx context.Context, f signing, s rotation.Status, m rotation.Message, by string) (rotation.Message, error) {
+func (a *app) sign(ctx context.Context, f signing, s rotation.Status, m rotation.DecisionMessage, by string) (rotation.DecisionMessage, error) {
 	cfg, err := a.config()
 	if err != nil {
 		return m, err
@@ -86,7 +86,7 @@ func (a *app) sign(ctx context.Context, f signing, s rotation.Status, m rotation
 	case by != "" && by != me.Name:
 		return m, badInput("--by says %q, but the key %s is %s's", by, ssh.FingerprintSHA256(key.PublicKey()), me.Name)
 	case s.Signing.Has(me.Name):
-		return m, refused("you (%s) have signed this already; another operator has to: starter %s %s", me.Name, command(s.Signing.Kind), s.Key)
+		return m, refused("you (%s) have signed this already; another operator has to: rekey %s %s", me.Name, s.Signing.Kind, s.Key)
 	}
 	fmt.Fprint(a.errOut, asks(s, me, ssh.FingerprintSHA256(key.PublicKey())))
 	if !f.yes && !a.confirm("\nSign? Only yes counts: ", "yes") {
@@ -120,7 +120,7 @@ func asks(s rotation.Status, me rotation.Operator, fingerprint string) string {
 }
 
 // signedText says how far the question is.
-func signedText(kind rotation.Kind, before, after rotation.Status) string {
+func signedText(kind rotation.DecisionKind, before, after rotation.Status) string {
 	n := 1
 	if before.Signing != nil {
 		n += len(before.Signing.Signed)
@@ -128,14 +128,7 @@ func signedText(kind rotation.Kind, before, after rotation.Status) string {
 	if n >= rotation.Eyes {
 		return fmt.Sprintf("%s signed, %d of %d. %s goes on.", kind, n, rotation.Eyes, after.Key)
 	}
-	return fmt.Sprintf("%s signed, %d of %d. Another operator has to: starter %s %s", kind, n, rotation.Eyes, command(kind), after.Key)
-}
-
-func command(kind rotation.Kind) string {
-	if kind == rotation.FinishGrace {
-		return "finish"
-	}
-	return "approve"
+	return fmt.Sprintf("%s signed, %d of %d. Another operator has to: rekey %s %s", kind, n, rotation.Eyes, kind, after.Key)
 }
 
 // sshKey finds the key to sign with, which is an operator's. done gives the agent back.
@@ -178,7 +171,7 @@ func (a *app) sshKey(ctx context.Context, file string, cfg *config.Config) (key 
 	return nil, func() {}, badInput("%s has no key of an operator (%s; %s lists %s). Add yours with ssh-add, or name its file with --ssh-key", where, have, a.configFile, strings.Join(names, ", "))
 }
 
-// fromAgent gives the agent's keys, or the one that is asked for.
+// fromAgent returns the agent's keys, or the one that is asked for.
 func fromAgent(ctx context.Context, only ssh.PublicKey) ([]ssh.Signer, func(), error) {
 	none := func() {}
 	socket := os.Getenv("SSH_AUTH_SOCK")

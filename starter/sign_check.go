@@ -63,9 +63,9 @@ func (e expected) check(q rotation.Question) error {
 		}
 	}
 	if meaning(q) == "" {
-		return refused("nothing was signed: this command does not know a question about %q. Is it older than the worker?", plain(q.About))
+		return refused("nothing was signed: this command does not know a question about %q. Is it older than the worker?", plain(q.Subject))
 	}
-	for _, text := range append([]string{q.Text, q.Effect, q.About, string(q.Kind)}, q.Revokes...) {
+	for _, text := range append([]string{q.Text, q.Effect, q.Subject, string(q.Kind)}, q.Revokes...) {
 		if strings.ContainsFunc(text, hides) {
 			return refused("nothing was signed: the question has characters that do not show, so it could read as something else: %s", plain(text))
 		}
@@ -78,12 +78,12 @@ func (e expected) check(q rotation.Question) error {
 func meaning(q rotation.Question) string {
 	gone := strings.Join(q.Revokes, ", ")
 	switch {
-	case q.Kind == rotation.FinishGrace && q.About == "grace":
+	case q.Kind == rotation.FinishGrace && q.Subject == "grace":
 		return "the grace period ends now; then these can be revoked: " + gone
 	case q.Kind != rotation.Approve:
 		return ""
 	}
-	switch q.About {
+	switch q.Subject {
 	case "revoke-policy", "use-unknown", "key-in-use":
 		return "these are revoked, for good: " + gone
 	case "foreign-claim":

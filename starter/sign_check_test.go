@@ -12,7 +12,7 @@ func TestAnOperatorSignsOnlyForTheKeyThatTheyNamed(t *testing.T) {
 	e := expected{key: "dev-sandbox", namespace: "default", rotations: rotationIDs(firstRun)}
 	honest := rotation.Question{
 		Namespace: "default", Workflow: "rotate/dev-sandbox", Rotation: rotation.ID(firstRun), Key: "dev-sandbox", Kind: rotation.Approve,
-		About: "revoke-policy", Text: "May the old key go?", Effect: "revoke the old key", Revokes: []string{"1234abcd"},
+		Subject: "revoke-policy", Text: "May the old key go?", Effect: "revoke the old key", Revokes: []string{"1234abcd"},
 	}
 	for sentence, c := range map[string]struct {
 		change func(*rotation.Question)
@@ -24,7 +24,7 @@ func TestAnOperatorSignsOnlyForTheKeyThatTheyNamed(t *testing.T) {
 		"a question of another workflow":          {func(q *rotation.Question) { q.Workflow = "rotate/ci" }, "another workflow"},
 		"a question of another namespace":         {func(q *rotation.Question) { q.Namespace = "production" }, "another namespace"},
 		"a question of another rotation":          {func(q *rotation.Question) { q.Rotation = rotation.ID("another run") }, "another rotation"},
-		"a question about nothing known":          {func(q *rotation.Question) { q.About = "a-prize" }, `does not know a question about "a-prize"`},
+		"a question about nothing known":          {func(q *rotation.Question) { q.Subject = "a-prize" }, `does not know a question about "a-prize"`},
 		"a text that hides a line":                {func(q *rotation.Question) { q.Text = "May ci go?\x1b[2K\rMay dev-sandbox go?" }, "characters that do not show"},
 		"a text that runs from right to left":     {func(q *rotation.Question) { q.Text = "May \u202eci go?" }, "characters that do not show"},
 		"an id with a line break":                 {func(q *rotation.Question) { q.Revokes = []string{"1234\nabcd"} }, "characters that do not show"},
@@ -49,7 +49,7 @@ func TestAnOperatorSignsOnlyForTheKeyThatTheyNamed(t *testing.T) {
 
 func TestWhatAnOperatorReadsIsBuiltHere(t *testing.T) {
 	s := rotation.Status{Key: "somebody's word", Provider: "somebody's word", Signing: &rotation.Signing{Needed: 2, Question: rotation.Question{
-		Key: "ci", Rotation: "aaaaaaaa", Kind: rotation.Approve, About: "key-in-use", Text: "Shall we keep everything?", Effect: "keep everything", Revokes: []string{"1234abcd"},
+		Key: "ci", Rotation: "aaaaaaaa", Kind: rotation.Approve, Subject: "key-in-use", Text: "Shall we keep everything?", Effect: "keep everything", Revokes: []string{"1234abcd"},
 	}}}
 	text := asks(s, rotation.Operator{Name: "alice"}, "SHA256:x")
 	for _, want := range []string{"for the key ci", "these are revoked, for good: 1234abcd", "it says    Shall we keep everything?"} {

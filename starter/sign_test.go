@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/signed"
 	"github.com/rekeyhq/rekey/workflows"
@@ -148,13 +148,13 @@ func TestTheStockSSHAgentSigns(t *testing.T) {
 // fourEyesStage is a stage with a Google key under four eyes, whose grace period is an hour.
 func fourEyesStage(t *testing.T, people map[string]*person) *stage {
 	t.Helper()
-	return newStageWith(t, func(o *scene.Options) {
+	return newStageWith(t, func(o *scenario.Options) {
 		o.Policy = []string{"grace: 1h", "soak: 0s", "quiet: 0s", "recheck: 10m", "step_timeout: 5s", "four_eyes: true"}
 		for _, name := range []string{"alice", "bob"} {
 			o.Operators = append(o.Operators, fmt.Sprintf("{name: %s, ssh_key: %q}", name, people[name].line))
 		}
-	}, func(c *scene.Scene) error {
-		_, err := c.Google("ci", scene.Alias)
+	}, func(c *scenario.Scenario) error {
+		_, err := c.Google("ci", scenario.Alias)
 		return err
 	})
 }
@@ -166,13 +166,13 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	says := func(want int, stdin, words string, args ...string) {
 		t.Helper()
 		if out := s.starter(want, stdin, args...); !strings.Contains(out, words) {
-			t.Errorf("starter %s does not say %q:\n%s", strings.Join(args, " "), words, out)
+			t.Errorf("rekey %s does not say %q:\n%s", strings.Join(args, " "), words, out)
 		}
 	}
 	t.Setenv("SSH_AUTH_SOCK", "")
 	s.starter(0, "", "rotate", "ci")
 	oldID := s.waitFor("ci", rotation.Grace).Signing.Revokes[0]
-	finish := []string{"finish", "ci", "--why", "all restarted"}
+	finish := []string{"finish-grace", "ci", "--why", "all restarted"}
 
 	says(2, "", "no SSH agent to sign with: SSH_AUTH_SOCK is not set", finish...)
 	t.Setenv("SSH_AUTH_SOCK", filepath.Join(t.TempDir(), "gone"))
@@ -190,15 +190,15 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	says(3, "no\n", "nothing was signed", append(finish, "--ssh-key", alice.file)...)
 	says(3, "", "asks for no signature of approve: it is in grace, and takes extend-grace, finish-grace", "approve", "ci", "--sign", "--yes", "--ssh-key", alice.file)
 
-	says(0, "yes\n", "finish-grace signed, 1 of 2. Another operator has to: starter finish ci", append(finish, "--ssh-key", alice.file)...)
-	says(3, "yes\n", "you (alice) have signed this already; another operator has to: starter finish ci", append(finish, "--ssh-key", alice.file)...)
+	says(0, "yes\n", "finish-grace signed, 1 of 2. Another operator has to: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
+	says(3, "yes\n", "you (alice) have signed this already; another operator has to: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
 	t.Setenv("SSH_AUTH_SOCK", bob.socket)
 	says(0, "", "finish-grace signed, 2 of 2. ci goes on.", append(finish, "--yes")...)
 
 	st := s.waitFor("ci", rotation.AwaitingApproval)
 	says(0, "", "Signed: nobody yet", "status", "ci")
 	// What the Temporal UI can send.
-	if _, err := decide(context.Background(), s.client, "ci", rotation.Approve, rotation.Message{ID: "ui", By: "alice", Why: "w"}); err == nil || !strings.Contains(err.Error(), "The Temporal UI cannot sign. An operator runs: starter approve ci") {
+	if _, err := decide(context.Background(), s.client, "ci", rotation.Approve, rotation.DecisionMessage{ID: "ui", By: "alice", Why: "w"}); err == nil || !strings.Contains(err.Error(), "The Temporal UI cannot sign. An operator runs: rekey approve ci") {
 		t.Errorf("an approval without a signature: %v", err)
 	}
 	out := s.starter(0, "yes\n", "approve", "ci", "--ssh-key", alice.file, "--sign")

@@ -20,7 +20,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/secretsearch"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/adapters"
@@ -32,7 +32,7 @@ import (
 // in processes of its own.
 type stage struct {
 	*testing.T
-	*scene.Scene
+	*scenario.Scenario
 	cfg     *config.Config
 	acts    *activities.Activities
 	client  sdkclient.Client
@@ -45,27 +45,27 @@ type stage struct {
 }
 
 // newStage starts a stage on which nothing takes longer than it must. add adds the keys.
-func newStage(t *testing.T, add func(*scene.Scene) error) *stage {
+func newStage(t *testing.T, add func(*scenario.Scenario) error) *stage {
 	t.Helper()
-	return newStageWith(t, func(*scene.Options) {}, add)
+	return newStageWith(t, func(*scenario.Options) {}, add)
 }
 
 // newStageWith starts a stage whose options a test changes.
-func newStageWith(t *testing.T, change func(*scene.Options), add func(*scene.Scene) error) *stage {
+func newStageWith(t *testing.T, change func(*scenario.Options), add func(*scenario.Scenario) error) *stage {
 	t.Helper()
 	dir, ctx := t.TempDir(), context.Background()
 	s := &stage{T: t, file: filepath.Join(dir, "rekey.yaml")}
 	var err error
-	o := scene.Options{
+	o := scenario.Options{
 		Dir: dir, RequestTimeout: "2s", Propagation: "1s", RevocationLag: "1s", KeyBits: 1024,
 		Policy: []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_timeout: 5s"},
 	}
 	change(&o)
-	if s.Scene, err = scene.Start(o); err != nil {
+	if s.Scenario, err = scenario.Start(o); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Scene.Stop)
-	if err := add(s.Scene); err != nil {
+	t.Cleanup(s.Scenario.Stop)
+	if err := add(s.Scenario); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(s.file, []byte(s.YAML()), 0o600); err != nil {
@@ -99,7 +99,7 @@ func newStageWith(t *testing.T, change func(*scene.Options), add func(*scene.Sce
 func (s *stage) command(address, stdin string, args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
 	cmd = exec.Command(os.Args[0])
 	// This test binary is the command line if it is called so.
-	cmd.Args = append([]string{"starter", "--config", s.file, "--address", address, "--namespace", sdkclient.DefaultNamespace}, args...)
+	cmd.Args = append([]string{"rekey", "--config", s.file, "--address", address, "--namespace", sdkclient.DefaultNamespace}, args...)
 	cmd.Env = append(os.Environ(), "TEMPORAL_CONFIG_FILE="+s.file+".none")
 	cmd.Stdin, out = strings.NewReader(stdin), &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -119,7 +119,7 @@ func (s *stage) starter(want int, stdin string, args ...string) string {
 		s.Fatal(err)
 	}
 	if code != want {
-		s.Errorf("starter %s: exit code %d, want %d:\n%s", strings.Join(args, " "), code, want, out)
+		s.Errorf("rekey %s: exit code %d, want %d:\n%s", strings.Join(args, " "), code, want, out)
 	}
 	return out.String()
 }

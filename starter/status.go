@@ -31,9 +31,9 @@ func (a *app) status() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [KEY]",
 		Short: "Show where rotations stand",
-		Example: `  starter status
-  starter status openai-prod
-  starter status --json`,
+		Example: `  rekey status
+  rekey status openai-prod
+  rekey status --json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.config()
@@ -81,7 +81,7 @@ func state(ctx context.Context, c sdkclient.Client, key string) keyState {
 		s.Running, s.State = true, "running"
 		st, err := client.Status(ctx, c, key)
 		if err != nil {
-			s.Problem = "the rotation does not answer; is a worker running? (starter doctor)"
+			s.Problem = "the rotation does not answer; is a worker running? (rekey doctor)"
 			break
 		}
 		s.State, s.Status = string(st.Phase), &st
@@ -95,7 +95,7 @@ func describe(s keyState) string {
 		return s.Status.Details
 	case s.Result != nil:
 		text := fmt.Sprintf("%s: %s at %s. %s", s.Key, s.State, s.Result.EndedAt.Format(time.RFC3339), s.Result.Outcome)
-		for _, l := range s.Result.Left {
+		for _, l := range s.Result.FollowUps {
 			text += "\n  to see to: " + l
 		}
 		return text

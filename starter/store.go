@@ -23,13 +23,13 @@ func (a *app) stores() *cobra.Command {
 		Short: "Look into a store; bring a first value into a local one, read it, accept a restored file",
 		Long: `list works on every store and never shows a value. put, get and accept are for stores of type local: other stores have
 tools of their own for that. Run them as the user, and on the machine, that the store's files belong to.`,
-		Example: `  starter store list local openai-prod
-  starter store put local openai-prod
-  starter store accept local`,
+		Example: `  rekey store list local openai-prod
+  rekey store put local openai-prod
+  rekey store accept local`,
 		// cobra would take a command that does not exist for a call for help.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return badInput("starter store has no command %q; it has list, put, get and accept", args[0])
+				return badInput("rekey store has no command %q; it has list, put, get and accept", args[0])
 			}
 			return cmd.Help()
 		},
@@ -38,15 +38,15 @@ tools of their own for that. Run them as the user, and on the machine, that the 
 	return cmd
 }
 
-// shelf is a store of rekey.yaml, not opened yet.
-type shelf struct {
+// storeAccess is a store of rekey.yaml, not opened yet.
+type storeAccess struct {
 	config.Store
 	name string
 	cfg  *config.Config
 }
 
-// shelf finds the store that a command line names.
-func (a *app) shelf(name string) (*shelf, error) {
+// storeAccess finds the store that a command line names.
+func (a *app) storeAccess(name string) (*storeAccess, error) {
 	cfg, err := a.config()
 	if err != nil {
 		return nil, err
@@ -55,11 +55,11 @@ func (a *app) shelf(name string) (*shelf, error) {
 	if !ok {
 		return nil, badInput("%s has no store %q; it has %s", a.configFile, name, strings.Join(slices.Sorted(maps.Keys(cfg.Stores)), ", "))
 	}
-	return &shelf{Store: found, name: name, cfg: cfg}, nil
+	return &storeAccess{Store: found, name: name, cfg: cfg}, nil
 }
 
 // paths are those of the keys that rekey.yaml keeps in the store.
-func (s *shelf) paths() []string {
+func (s *storeAccess) paths() []string {
 	var paths []string
 	for _, k := range s.cfg.Keys {
 		for _, l := range k.Stores {
@@ -73,7 +73,7 @@ func (s *shelf) paths() []string {
 }
 
 // keyAt finds the key whose value lies at a path.
-func (s *shelf) keyAt(path string) (rotation.Key, error) {
+func (s *storeAccess) keyAt(path string) (rotation.Key, error) {
 	i := slices.IndexFunc(s.cfg.Keys, func(k rotation.Key) bool {
 		return slices.Contains(k.Stores, rotation.Location{Store: s.name, Path: path})
 	})
@@ -86,7 +86,7 @@ func (s *shelf) keyAt(path string) (rotation.Key, error) {
 
 // open opens the store and the providers named: nothing else of the file is needed, nor credentials for it. A local store
 // that is not there is made only if that is wanted.
-func (s *shelf) open(ctx context.Context, create bool, providers ...string) (*activities.Activities, store.Store, error) {
+func (s *storeAccess) open(ctx context.Context, create bool, providers ...string) (*activities.Activities, store.Store, error) {
 	only := *s.cfg
 	only.Stores, only.Providers = map[string]config.Store{s.name: s.Store}, map[string]config.Provider{}
 	for _, name := range providers {
@@ -118,11 +118,11 @@ func (a *app) storeList() *cobra.Command {
 		Short: "Show the versions of a path, with their stages and fingerprints, without values",
 		Long: `Shows every version of a path that can be read: its number, its stage (pending, current, previous or none), its
 fingerprint and the provider's id of the key, as far as the store's record knows them. It never shows a value.`,
-		Example: `  starter store list gsm-prod openai-prod
-  starter store list local openai-prod --json`,
+		Example: `  rekey store list gsm-prod openai-prod
+  rekey store list local openai-prod --json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.shelf(args[0])
+			s, err := a.storeAccess(args[0])
 			if err != nil {
 				return err
 			}

@@ -18,9 +18,9 @@ import (
 	"github.com/rekeyhq/rekey/store/local"
 )
 
-// localShelf finds a store of type local; instead says what to do with another one.
-func (a *app) localShelf(name, command, instead string) (*shelf, error) {
-	s, err := a.shelf(name)
+// localStoreAccess finds a store of type local; instead says what to do with another one.
+func (a *app) localStoreAccess(name, command, instead string) (*storeAccess, error) {
+	s, err := a.storeAccess(name)
 	if err == nil && s.Type != config.Local {
 		return nil, badInput("%s is for stores of type local; %s is of type %s. %s", command, name, s.Type, instead)
 	}
@@ -37,12 +37,12 @@ is how a key that exists already comes into a local store. rekey.yaml must have 
 look like a key of its provider; the provider itself is not asked. A path that has a value, or one that a rotation has
 staged, is refused (exit code 3). A store that this machine does not have is made only with --create: where the worker
 runs elsewhere, nobody would read it. With --replace, a rotation under way sees a change behind its back, and stops to ask.`,
-		Example: `  starter store put local openai-prod
-  starter store put local ci-deploy < key.json
-  starter store put local openai-prod --create      before the worker was first started`,
+		Example: `  rekey store put local openai-prod
+  rekey store put local ci-deploy < key.json
+  rekey store put local openai-prod --create      before the worker was first started`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.localShelf(args[0], "put", "Add the first version there with the store's own tool, then run starter rotate.")
+			s, err := a.localStoreAccess(args[0], "put", "Add the first version there with the store's own tool, then run rekey rotate.")
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ runs elsewhere, nobody would read it. With --replace, a rotation under way sees 
 				return s.explained(err)
 			}
 			return a.print(map[string]string{"store": s.name, "path": args[1], "version": number, "fingerprint": value.Fingerprint()},
-				fmt.Sprintf("Applications read %s at %s:%s now, as version %s. Whether the provider accepts it tells: starter doctor", value.Fingerprint(), s.name, args[1], number))
+				fmt.Sprintf("Applications read %s at %s:%s now, as version %s. Whether the provider accepts it tells: rekey doctor", value.Fingerprint(), s.name, args[1], number))
 		},
 	}
 	cmd.Flags().BoolVar(&create, "create", false, "make the store if this machine does not have it: its folder, its identity")
@@ -84,7 +84,7 @@ runs elsewhere, nobody would read it. With --replace, a rotation under way sees 
 	return cmd
 }
 
-// fit gives a value in the form that is stored, if it can be one of the key.
+// fit returns a value in the form that is stored, if it can be one of the key.
 func fit(p provider.Provider, k rotation.Key, v secret.Value) (secret.Value, error) {
 	parsed, err := p.Parse(v)
 	if err != nil {
@@ -96,8 +96,8 @@ func fit(p provider.Provider, k rotation.Key, v secret.Value) (secret.Value, err
 	return parsed.Value, nil
 }
 
-// explained gives a fault of a local store its exit code, and says which command goes on.
-func (s *shelf) explained(err error) error {
+// explained returns a fault of a local store its exit code, and says which command goes on.
+func (s *storeAccess) explained(err error) error {
 	if !fault.Is(err, fault.Rejected) {
 		return err
 	}
@@ -107,7 +107,7 @@ func (s *shelf) explained(err error) error {
 	case code == local.CodeNotEmpty:
 		return &exit{exitRefused, fmt.Errorf("%w (to overwrite a value that applications read all the same: --replace)", err)}
 	case slices.Contains(acceptable, code):
-		return fmt.Errorf("%w To accept: starter store accept %s", err, s.name)
+		return fmt.Errorf("%w To accept: rekey store accept %s", err, s.name)
 	}
 	return err
 }
@@ -123,10 +123,10 @@ rekey.yaml, the store's folder and its identity, and does not mind a restored fi
 
 On a terminal it is printed only with --show: a key on a screen is in its scroll-back, in recordings and on shared
 screens.`,
-		Example: `  OPENAI_API_KEY="$(starter store get local openai-prod)" exec ./app`,
+		Example: `  OPENAI_API_KEY="$(rekey store get local openai-prod)" exec ./app`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := a.localShelf(args[0], "get", "Let the application read it from there.")
+			s, err := a.localStoreAccess(args[0], "get", "Let the application read it from there.")
 			if err != nil {
 				return err
 			}
@@ -175,15 +175,15 @@ func (a *app) storeAccept() *cobra.Command {
 that is revoked, and miss the newest. Stop the worker and put the right files in place. accept then shows what is
 refused, of all paths that rekey.yaml has in the store or of those named, asks for the store's name, and takes the files
 as they are. What is not refused stays untouched. Killed half-way, run it again. Afterwards start the worker, and ask
-with starter doctor whether the providers accept the values.`,
-		Example: `  starter store accept local
-  starter store accept local openai-prod --yes      for automation`,
+with rekey doctor whether the providers accept the values.`,
+		Example: `  rekey store accept local
+  rekey store accept local openai-prod --yes      for automation`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.json && !yes {
 				return badInput("--json cannot ask; add --yes")
 			}
-			s, err := a.localShelf(args[0], "accept", "Other stores have no files that could be put back behind rekey's back.")
+			s, err := a.localStoreAccess(args[0], "accept", "Other stores have no files that could be put back behind rekey's back.")
 			if err != nil {
 				return err
 			}
@@ -213,14 +213,14 @@ with starter doctor whether the providers accept the values.`,
 				}
 			}
 			return errors.Join(a.print(map[string]any{"store": s.name, "accepted": refusedFiles},
-				fmt.Sprintf("%d file(s) accepted. Start the worker, then ask whether the providers accept the values: starter doctor", len(refusedFiles))), err)
+				fmt.Sprintf("%d file(s) accepted. Start the worker, then ask whether the providers accept the values: rekey doctor", len(refusedFiles))), err)
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
 
-// look gives the files that can be accepted, and as an error what is wrong with others.
+// look returns the files that can be accepted, and as an error what is wrong with others.
 func look(ctx context.Context, s *local.Store, paths []string) (found []stopped, others error) {
 	for _, path := range paths {
 		_, err := s.Load(ctx, path)

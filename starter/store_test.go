@@ -7,21 +7,21 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/secret"
 )
 
 // emptyStore is a simulated cloud with two Google keys, and a rekey.yaml whose local store has no value of theirs yet.
-func emptyStore(t *testing.T) (s *scene.Scene, file string) {
+func emptyStore(t *testing.T) (s *scenario.Scenario, file string) {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := scene.Start(scene.Options{Dir: filepath.Join(dir, "full"), KeyBits: 1024})
+	s, err := scenario.Start(scenario.Options{Dir: filepath.Join(dir, "full"), KeyBits: 1024})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
 	for _, name := range []string{"ci", "other"} {
-		if _, err := s.Google(name, scene.Local); err != nil {
+		if _, err := s.Google(name, scenario.Local); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -33,23 +33,23 @@ func emptyStore(t *testing.T) (s *scene.Scene, file string) {
 	return s, file
 }
 
-// runStore runs `starter store` and checks the exit code.
+// runStore runs `rekey store` and checks the exit code.
 func runStore(t *testing.T, want int, file, stdin string, args ...string) (out, errOut string) {
 	t.Helper()
 	var o, e strings.Builder
 	if code := run(t.Context(), append([]string{"--config", file, "store"}, args...), strings.NewReader(stdin), &o, &e); code != want {
-		t.Fatalf("starter store %s: exit code %d, want %d: %s", strings.Join(args, " "), code, want, e.String())
+		t.Fatalf("rekey store %s: exit code %d, want %d: %s", strings.Join(args, " "), code, want, e.String())
 	}
 	return o.String(), e.String()
 }
 
 func TestWhatIsPutIsReadByteByByte(t *testing.T) {
 	s, file := emptyStore(t)
-	said, _ := runStore(t, exitOK, file, "'"+s.First("ci").Reveal()+"'\n", "put", scene.Local, "ci", "--create")
-	got, errOut := runStore(t, exitOK, file, "", "get", scene.Local, "ci")
+	said, _ := runStore(t, exitOK, file, "'"+s.First("ci").Reveal()+"'\n", "put", scenario.Local, "ci", "--create")
+	got, errOut := runStore(t, exitOK, file, "", "get", scenario.Local, "ci")
 	v := secret.FromString(got)
 	named(t, said, v)
-	listed, _ := runStore(t, exitOK, file, "", "list", scene.Local, "ci")
+	listed, _ := runStore(t, exitOK, file, "", "list", scenario.Local, "ci")
 	named(t, listed, v)
 	searched(t, []byte(said+listed+errOut), v, s.First("ci"))
 }
@@ -66,8 +66,8 @@ func TestAGoogleKeyFileIsRebuiltBeforeItIsPut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runStore(t, exitOK, file, string(text), "put", scene.Local, "ci", "--create")
-	got, _ := runStore(t, exitOK, file, "", "get", scene.Local, "ci")
+	runStore(t, exitOK, file, string(text), "put", scenario.Local, "ci", "--create")
+	got, _ := runStore(t, exitOK, file, "", "get", scenario.Local, "ci")
 	clear(fields)
 	if err := json.Unmarshal([]byte(got), &fields); err != nil {
 		t.Fatal(err)
@@ -79,20 +79,20 @@ func TestAGoogleKeyFileIsRebuiltBeforeItIsPut(t *testing.T) {
 
 func TestAKeyOfAnotherAccountIsNotPut(t *testing.T) {
 	s, file := emptyStore(t)
-	_, errOut := runStore(t, exitBadInput, file, s.First("other").Reveal(), "put", scene.Local, "ci", "--create")
-	if !strings.Contains(errOut, "this key belongs to "+scene.Account("other")) {
+	_, errOut := runStore(t, exitBadInput, file, s.First("other").Reveal(), "put", scenario.Local, "ci", "--create")
+	if !strings.Contains(errOut, "this key belongs to "+scenario.Account("other")) {
 		t.Errorf("said: %s", errOut)
 	}
 	searched(t, []byte(errOut), s.First("other"))
-	if out, _ := runStore(t, exitOK, file, "", "list", scene.Local, "ci"); !strings.Contains(out, " 0 version") {
+	if out, _ := runStore(t, exitOK, file, "", "list", scenario.Local, "ci"); !strings.Contains(out, " 0 version") {
 		t.Errorf("something was put: %s", out)
 	}
 }
 
 func TestARefusalOfTheStoreIsNoBadInput(t *testing.T) {
 	s, file := emptyStore(t)
-	runStore(t, exitFailed, file, "", "get", scene.Local, "ci") // there is no identity
-	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scene.Local, "ci", "--create")
+	runStore(t, exitFailed, file, "", "get", scenario.Local, "ci") // there is no identity
+	runStore(t, exitOK, file, s.First("ci").Reveal(), "put", scenario.Local, "ci", "--create")
 	again := strings.Replace(s.First("ci").Reveal(), `"private_key_id": "`, `"private_key_id": "00`, 1)
-	runStore(t, exitRefused, file, again, "put", scene.Local, "ci", "--create")
+	runStore(t, exitRefused, file, again, "put", scenario.Local, "ci", "--create")
 }

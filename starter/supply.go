@@ -31,8 +31,8 @@ func (a *app) supply() *cobra.Command {
 		Long: `Reads the new key from a prompt that does not show it, or from standard input, checks it, puts it into the key's
 first store as a version that no application reads, and tells the rotation the version's number. The key itself
 never goes to Temporal.`,
-		Example: `  starter supply openai-prod
-  pbpaste | starter supply openai-prod`,
+		Example: `  rekey supply openai-prod
+  pbpaste | rekey supply openai-prod`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, k, err := a.key(args[0])
@@ -46,7 +46,7 @@ never goes to Temporal.`,
 			defer c.Close()
 			s, err := client.Status(cmd.Context(), c, k.Name)
 			if err != nil {
-				return refused("no rotation of %s answers. Start one first: starter rotate %s", k.Name, k.Name)
+				return refused("no rotation of %s answers. Start one first: rekey rotate %s", k.Name, k.Name)
 			}
 			if s.Phase != rotation.AwaitingKey {
 				return refused("the rotation of %s is in %s and takes no key now", k.Name, s.Phase)
@@ -72,7 +72,7 @@ never goes to Temporal.`,
 				}
 				return err
 			}
-			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.Message{ID: uuid.NewString(), By: by, Why: why, Version: version, Fingerprint: fingerprint})
+			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.DecisionMessage{ID: uuid.NewString(), By: by, Why: why, Version: version, Fingerprint: fingerprint})
 			if err != nil {
 				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told (%w). If it still waits for a key, send it the update key-supplied with that version", fingerprint, k.Stores[0], version, err)
 			}
@@ -80,7 +80,7 @@ never goes to Temporal.`,
 				fmt.Sprintf("The key %s stands in %s as version %s; the rotation checks it now.", fingerprint, k.Stores[0], version))
 		},
 	}
-	cmd.Flags().StringVar(&by, "by", who(), "who supplies it; recorded as a claim")
+	cmd.Flags().StringVar(&by, "by", currentUser(), "who supplies it; recorded as a claim")
 	cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
 	return cmd
 }

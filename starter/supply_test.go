@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 )
@@ -79,8 +79,8 @@ func (g *gate) pass(to io.WriteCloser, from io.Reader) {
 // byHandStage is a stage with one OpenAI key and a rotation that waits for the new one.
 func byHandStage(t *testing.T) *stage {
 	t.Helper()
-	s := newStage(t, func(c *scene.Scene) error {
-		_, err := c.OpenAIKey("gpt", scene.Alias, scene.Latest)
+	s := newStage(t, func(c *scenario.Scenario) error {
+		_, err := c.OpenAIKey("gpt", scenario.Alias, scenario.Latest)
 		return err
 	})
 	s.starter(exitOK, "", "rotate", "gpt")
@@ -89,30 +89,30 @@ func byHandStage(t *testing.T) *stage {
 }
 
 func (s *stage) create() (id string, v secret.Value) {
-	return s.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "made by hand, again")
+	return s.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "made by hand, again")
 }
 
 // finish plays the person to the end and checks which key applications read then.
 func (s *stage) finish(id string, v secret.Value) {
 	s.Helper()
 	s.waitFor("gpt", rotation.AwaitingRevocation)
-	for _, k := range s.OpenAI.Keys(scene.OpenAIProject("gpt")) {
+	for _, k := range s.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
 		if k.Name == "made by hand" {
 			if err := s.OpenAI.DeleteKey(k.ID); err != nil {
 				s.Fatal(err)
 			}
 		}
 	}
-	s.starter(exitOK, "", "revoked", "gpt")
+	s.starter(exitOK, "", "key-revoked", "gpt")
 	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != v.Fingerprint() {
 		s.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, v.Fingerprint())
 	}
-	for _, store := range []string{scene.Alias, scene.Latest} {
-		if got := s.Cloud.PublishedKeys()[scene.Path(store, "gpt")]; got != id {
+	for _, store := range []string{scenario.Alias, scenario.Latest} {
+		if got := s.Cloud.PublishedKeys()[scenario.Path(store, "gpt")]; got != id {
 			s.Errorf("applications read %s in %s, want %s", got, store, id)
 		}
 	}
-	for _, broken := range s.Cloud.Check(scene.Rules("gpt", scene.Alias, scene.Latest)) {
+	for _, broken := range s.Cloud.Check(scenario.Rules("gpt", scenario.Alias, scenario.Latest)) {
 		s.Error(broken)
 	}
 	searched(s.T, s.said.Bytes(), s.values()...)
@@ -144,7 +144,7 @@ func (s *stage) killedSupply(v secret.Value) {
 	}
 }
 
-// added tells whether a value stands in a store.
+// added reports whether a value stands in a store.
 func (s *stage) added(v secret.Value) bool {
 	for _, seen := range s.SM.Seen() {
 		if seen.Equal(v) {
@@ -178,7 +178,7 @@ func TestASupplyThatIsKilledBeforeItTellsTheRotationIsNoDeadEnd(t *testing.T) {
 			s := byHandStage(t)
 			first, v := s.create()
 			s.killedSupply(v)
-			if st := s.waitFor("gpt", rotation.AwaitingKey); st.Deadline.IsZero() || !strings.Contains(st.Details, "starter supply gpt") {
+			if st := s.waitFor("gpt", rotation.AwaitingKey); st.Deadline.IsZero() || !strings.Contains(st.Details, "rekey supply gpt") {
 				t.Errorf("I7: the rotation does not say what it waits for: %+v", st)
 			}
 			s.finish(again(s, first, v))
@@ -214,8 +214,8 @@ func TestASupplyThatComesTooLateStagesNothing(t *testing.T) {
 // A checkout on another machine names the same store, and does not have it.
 func TestASupplyFromAMachineWithoutTheStoreMakesNoneAndSaysSo(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(c *scene.Scene) error {
-		_, err := c.OpenAIKey("gpt", scene.Local)
+	s := newStage(t, func(c *scenario.Scenario) error {
+		_, err := c.OpenAIKey("gpt", scenario.Local)
 		return err
 	})
 	s.starter(exitOK, "", "rotate", "gpt")

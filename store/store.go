@@ -81,7 +81,7 @@ type Snapshot struct {
 	Revision string
 }
 
-// Stages gives the versions that stand under any stage.
+// Stages returns the versions that stand under any stage.
 func (r Record) Stages() []Version {
 	var all []Version
 	for _, v := range []*Version{r.Pending, r.Current, r.Previous} {
@@ -121,7 +121,7 @@ type Capabilities struct {
 // Conflict is the code of the fault that Save and Promote return for a stale revision.
 const Conflict = "conflict"
 
-// IsConflict tells whether err says that the record changed since it was read. Nothing was written: read again
+// IsConflict reports whether err says that the record changed since it was read. Nothing was written: read again
 // and decide anew.
 func IsConflict(err error) bool {
 	return fault.Is(err, fault.Unavailable) && fault.Of(err).Code == Conflict
@@ -137,7 +137,7 @@ func ErrConflict(path string) error {
 // All methods are safe for concurrent use, also from several processes, and return *fault.Error.
 type Store interface {
 	Capabilities() Capabilities
-	// Check tells whether path can be read and written, without changing it. The fault's advice says what to
+	// Check reports whether path can be read and written, without changing it. The fault's advice says what to
 	// create or to grant.
 	Check(ctx context.Context, path string) error
 	// Load reads the record. A path that rekey never touched gives the version that applications read as
@@ -150,10 +150,10 @@ type Store interface {
 	// Add stores a value where no application reads it and returns the new version's number. It sends at most
 	// one request; on an Unsettled error the version may exist.
 	Add(ctx context.Context, path string, v secret.Value) (number string, err error)
-	// Read gives the value of a version by number; it is read-after-write consistent. A destroyed or unknown
+	// Read returns the value of a version by number; it is read-after-write consistent. A destroyed or unknown
 	// version is NotFound.
 	Read(ctx context.Context, path, number string) (secret.Value, error)
-	// Versions gives the numbers of the versions that can be read, newest first, in whatever stage or none.
+	// Versions returns the numbers of the versions that can be read, newest first, in whatever stage or none.
 	Versions(ctx context.Context, path string) ([]string, error)
 	// Promote makes applications read the value of v and saves s.Record.Promoted(v), if the revision still
 	// holds. The promoted version may get another number (stores that show applications their newest version):

@@ -24,7 +24,7 @@ import (
 
 const docsRoot = ".."
 
-// docsPages gives the text of README.md and of everything in docs, by name relative to the root.
+// docsPages returns the text of README.md and of everything in docs, by name relative to the root.
 func docsPages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -69,7 +69,7 @@ var (
 	mdLink     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	mdHeading  = regexp.MustCompile(`(?m)^#{1,6} (.+)$`)
 	flagName   = regexp.MustCompile(`(?:^|\s)--([a-z][a-z-]*)`)
-	invocation = regexp.MustCompile(`(?:^|[\s/])(starter|worker)(?:$|\s+([^|&;#]*))`)
+	invocation = regexp.MustCompile(`^(?:[A-Z_]+=\S+ |(?:Do it|Run): )*(rekey-worker|rekey|go run \./starter|go run \./worker)(?:$|\s+([^|&;#]*))`)
 )
 
 func fences(text string) []fence {
@@ -80,10 +80,13 @@ func fences(text string) []fence {
 	return all
 }
 
-// codeOf gives every code span and every line of a fenced block.
+// codeOf returns every code span and every line of a fenced block, but for what a program prints (text).
 func codeOf(text string) []string {
 	var all []string
 	for _, b := range fences(text) {
+		if b.info == "text" {
+			continue
+		}
 		all = append(all, strings.Split(strings.ReplaceAll(b.text, "\\\n", " "), "\n")...)
 	}
 	for _, m := range codeSpan.FindAllStringSubmatch(mdFence.ReplaceAllString(text, ""), -1) {
@@ -146,7 +149,7 @@ type cliProgram map[string][]string
 
 // readProgram finds the cobra commands and their flags in the source of a program, without building it: a function
 // that makes commands defines the flags of these commands.
-func readProgram(t *testing.T, folder string) cliProgram {
+func readProgram(t *testing.T, folder, program string) cliProgram {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(docsRoot, folder, "*.go"))
 	if err != nil || len(files) == 0 {
@@ -167,7 +170,7 @@ func readProgram(t *testing.T, folder string) cliProgram {
 				c := readCommands(f)
 				made[f.Name.Name] = c
 				for _, child := range c.children {
-					if name, _, _ := strings.Cut(c.uses[0], " "); name != folder {
+					if name, _, _ := strings.Cut(c.uses[0], " "); name != program {
 						parents[child] = name + " "
 					}
 				}
@@ -177,7 +180,7 @@ func readProgram(t *testing.T, folder string) cliProgram {
 	p := cliProgram{}
 	for function, c := range made {
 		for _, use := range c.uses {
-			if name, _, _ := strings.Cut(use, " "); name == folder {
+			if name, _, _ := strings.Cut(use, " "); name == program {
 				p[""] = append(p[""], c.flags...)
 			} else if name != "" {
 				p[parents[function]+name] = append(p[parents[function]+name], c.flags...)
@@ -191,6 +194,8 @@ func readProgram(t *testing.T, folder string) cliProgram {
 // functions.
 type cliCommands struct{ uses, flags, children []string }
 
+var upper = regexp.MustCompile(`([a-z])([A-Z])`)
+
 func readCommands(f *ast.FuncDecl) *cliCommands {
 	var uses, flags, children []string
 	ast.Inspect(f, func(n ast.Node) bool {
@@ -200,10 +205,10 @@ func readCommands(f *ast.FuncDecl) *cliCommands {
 				uses = append(uses, stringLiteral(n.Value))
 			}
 		case *ast.CompositeLit:
-			// The table of decisions: {rotation.Approve, "approve KEY", …}.
-			if len(n.Elts) > 1 {
-				if _, ok := n.Elts[0].(*ast.SelectorExpr); ok && strings.HasSuffix(stringLiteral(n.Elts[1]), " KEY") {
-					uses = append(uses, stringLiteral(n.Elts[1]))
+			// The table of decisions: {rotation.ExtendGrace, "Keep …", …} is the command extend-grace.
+			if len(n.Elts) > 1 && f.Name.Name == "decisions" {
+				if kind, ok := n.Elts[0].(*ast.SelectorExpr); ok {
+					uses = append(uses, strings.ToLower(upper.ReplaceAllString(kind.Sel.Name, "$1-$2"))+" KEY")
 				}
 			}
 		case *ast.CallExpr:
@@ -239,7 +244,7 @@ func stringLiteral(e ast.Expr) string {
 	return ""
 }
 
-// branches tells whether a command has commands below it.
+// branches reports whether a command has commands below it.
 func (p cliProgram) branches(command string) bool {
 	for c := range p {
 		if strings.HasPrefix(c, command+" ") {
@@ -274,14 +279,14 @@ func (p cliProgram) wrong(name, arguments string) string {
 }
 
 func TestTheDocsMentionOnlyCommandsAndFlagsThatExist(t *testing.T) {
-	programs := map[string]cliProgram{"starter": readProgram(t, "starter"), "worker": readProgram(t, "worker")}
+	programs := map[string]cliProgram{"rekey": readProgram(t, "starter", "rekey"), "rekey-worker": readProgram(t, "worker", "rekey-worker")}
 	var known []string
 	for _, p := range programs {
 		for _, flags := range p {
 			known = append(known, flags...)
 		}
 	}
-	programs["starter"]["completion"] = nil // cobra adds it
+	programs["rekey"]["completion"] = nil // cobra adds it
 	seen := 0
 	for name, text := range docsPages(t) {
 		for _, line := range codeOf(text) {
@@ -297,7 +302,8 @@ func TestTheDocsMentionOnlyCommandsAndFlagsThatExist(t *testing.T) {
 				continue
 			}
 			seen++
-			if what := programs[m[1]].wrong(m[1], m[2]); what != "" {
+			program := strings.NewReplacer("go run ./starter", "rekey", "go run ./worker", "rekey-worker").Replace(m[1])
+			if what := programs[program].wrong(program, m[2]); what != "" {
 				t.Errorf("%s: in `%s`: %s", name, line, what)
 			}
 		}
@@ -309,7 +315,7 @@ func TestTheDocsMentionOnlyCommandsAndFlagsThatExist(t *testing.T) {
 
 func TestTheRunbookShowsEveryCommandFlagAndExitCode(t *testing.T) {
 	text := docsPage(t, "docs/operating.md")
-	for name, p := range map[string]cliProgram{"starter": readProgram(t, "starter"), "worker": readProgram(t, "worker")} {
+	for name, p := range map[string]cliProgram{"rekey": readProgram(t, "starter", "rekey"), "rekey-worker": readProgram(t, "worker", "rekey-worker")} {
 		for command, flags := range p {
 			if command != "" && !strings.Contains(text, "`"+name+" "+command) {
 				t.Errorf("docs/operating.md does not show `%s %s`", name, command)
@@ -330,11 +336,11 @@ func TestTheRunbookShowsEveryCommandFlagAndExitCode(t *testing.T) {
 		t.Fatal("starter/main.go has no text of exit codes any more")
 	}
 	if !strings.Contains(text, string(codes[1])) {
-		t.Errorf("docs/operating.md does not hold the exit codes of starter --help:\n%s", codes[1])
+		t.Errorf("docs/operating.md does not hold the exit codes of rekey --help:\n%s", codes[1])
 	}
 }
 
-// yamlFields gives the fields of every struct of rekey.yaml, by the struct's name.
+// yamlFields returns the fields of every struct of rekey.yaml, by the struct's name.
 func yamlFields(t *testing.T) map[string][]string {
 	t.Helper()
 	parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(docsRoot, "internal", "config", "file.go"), nil, parser.SkipObjectResolution)
@@ -363,7 +369,7 @@ func yamlFields(t *testing.T) map[string][]string {
 	return all
 }
 
-// mdTable gives the cells of the table that follows `<!-- name -->`, without its head.
+// mdTable returns the cells of the table that follows `<!-- name -->`, without its head.
 func mdTable(text, name string) [][]string {
 	_, rest, found := strings.Cut(text, "<!-- "+name+" -->")
 	if !found {

@@ -22,70 +22,88 @@ const (
 )
 
 // topLevel are the rooms of the house. A new one needs a reason, and a line here.
-var topLevel = strings.Fields("workflows activities provider store rotation secret keyring worker starter tests internal docs")
+var topLevel = strings.Fields("workflows activities provider store notify rotation secret client keyring worker starter tests internal docs")
 
-// room says what the packages of a folder may import of ours. Patterns: `a` is the package a, `a/...` is a and
-// all below it, `self/...` is the folder two levels deep that the file stands in. The first room that fits counts.
+// room is a folder and what its packages may import of ours. Patterns: `a` is the package a, `a/...` is a and all below it,
+// `self/...` is the folder two levels deep in which the file is. The first room that fits counts.
 type room struct {
 	folder string
-	rule   string
-	may    []string
-	// inTests is what test files may import besides.
-	inTests []string
-	// noTemporal: no file imports Temporal; noTemporalInCode: test files may.
-	noTemporal, noTemporalInCode bool
-	// onlyStandard: nothing but the standard library, test files excepted.
-	onlyStandard bool
+	// is says what belongs into it, for docs/architecture.md.
+	is string
+	// may is what its packages may import, inTests what its test files may import besides.
+	may, inTests string
+	temporal     temporalUse
+	// standard: nothing but the standard library, test files excepted.
+	standard bool
 }
+
+// temporalUse says which files of a room may import Temporal.
+type temporalUse string
+
+const (
+	everywhere temporalUse = "yes"
+	testsOnly  temporalUse = "in tests"
+	nowhere    temporalUse = "no"
+)
 
 // everything but the two programs and the tests, which nobody imports.
-var everything = strings.Fields("workflows/... activities/... provider/... store/... rotation/... secret/... keyring/... internal/...")
+const everything = "workflows/... activities/... provider/... store/... notify/... rotation/... secret/... client/... keyring/... internal/..."
 
+// house is the one list of rooms: TestTheArrowsOfTheHouseRunOneWay holds every import against it, and the table in
+// docs/architecture.md is made from it.
 var house = []room{
-	{folder: "secret/...", rule: "secret imports nothing of ours", may: []string{"secret/..."}, noTemporalInCode: true},
-	{folder: "rotation/...", rule: "rotation imports nothing of ours but secret", may: []string{"rotation/...", "secret"}, noTemporalInCode: true},
-	{folder: "provider/providertest", rule: "a suite imports its interface, rotation, secret and the simulators", may: []string{"provider", "rotation/...", "secret", "internal/simcloud/..."}, noTemporal: true},
-	{folder: "store/storetest", rule: "a suite imports its interface, rotation, secret and the simulators", may: []string{"store", "rotation/...", "secret", "internal/simcloud/..."}, noTemporal: true},
-	{folder: "provider", rule: "the provider interface imports only rotation and secret", may: []string{"rotation/...", "secret"}, noTemporal: true},
-	{folder: "store", rule: "the store interface imports only rotation and secret", may: []string{"rotation/...", "secret"}, noTemporal: true},
-	{folder: "provider/...", rule: "a provider imports only provider, rotation, secret and internal/google; its tests also the simulators and the suite", may: []string{"provider", "self/...", "rotation/...", "secret", "internal/google"}, inTests: []string{"internal/simcloud/...", "provider/providertest"}, noTemporal: true},
-	{folder: "store/...", rule: "a store imports only store, rotation, secret and internal/google; its tests also the simulators and the suite", may: []string{"store", "self/...", "rotation/...", "secret", "internal/google"}, inTests: []string{"internal/simcloud/...", "store/storetest"}, noTemporal: true},
-	{folder: "activities/...", rule: "activities import the provider and store interfaces, rotation and secret", may: []string{"activities/...", "provider", "store", "rotation/...", "secret"}, inTests: []string{"provider/...", "store/...", "internal/simcloud/...", "internal/config"}},
-	{folder: "workflows/...", rule: "workflows import only activities and rotation", may: []string{"workflows/...", "activities", "rotation/..."}, inTests: everything},
-	{folder: "keyring/...", rule: "keyring imports only the standard library", may: []string{"keyring/..."}, inTests: []string{"internal/simcloud/...", "secret"}, noTemporalInCode: true, onlyStandard: true},
-	{folder: "internal/simcloud/scene/...", rule: "a scene sets simulators and adapters up, and knows nothing of the engine", may: []string{"internal/simcloud/...", "internal/config/...", "provider/...", "store/...", "rotation/...", "secret"}, noTemporal: true},
-	{folder: "internal/simcloud/...", rule: "the simulators know nothing of the engine", may: []string{"internal/simcloud/...", "provider", "store", "rotation/...", "secret"}, inTests: []string{"provider/...", "store/..."}, noTemporal: true},
-	{folder: "internal/config/...", rule: "config imports activities, providers, stores, rotation and secret: it opens what the file names", may: []string{"internal/config/...", "internal/notify", "activities", "provider/...", "store/...", "rotation/...", "secret"}, inTests: []string{"internal/simcloud/..."}},
-	{folder: "internal/devserver/...", rule: "the embedded Temporal server imports nothing of ours", may: []string{"internal/devserver/..."}},
-	{folder: "internal/workers/...", rule: "the workers put workflows and activities to work, and nothing else", may: []string{"internal/workers/...", "internal/rotations", "workflows", "activities", "rotation/..."}, inTests: everything},
-	{folder: "internal/rotations/...", rule: "a client of rotations knows the workflows and what they are about, and nothing of providers and stores", may: []string{"internal/rotations/...", "workflows", "activities", "rotation/..."}, inTests: everything},
-	{folder: "internal/histories/...", rule: "what replays histories knows the workflows only", may: []string{"internal/histories/...", "workflows"}},
-	{folder: "internal/fleet/...", rule: "a fleet is schedules and keys: it knows the workflows that they start, and nothing of providers and stores", may: []string{"internal/fleet/...", "internal/rotations", "workflows", "activities", "rotation/..."}, inTests: everything},
-	{folder: "internal/trigger/...", rule: "the listener knows the workflow that it starts, and nothing of providers and stores", may: []string{"internal/trigger/...", "internal/config", "internal/signature", "internal/secretfile", "workflows", "activities", "rotation/...", "secret"}, inTests: everything},
-	{folder: "internal/awsrotation/...", rule: "AWS's rotation function asks rotations and the store on AWS, and does none of the work", may: []string{"internal/awsrotation/...", "internal/rotations", "workflows", "rotation/...", "store/awssm"}, inTests: everything},
-	{folder: "internal/google/...", rule: "what the adapters of Google share imports only faults", may: []string{"internal/google/...", "rotation/fault"}, noTemporal: true},
-	{folder: "internal/lockstep/...", rule: "lockstep drives any workflow and knows none of ours; its tests do", may: []string{"internal/lockstep/..."}, inTests: []string{"workflows", "activities", "rotation/..."}},
-	{folder: "internal/notify/...", rule: "what tells people knows notices, not the engine", may: []string{"internal/notify/...", "internal/signature", "internal/secretfile", "rotation/...", "secret"}, inTests: []string{"internal/simcloud/..."}, noTemporal: true},
-	{folder: "internal/signature/...", rule: "signatures know secrets only", may: []string{"secret"}, noTemporal: true},
-	{folder: "internal/secretfile/...", rule: "files of secrets know secrets only", may: []string{"secret"}, noTemporal: true},
-	{folder: "internal/testenv/...", rule: "the test environment behaves as Temporal does, and knows nothing of ours", may: []string{"internal/testenv/..."}},
-	{folder: "internal/...", rule: "internal packages know nothing of activities, workflows and the programs", may: []string{"internal/...", "provider", "store", "rotation/...", "secret"}},
-	{folder: "worker/...", rule: "the worker imports neither the starter nor the tests", may: append([]string{"worker/..."}, everything...)},
-	{folder: "starter/...", rule: "the starter imports neither the worker nor the tests", may: append([]string{"starter/..."}, everything...)},
-	{folder: "tests/model/...", rule: "the model of the engine knows the domain only; its tests may compare it with the engine", may: []string{"tests/model/...", "rotation/..."}, inTests: everything, noTemporalInCode: true},
-	{folder: "tests/...", rule: "nobody imports a program", may: append([]string{"tests/..."}, everything...)},
+	{folder: "secret/...", is: "`secret.Value`: prints as its fingerprint, refuses to be encoded", may: "secret/...", temporal: testsOnly},
+	{folder: "rotation/...", is: "the pure domain: key, policy, phase, decision, the rules of due and guard; `fault`, `signed`", may: "rotation/... secret", temporal: testsOnly},
+	{folder: "provider/providertest", is: "the conformance suite of providers", may: "provider rotation/... secret internal/simcloud/...", temporal: nowhere},
+	{folder: "store/storetest", is: "the conformance suite of stores", may: "store rotation/... secret internal/simcloud/...", temporal: nowhere},
+	{folder: "notify/notifytest", is: "the conformance suite of channels", may: "notify rotation/... secret internal/simcloud/...", temporal: nowhere},
+	{folder: "provider", is: "what a provider can do", may: "rotation/... secret", temporal: nowhere},
+	{folder: "store", is: "what a store can do", may: "rotation/... secret", temporal: nowhere},
+	{folder: "notify", is: "what a channel can do", may: "rotation/... secret", temporal: nowhere},
+	{folder: "provider/...", is: "one package for each provider", may: "provider self/... rotation/... secret internal/googleapi", inTests: "internal/simcloud/... provider/providertest", temporal: nowhere},
+	{folder: "store/...", is: "one package for each store", may: "store self/... rotation/... secret internal/googleapi", inTests: "internal/simcloud/... store/storetest", temporal: nowhere},
+	{folder: "notify/...", is: "one package for each kind of channel", may: "notify self/... rotation/... secret internal/hmacsign internal/secretfile", inTests: "internal/simcloud/... notify/notifytest", temporal: nowhere},
+	{folder: "activities/...", is: "what workflows ask of the outside world", may: "activities/... provider store notify rotation/... secret", inTests: "provider/... store/... notify/... internal/simcloud/... internal/config worker/adapters", temporal: everywhere},
+	{folder: "workflows/replaytest", is: "reads histories and replays them, for tests", may: "workflows", temporal: everywhere},
+	{folder: "workflows/...", is: "deterministic code: RotateKey, Dispatch, Emergency, Trigger, Notify", may: "workflows/... activities rotation/...", inTests: everything + " worker/adapters", temporal: everywhere},
+	{folder: "client/...", is: "the one way into a running rekey", may: "client/... workflows activities rotation/...", inTests: everything, temporal: everywhere},
+	{folder: "keyring/...", is: "what applications import", may: "keyring/...", inTests: "internal/simcloud/... secret", temporal: testsOnly, standard: true},
+	{folder: "worker/adapters", is: "opens what rekey.yaml names", may: "internal/config activities provider/... store/... notify/... rotation/... secret internal/googleapi", inTests: everything, temporal: nowhere},
+	{folder: "worker/engine", is: "registers workflows and activities, and runs them", may: "workflows activities client rotation/...", inTests: everything, temporal: everywhere},
+	{folder: "worker/triggers", is: "the listener for webhooks", may: "internal/config internal/hmacsign internal/secretfile workflows activities rotation/... secret", inTests: everything, temporal: everywhere},
+	{folder: "worker/lambda/...", is: "worker/lambda/... imports only", may: "worker/lambda/... worker/adapters internal/config internal/keyless client workflows rotation/... store/awssm", inTests: everything, temporal: everywhere},
+	{folder: "worker", is: "the program rekey-worker", may: "worker/... client workflows activities internal/...", temporal: everywhere},
+	{folder: "starter/schedules", is: "plans, applies and prunes schedules", may: "client workflows activities rotation/...", inTests: everything, temporal: everywhere},
+	{folder: "starter", is: "the command rekey", may: "starter/... worker/adapters worker/engine worker/triggers " + everything, temporal: everywhere},
+	{folder: "internal/config", is: "parses rekey.yaml and opens nothing", may: "provider/... store/... notify/... rotation/... secret internal/secretsearch internal/keyless", temporal: nowhere},
+	{folder: "internal/devserver", is: "Temporal's server and UI, embedded", may: "internal/devserver", temporal: everywhere},
+	{folder: "internal/simcloud/scenario", is: "simulators with keys in stores, and the rekey.yaml for them", may: "internal/simcloud/... internal/config provider/... store/... rotation/... secret", temporal: nowhere},
+	{folder: "internal/simcloud/...", is: "providers, stores and channels on loopback", may: "internal/simcloud/... provider store rotation/... secret", inTests: "provider/... store/...", temporal: nowhere},
+	{folder: "internal/googleapi", is: "what the adapters of Google share", may: "rotation/fault", temporal: nowhere},
+	{folder: "internal/hmacsign", is: "signs and checks bodies of webhooks", may: "secret", temporal: nowhere},
+	{folder: "internal/secretfile", is: "reads files that hold a secret", may: "secret", temporal: nowhere},
+	{folder: "internal/lockstep", is: "drives a workflow one task at a time", may: "internal/lockstep", inTests: "workflows activities rotation/...", temporal: everywhere},
+	{folder: "internal/testenv", is: "the one test environment", may: "worker/adapters worker/engine " + everything, temporal: everywhere},
+	{folder: "internal/...", is: "helpers that know no engine", may: "internal/... provider store rotation/... secret", temporal: everywhere},
+	{folder: "tests/model", is: "the engine's model, explored whole", may: "tests/model rotation/...", inTests: everything, temporal: testsOnly},
+	{folder: "tests/...", is: "what is tested across rooms", may: "tests/... worker/adapters worker/engine worker/triggers worker/lambda/... starter/schedules " + everything, temporal: everywhere},
 }
 
-// judge gives the rule that an import breaks; empty if it breaks none. file is relative to the root, with slashes.
+// rule says what a room may import.
+func (r room) rule() string {
+	return r.folder + " imports only " + r.may
+}
+
+// judge returns the rule that an import breaks; empty if it breaks none. file is relative to the root, with slashes.
 func judge(file, imported string) string {
 	dir, inTest := path.Dir(file), strings.HasSuffix(file, "_test.go")
 	i := slices.IndexFunc(house, func(r room) bool { return fits(r.folder, dir, dir) })
 	if i < 0 {
-		return "every Go file stands in a room of the house"
+		return "every Go file is in a room of the house"
 	}
 	r := house[i]
 	if imported == temporal || strings.HasPrefix(imported, temporal+"/") {
-		if r.noTemporal || r.noTemporalInCode && !inTest {
+		if r.temporal == nowhere || r.temporal == testsOnly && !inTest {
 			return "only the engine imports Temporal"
 		}
 		return ""
@@ -93,31 +111,31 @@ func judge(file, imported string) string {
 	ours, isOurs := strings.CutPrefix(imported+"/", module+"/")
 	ours = strings.TrimSuffix(ours, "/")
 	if !isOurs {
-		if r.onlyStandard && !inTest && strings.Contains(strings.Split(imported, "/")[0], ".") {
-			return r.rule
+		if r.standard && !inTest && strings.Contains(strings.Split(imported, "/")[0], ".") {
+			return r.rule()
 		}
 		return ""
 	}
-	for _, tree := range []string{"internal/devserver/...", "internal/workers/..."} {
-		if fits(tree, ours, "") && !slices.ContainsFunc([]string{"worker/...", "starter/...", "tests/...", tree}, func(p string) bool { return fits(p, dir, "") }) {
-			return "only the worker, the starter and the tests start a Temporal server or workers"
-		}
+	if fits("internal/devserver", ours, "") && !slices.ContainsFunc([]string{"worker", "starter", "tests/...", "internal/testenv", "internal/devserver"}, func(p string) bool { return fits(p, dir, "") }) {
+		return "only the two programs and the tests start a Temporal server"
 	}
-	isSuite := ours == "provider/providertest" || ours == "store/storetest"
-	if isSuite && !inTest {
-		return "a suite is imported by tests only"
+	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/testenv", "internal/lockstep"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" {
+		return ours + " is imported by tests only"
 	}
-	may := r.may
+	if ours == dir {
+		return "" // a test of the package from outside
+	}
+	may := strings.Fields(r.may)
 	if inTest {
-		may = append(slices.Clone(may), r.inTests...)
+		may = append(may, strings.Fields(r.inTests)...)
 	}
 	if !slices.ContainsFunc(may, func(p string) bool { return fits(p, ours, dir) }) {
-		return r.rule
+		return r.rule()
 	}
 	return ""
 }
 
-// fits tells whether a package (relative to the module) is one that pattern means, in a file of the folder dir.
+// fits reports whether a package (relative to the module) is one that pattern means, in a file of the folder dir.
 func fits(pattern, pkg, dir string) bool {
 	if rest, isSelf := strings.CutPrefix(pattern, "self/"); isSelf {
 		parts := strings.SplitN(dir, "/", 3)
@@ -209,67 +227,66 @@ func TestTheArrowsOfTheHouseRunOneWay(t *testing.T) {
 
 func TestAnArrowThatRunsTheWrongWayIsSeen(t *testing.T) {
 	for sentence, c := range map[string]struct{ file, imported, rule string }{
-		"secret on rotation":                   {"secret/secret.go", module + "/rotation/fault", "secret imports nothing"},
-		"secret's test on a simulator":         {"secret/secret_test.go", module + "/internal/simcloud", "secret imports nothing"},
+		"secret on rotation":                   {"secret/secret.go", module + "/rotation/fault", "secret/... imports only"},
+		"secret's test on a simulator":         {"secret/secret_test.go", module + "/internal/simcloud", "secret/... imports only"},
 		"secret on Temporal":                   {"secret/secret.go", temporal + "/sdk/converter", "only the engine"},
-		"rotation on provider":                 {"rotation/due.go", module + "/provider", "rotation imports nothing"},
-		"fault on store":                       {"rotation/fault/fault.go", module + "/store", "rotation imports nothing"},
-		"rotation's test on activities":        {"rotation/due_test.go", module + "/activities", "rotation imports nothing"},
+		"rotation on provider":                 {"rotation/due.go", module + "/provider", "rotation/... imports only"},
+		"fault on store":                       {"rotation/fault/fault.go", module + "/store", "rotation/... imports only"},
+		"rotation's test on activities":        {"rotation/due_test.go", module + "/activities", "rotation/... imports only"},
 		"rotation on Temporal":                 {"rotation/due.go", temporal + "/sdk/workflow", "only the engine"},
-		"the provider interface on a store":    {"provider/provider.go", module + "/store", "the provider interface"},
-		"a provider on another":                {"provider/openai/probe.go", module + "/provider/googlesa", "a provider imports"},
-		"a provider's test on another":         {"provider/openai/probe_test.go", module + "/provider/googlesa", "a provider imports"},
-		"a provider on a store":                {"provider/openai/probe.go", module + "/store", "a provider imports"},
-		"a provider on activities":             {"provider/openai/probe.go", module + "/activities", "a provider imports"},
-		"a provider on a simulator":            {"provider/openai/probe.go", module + "/internal/simcloud", "a provider imports"},
-		"a provider on config":                 {"provider/openai/probe.go", module + "/internal/config", "a provider imports"},
+		"the provider interface on a store":    {"provider/provider.go", module + "/store", "provider imports only"},
+		"a provider on another":                {"provider/openai/probe.go", module + "/provider/googlesa", "provider/... imports only"},
+		"a provider's test on another":         {"provider/openai/probe_test.go", module + "/provider/googlesa", "provider/... imports only"},
+		"a provider on a store":                {"provider/openai/probe.go", module + "/store", "provider/... imports only"},
+		"a provider on activities":             {"provider/openai/probe.go", module + "/activities", "provider/... imports only"},
+		"a provider on a simulator":            {"provider/openai/probe.go", module + "/internal/simcloud", "provider/... imports only"},
+		"a provider on config":                 {"provider/openai/probe.go", module + "/internal/config", "provider/... imports only"},
 		"a provider on Temporal":               {"provider/openai/probe.go", temporal + "/sdk/temporal", "only the engine"},
 		"a provider's test on Temporal":        {"provider/openai/probe_test.go", temporal + "/sdk/testsuite", "only the engine"},
 		"a provider on its suite":              {"provider/openai/probe.go", module + "/provider/providertest", "by tests only"},
-		"a provider's test on the other suite": {"provider/openai/probe_test.go", module + "/store/storetest", "a provider imports"},
-		"a suite on an adapter":                {"provider/providertest/suite.go", module + "/provider/openai", "a suite imports"},
-		"a store on another":                   {"store/local/file.go", module + "/store/gsm", "a store imports"},
-		"a store on a provider":                {"store/local/file.go", module + "/provider", "a store imports"},
+		"a provider's test on the other suite": {"provider/openai/probe_test.go", module + "/store/storetest", "provider/... imports only"},
+		"a suite on an adapter":                {"provider/providertest/suite.go", module + "/provider/openai", "provider/providertest imports only"},
+		"a store on another":                   {"store/local/file.go", module + "/store/gsm", "store/... imports only"},
+		"a store on a provider":                {"store/local/file.go", module + "/provider", "store/... imports only"},
 		"a store on Temporal":                  {"store/local/file.go", temporal + "/api/common/v1", "only the engine"},
-		"what Google adapters share on one":    {"internal/google/google.go", module + "/provider/googlesa", "imports only faults"},
-		"what Google adapters share on secret": {"internal/google/google.go", module + "/secret", "imports only faults"},
-		"what Google adapters share, Temporal": {"internal/google/google.go", temporal + "/sdk/temporal", "only the engine"},
-		"activities on what adapters share":    {"activities/create.go", module + "/internal/google", "activities import"},
-		"activities on workflows":              {"activities/create.go", module + "/workflows", "activities import"},
-		"activities' test on workflows":        {"activities/create_test.go", module + "/workflows", "activities import"},
-		"activities on an adapter":             {"activities/create.go", module + "/provider/openai", "activities import"},
-		"activities on a simulator":            {"activities/create.go", module + "/internal/simcloud", "activities import"},
-		"workflows on provider":                {"workflows/rotate.go", module + "/provider", "workflows import"},
-		"workflows on store":                   {"workflows/rotate.go", module + "/store", "workflows import"},
-		"workflows on secret":                  {"workflows/rotate.go", module + "/secret", "workflows import"},
-		"workflows on internal":                {"workflows/rotate.go", module + "/internal/config", "workflows import"},
-		"workflows' test on the server":        {"workflows/rotate_test.go", module + "/internal/devserver", "start a Temporal server"},
-		"keyring on secret":                    {"keyring/keyring.go", module + "/secret", "keyring imports"},
-		"keyring on a library":                 {"keyring/keyring.go", "github.com/google/uuid", "keyring imports"},
+		"what Google adapters share on one":    {"internal/googleapi/googleapi.go", module + "/provider/googlesa", "internal/googleapi imports only"},
+		"what Google adapters share on secret": {"internal/googleapi/googleapi.go", module + "/secret", "internal/googleapi imports only"},
+		"what Google adapters share, Temporal": {"internal/googleapi/googleapi.go", temporal + "/sdk/temporal", "only the engine"},
+		"activities on what adapters share":    {"activities/create.go", module + "/internal/googleapi", "activities/... imports only"},
+		"activities on workflows":              {"activities/create.go", module + "/workflows", "activities/... imports only"},
+		"activities' test on workflows":        {"activities/create_test.go", module + "/workflows", "activities/... imports only"},
+		"activities on an adapter":             {"activities/create.go", module + "/provider/openai", "activities/... imports only"},
+		"activities on a simulator":            {"activities/create.go", module + "/internal/simcloud", "activities/... imports only"},
+		"workflows on provider":                {"workflows/rotate.go", module + "/provider", "workflows/... imports only"},
+		"workflows on store":                   {"workflows/rotate.go", module + "/store", "workflows/... imports only"},
+		"workflows on secret":                  {"workflows/rotate.go", module + "/secret", "workflows/... imports only"},
+		"workflows on internal":                {"workflows/rotate.go", module + "/internal/config", "workflows/... imports only"},
+		"workflows' test on the server":        {"workflows/rotate_test.go", module + "/internal/devserver", "only the two programs"},
+		"keyring on secret":                    {"keyring/keyring.go", module + "/secret", "keyring/... imports only"},
+		"keyring on a library":                 {"keyring/keyring.go", "github.com/google/uuid", "keyring/... imports only"},
 		"keyring on Temporal":                  {"keyring/keyring.go", temporal + "/sdk/client", "only the engine"},
-		"a simulator on activities":            {"internal/simcloud/cloud.go", module + "/activities", "the simulators"},
-		"a simulator on workflows":             {"internal/simcloud/cloud.go", module + "/workflows", "the simulators"},
-		"a simulator on an adapter":            {"internal/simcloud/cloud.go", module + "/provider/openai", "the simulators"},
-		"lockstep on workflows":                {"internal/lockstep/run.go", module + "/workflows", "lockstep drives"},
-		"a scene on workflows":                 {"internal/simcloud/scene/scene.go", module + "/workflows", "a scene sets"},
-		"a channel on activities":              {"internal/notify/slack.go", module + "/activities", "knows notices"},
-		"a channel on Temporal":                {"internal/notify/slack.go", temporal + "/sdk/temporal", "only the engine"},
-		"config on workflows":                  {"internal/config/config.go", module + "/workflows", "config imports"},
-		"config on the server":                 {"internal/config/config.go", module + "/internal/devserver", "start a Temporal server"},
-		"telemetry on activities":              {"internal/telemetry/log.go", module + "/activities", "internal packages"},
-		"AWS's function on activities":         {"internal/awsrotation/handler.go", module + "/activities", "AWS's rotation function"},
-		"AWS's function on another store":      {"internal/awsrotation/handler.go", module + "/store/local", "AWS's rotation function"},
-		"the workers on a store":               {"internal/workers/workers.go", module + "/store", "the workers put"},
-		"workflows' test on the workers":       {"workflows/rotate_test.go", module + "/internal/workers", "start a Temporal server or workers"},
-		"the test environment on workflows":    {"internal/testenv/interceptors.go", module + "/workflows", "the test environment"},
-		"the model on workflows":               {"tests/model/state.go", module + "/workflows", "the model of the engine"},
+		"a simulator on activities":            {"internal/simcloud/cloud.go", module + "/activities", "internal/simcloud/... imports only"},
+		"a simulator on workflows":             {"internal/simcloud/cloud.go", module + "/workflows", "internal/simcloud/... imports only"},
+		"a simulator on an adapter":            {"internal/simcloud/cloud.go", module + "/provider/openai", "internal/simcloud/... imports only"},
+		"lockstep on workflows":                {"internal/lockstep/run.go", module + "/workflows", "internal/lockstep imports only"},
+		"a scene on workflows":                 {"internal/simcloud/scenario/scenario.go", module + "/workflows", "internal/simcloud/scenario imports only"},
+		"a channel on activities":              {"notify/slack/slack.go", module + "/activities", "notify/... imports only"},
+		"a channel on Temporal":                {"notify/slack/slack.go", temporal + "/sdk/temporal", "only the engine"},
+		"config on workflows":                  {"internal/config/config.go", module + "/workflows", "internal/config imports only"},
+		"config on the server":                 {"internal/config/config.go", module + "/internal/devserver", "only the two programs"},
+		"telemetry on activities":              {"internal/telemetry/log.go", module + "/activities", "internal/... imports only"},
+		"AWS's function on activities":         {"worker/lambda/awsrotation/handler.go", module + "/activities", "worker/lambda/... imports only"},
+		"AWS's function on another store":      {"worker/lambda/awsrotation/handler.go", module + "/store/local", "worker/lambda/... imports only"},
+		"the workers on a store":               {"worker/engine/engine.go", module + "/store", "worker/engine imports only"},
+		"workflows on the test environment":    {"workflows/rotate.go", module + "/internal/testenv", "tests only"},
+		"the model on workflows":               {"tests/model/state.go", module + "/workflows", "tests/model imports only"},
 		"the model on Temporal":                {"tests/model/state.go", temporal + "/sdk/workflow", "only the engine"},
-		"the server on rotation":               {"internal/devserver/ui.go", module + "/rotation", "imports nothing of ours"},
-		"the worker on the starter":            {"worker/main.go", module + "/starter", "neither the starter"},
-		"the starter on the tests":             {"starter/main.go", module + "/tests", "nor the tests"},
-		"a file outside of the house":          {"main.go", "fmt", "in a room of the house"},
-		"a file in a new folder":               {"utils/strings.go", "fmt", "in a room of the house"},
-		"the module itself":                    {"worker/main.go", module, "neither the starter"},
+		"the server on rotation":               {"internal/devserver/ui.go", module + "/rotation", "internal/devserver imports only"},
+		"the worker on the starter":            {"worker/main.go", module + "/starter", "worker imports only"},
+		"the starter on the tests":             {"starter/main.go", module + "/tests", "starter imports only"},
+		"a file outside of the house":          {"main.go", "fmt", "is in a room of the house"},
+		"a file in a new folder":               {"utils/strings.go", "fmt", "is in a room of the house"},
+		"the module itself":                    {"worker/main.go", module, "worker imports only"},
 	} {
 		if got := judge(c.file, c.imported); !strings.Contains(got, c.rule) {
 			t.Errorf("%s: %s imports %s: %q", sentence, c.file, c.imported, got)
@@ -289,9 +306,9 @@ func TestArrowsThatRunTheRightWayAreLeftAlone(t *testing.T) {
 		{"provider/openai/wire/wire.go", module + "/provider/openai"},
 		{"provider/openai/probe_test.go", module + "/internal/simcloud"},
 		{"provider/openai/probe_test.go", module + "/provider/providertest"},
-		{"provider/googlesa/faults.go", module + "/internal/google"},
-		{"store/googlesm/fault.go", module + "/internal/google"},
-		{"internal/google/google.go", module + "/rotation/fault"},
+		{"provider/googlesa/faults.go", module + "/internal/googleapi"},
+		{"store/googlesm/fault.go", module + "/internal/googleapi"},
+		{"internal/googleapi/googleapi.go", module + "/rotation/fault"},
 		{"provider/providertest/suite.go", module + "/internal/simcloud"},
 		{"store/storetest/suite.go", module + "/store"},
 		{"activities/create.go", module + "/provider"},
@@ -302,18 +319,18 @@ func TestArrowsThatRunTheRightWayAreLeftAlone(t *testing.T) {
 		{"keyring/keyring.go", "net/http"},
 		{"internal/config/config.go", module + "/provider/openai"},
 		{"internal/simcloud/openai.go", module + "/secret"},
-		{"internal/simcloud/scene/scene.go", module + "/store/local"},
+		{"internal/simcloud/scenario/scenario.go", module + "/store/local"},
 		{"worker/main.go", module + "/internal/devserver"},
-		{"worker/lambda/main.go", module + "/internal/awsrotation"},
-		{"internal/awsrotation/handler.go", module + "/store/awssm"},
+		{"worker/lambda/main.go", module + "/worker/lambda/awsrotation"},
+		{"worker/lambda/awsrotation/handler.go", module + "/store/awssm"},
 		{"starter/main.go", module + "/workflows"},
 		{"internal/testenv/interceptors.go", temporal + "/sdk/testsuite"},
 		{"tests/model/state.go", module + "/rotation"},
 		{"tests/model/engine_test.go", module + "/workflows"},
 		{"tests/model/engine_test.go", temporal + "/sdk/testsuite"},
 		{"tests/demo_test.go", module + "/internal/devserver"},
-		{"internal/workers/workers.go", module + "/activities"},
-		{"starter/demo.go", module + "/internal/workers"},
+		{"worker/engine/engine.go", module + "/activities"},
+		{"starter/demo.go", module + "/worker/engine"},
 		// A module whose name begins like ours is not ours.
 		{"keyring/keyring_test.go", module + "hq/keyring"},
 	} {
@@ -346,8 +363,8 @@ func TestAHouseWithAWrongArrowIsReportedWithFileImportAndRule(t *testing.T) {
 	}
 	slices.Sort(wrong)
 	want := []string{
-		"rotation/windows.go imports " + module + "/provider, but rotation imports nothing of ours but secret",
-		"secret/secret.go imports " + module + "/store, but secret imports nothing of ours",
+		"rotation/windows.go imports " + module + "/provider, but rotation/... imports only rotation/... secret",
+		"secret/secret.go imports " + module + "/store, but secret/... imports only secret/...",
 		"the folder utils is no room of the house (" + strings.Join(topLevel, ", ") + ")",
 	}
 	if !slices.Equal(wrong, want) {

@@ -53,7 +53,7 @@ func execute(ctx context.Context, args []string, getenv func(string) string, log
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(logs, "worker: "+err.Error())
+	fmt.Fprintln(logs, "rekey-worker: "+err.Error())
 	var problems config.Problems
 	var found *keyless.Found
 	if errors.As(err, &problems) || errors.As(err, &found) {
@@ -74,7 +74,7 @@ type options struct {
 func command(logs io.Writer) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:   "worker",
+		Use:   "rekey-worker",
 		Short: "Run rekey's workers",
 		Long: `Works on rotations until it is told to stop; then it finishes the steps that are under way, which takes less than a
 minute. Killed instead, it loses nothing: another worker goes on where it stopped.
@@ -82,8 +82,8 @@ minute. Killed instead, it loses nothing: another worker goes on where it stoppe
 Without --embedded it connects to the Temporal that TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, … or the Temporal config
 file name. It listens for webhooks only if rekey.yaml has a section "triggers" (docs/triggers.md). Exit codes:
 0 stopped, 1 failed, 2 bad configuration.`,
-		Example: `  worker --embedded --config rekey.yaml
-  TEMPORAL_ADDRESS=temporal:7233 worker --config /etc/rekey/rekey.yaml`,
+		Example: `  rekey-worker --embedded --config rekey.yaml
+  TEMPORAL_ADDRESS=temporal:7233 rekey-worker --config /etc/rekey/rekey.yaml`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o, logs) },
 	}

@@ -32,8 +32,7 @@ var (
 func TestAnythingAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	f := lockstep.New(t, func(r worker.WorkflowRegistry) {
-		r.RegisterWorkflow(workflows.RotateKey)
-		r.RegisterWorkflow(workflows.Tell)
+		workflows.RegisterRotation(r)
 	}, lockstep.Options{})
 	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		c := newChaos(t, f, seed)
@@ -78,7 +77,7 @@ func newChaos(t *testing.T, f *lockstep.Frontend, seed uint64) *chaos {
 	c.key = rotation.Key{Name: "demo", Provider: "google", Account: "demo@example.com", Tier: rotation.Production1, Policy: p,
 		Stores: []rotation.Location{{Store: "local", Path: "demo"}, {Store: "other", Path: "demo"}}[:1+c.IntN(2)]}
 	if c.IntN(4) == 0 {
-		c.key.ApartFrom = []string{"other"}
+		c.key.ConflictsWith = []string{"other"}
 	}
 	byHand := c.IntN(3) == 0
 	c.prepared = activities.Prepared{
@@ -94,7 +93,7 @@ func newChaos(t *testing.T, f *lockstep.Frontend, seed uint64) *chaos {
 	}
 	in := workflows.Input{Key: c.key, Reason: pick(c, rotation.Manual, rotation.Scheduled, rotation.Emergency), By: "test"}
 	if in.Reason == rotation.Emergency {
-		in.Emergencies = []rotation.Decision{{Message: c.emergency()}}
+		in.Emergencies = []rotation.Decision{{DecisionMessage: c.emergency()}}
 	}
 	c.run = f.Start("RotateKey", lockstep.StartOptions{ID: workflows.ID("demo"), SearchAttributes: workflows.StartAttributes(c.key, in.Reason)}, in)
 	if c.IntN(2) == 0 {
@@ -234,8 +233,8 @@ func (c *chaos) calm(alone bool) error {
 	if err != nil {
 		return err
 	}
-	waits := slices.ContainsFunc(s.Accepts, func(k rotation.Kind) bool {
-		return slices.Contains([]rotation.Kind{rotation.Approve, rotation.KeySupplied, rotation.KeyRevoked}, k)
+	waits := slices.ContainsFunc(s.Accepts, func(k rotation.DecisionKind) bool {
+		return slices.Contains([]rotation.DecisionKind{rotation.Approve, rotation.KeySupplied, rotation.KeyRevoked}, k)
 	})
 	if _, ok := c.run.NextTimer(); waits && s.Deadline.IsZero() && !ok {
 		return fmt.Errorf("it waits for a person without a deadline:\n%s", s.Details)
@@ -243,16 +242,16 @@ func (c *chaos) calm(alone bool) error {
 	switch {
 	case alone:
 	case s.Phase == rotation.AwaitingApproval:
-		c.send(rotation.Approve, rotation.Message{By: "ana", Why: "yes"}, s)
+		c.send(rotation.Approve, rotation.DecisionMessage{By: "ana", Why: "yes"}, s)
 	case s.Phase == rotation.AwaitingKey:
-		c.send(rotation.KeySupplied, rotation.Message{By: "ana", Version: "7"}, s)
+		c.send(rotation.KeySupplied, rotation.DecisionMessage{By: "ana", Version: "7"}, s)
 	case s.Phase == rotation.AwaitingRevocation:
-		c.send(rotation.KeyRevoked, rotation.Message{By: "ana"}, s)
+		c.send(rotation.KeyRevoked, rotation.DecisionMessage{By: "ana"}, s)
 	default:
 		if slices.Contains(s.Accepts, rotation.Approve) { // on the way back
-			c.send(rotation.Approve, rotation.Message{By: "ana", Why: "yes"}, s)
+			c.send(rotation.Approve, rotation.DecisionMessage{By: "ana", Why: "yes"}, s)
 		} else if slices.Contains(s.Accepts, rotation.KeyRevoked) {
-			c.send(rotation.KeyRevoked, rotation.Message{By: "ana"}, s)
+			c.send(rotation.KeyRevoked, rotation.DecisionMessage{By: "ana"}, s)
 		}
 	}
 	if timer, ok := c.run.NextTimer(); ok {
@@ -274,8 +273,8 @@ func (c *chaos) status() (s rotation.Status, err error) {
 	return s, err
 }
 
-func (c *chaos) emergency() rotation.Message {
-	m := rotation.Message{By: "responder", Why: "leaked", RevokeFirst: c.IntN(4) == 0, For: pick(c, 0, rotation.Duration(time.Hour))}
+func (c *chaos) emergency() rotation.DecisionMessage {
+	m := rotation.DecisionMessage{By: "responder", Why: "leaked", RevokeFirst: c.IntN(4) == 0, For: pick(c, 0, rotation.Duration(time.Hour))}
 	if c.IntN(2) == 0 {
 		m.Leaked = []string{fmt.Sprintf("%012d", c.IntN(c.keys+1))}
 	}
@@ -284,12 +283,12 @@ func (c *chaos) emergency() rotation.Message {
 
 // message sends something, as an update or as a signal.
 func (c *chaos) message() {
-	kind := pick(c, rotation.Kinds()...)
-	m := rotation.Message{By: "ana", Why: "because"}
+	kind := pick(c, rotation.DecisionKinds()...)
+	m := rotation.DecisionMessage{By: "ana", Why: "because"}
 	switch kind {
 	case rotation.KeySupplied:
 		m.Version = fmt.Sprint(5 + c.IntN(4))
-	case rotation.ExtendGrace, rotation.ExtendWait:
+	case rotation.ExtendGrace, rotation.ExtendDeadline:
 		m.For = rotation.Duration(pick(c, time.Minute, 5*time.Hour))
 	case rotation.RaiseEmergency:
 		if c.IntN(3) > 0 {
@@ -310,7 +309,7 @@ func (c *chaos) message() {
 	c.send(kind, m, s)
 }
 
-func (c *chaos) send(kind rotation.Kind, m rotation.Message, s rotation.Status) {
+func (c *chaos) send(kind rotation.DecisionKind, m rotation.DecisionMessage, s rotation.Status) {
 	c.messages++
 	m.ID = fmt.Sprint("m", c.messages)
 	if s.Signing != nil && s.Signing.Kind == kind {
@@ -395,7 +394,7 @@ func (c *chaos) result(a lockstep.Activity, well bool) any {
 		}
 	}
 	switch a.Type {
-	case "Apart":
+	case activities.ConflictName:
 		if rare() {
 			return "other"
 		}
@@ -450,9 +449,9 @@ func (c *chaos) result(a lockstep.Activity, well bool) any {
 	case "Guard":
 		var in activities.GuardInput
 		decode(&in)
-		var all []rotation.Signal
+		var all []rotation.UsageReport
 		for range in.Old {
-			s := rotation.Signal{Known: !rare(), Message: "nobody knows", AskedAt: c.run.Now()}
+			s := rotation.UsageReport{Known: !rare(), Message: "nobody knows", AskedAt: c.run.Now()}
 			if rare() {
 				s.LastUsed = c.run.Now()
 			}
@@ -483,7 +482,7 @@ func (c *chaos) result(a lockstep.Activity, well bool) any {
 		return out
 	case "Retire":
 		if rare() {
-			return activities.Retired{SweepIn: rotation.Duration(time.Minute), Left: []string{"Look."}}
+			return activities.Retired{SweepIn: rotation.Duration(time.Minute), FollowUps: []string{"Look."}}
 		}
 		return activities.Retired{}
 	case "Discard":

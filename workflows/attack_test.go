@@ -26,8 +26,7 @@ import (
 func steady(t *testing.T, change ...func(*chaos)) *chaos {
 	t.Helper()
 	f := lockstep.New(t, func(r worker.WorkflowRegistry) {
-		r.RegisterWorkflow(workflows.RotateKey)
-		r.RegisterWorkflow(workflows.Tell)
+		workflows.RegisterRotation(r)
 	}, lockstep.Options{})
 	p := rotation.Preset(rotation.Production1)
 	c := &chaos{T: t, Rand: rand.New(rand.NewPCG(1, 7)), f: f,
@@ -105,7 +104,7 @@ func (c *chaos) end() (res rotation.Result) {
 }
 
 // signal sends a signal, and sees what comes of it.
-func (c *chaos) signal(kind rotation.Kind, m rotation.Message) {
+func (c *chaos) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	c.Helper()
 	if m.By == "" {
 		m.By, m.Why = "ana", "the test says so"
@@ -136,14 +135,14 @@ func TestADeadlineThatComesWhileARotationPollsRollsBackOnce(t *testing.T) {
 		t.Run("a supplied key cannot be checked for days, "+sentence, func(t *testing.T) {
 			c := steady(t, byHand, channels)
 			c.on()
-			c.signal(rotation.KeySupplied, rotation.Message{})
+			c.signal(rotation.KeySupplied, rotation.DecisionMessage{})
 			c.fails(c.toActivity("Adopt"), fault.Throttled, activities.Failure{RetryAfter: rotation.Duration(30 * 24 * time.Hour)})
 			c.rolledBackInTime()
 		})
 		t.Run("a supplied key cannot be checked, again and again, "+sentence, func(t *testing.T) {
 			c := steady(t, byHand, channels)
 			c.on()
-			c.signal(rotation.KeySupplied, rotation.Message{})
+			c.signal(rotation.KeySupplied, rotation.DecisionMessage{})
 			c.fails(c.toActivity("Adopt"), fault.Unavailable, activities.Failure{})
 			for c.run.Now().Before(lockstep.DefaultStart.Add(time.Duration(c.key.Policy.Patience))) {
 				for _, a := range c.run.Pending().Activities {
@@ -210,7 +209,7 @@ func TestARollBackIsHeardBetweenTwoRuns(t *testing.T) {
 			a := c.toActivity(step)
 			c.run.CompleteActivity(a.ID, c.result(a, true))
 			c.leaves()
-			c.signal(rotation.RollBack, rotation.Message{})
+			c.signal(rotation.RollBack, rotation.DecisionMessage{})
 			want := rotation.RolledBack
 			if step == "Confirm" {
 				want = rotation.Completed // there is no way back
@@ -226,12 +225,12 @@ func TestARollBackIsHeardBetweenTwoRuns(t *testing.T) {
 func TestASecondKeyThatIsSuppliedWhileTheFirstIsAskedAboutCounts(t *testing.T) {
 	c := steady(t, byHand)
 	c.on()
-	c.signal(rotation.KeySupplied, rotation.Message{By: "ana", Version: "7"})
+	c.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "ana", Version: "7"})
 	first := c.toActivity("Adopt")
 	c.run.CompleteActivity(first.ID, activities.Adopted{Question: &rotation.Ask{Kind: activities.ForeignClaim, About: []string{"local:demo", "other"}, Text: "Whose is it?"}})
-	c.signal(rotation.KeySupplied, rotation.Message{By: "ana", Version: "8"})
+	c.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "ana", Version: "8"})
 	if s, _ := c.status(); s.Phase == rotation.AwaitingApproval {
-		c.signal(rotation.Approve, rotation.Message{})
+		c.signal(rotation.Approve, rotation.DecisionMessage{})
 	}
 	var in activities.AdoptInput
 	if err := c.toActivity("Adopt").Decode(&in); err != nil || in.Version != "8" {
@@ -240,7 +239,7 @@ func TestASecondKeyThatIsSuppliedWhileTheFirstIsAskedAboutCounts(t *testing.T) {
 }
 
 // everything is an emergency in which all that was made before has leaked.
-var everything = rotation.Message{By: "responder", Why: "leaked"}
+var everything = rotation.DecisionMessage{By: "responder", Why: "leaked"}
 
 func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 	t.Run("a key that was supplied", func(t *testing.T) {
@@ -248,7 +247,7 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 			"while it is checked": func(c *chaos) { c.toActivity("Adopt") },
 			"while it is discarded": func(c *chaos) {
 				c.toActivity("Verify")
-				c.signal(rotation.RollBack, rotation.Message{})
+				c.signal(rotation.RollBack, rotation.DecisionMessage{})
 				c.toActivity("Discard")
 			},
 			"while it is published": func(c *chaos) { c.toActivity("Promote") },
@@ -256,9 +255,9 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 			t.Run(sentence, func(t *testing.T) {
 				c := steady(t, byHand)
 				c.on()
-				c.signal(rotation.KeySupplied, rotation.Message{})
+				c.signal(rotation.KeySupplied, rotation.DecisionMessage{})
 				overtaken(c)
-				c.run.Signal(string(rotation.RaiseEmergency), rotation.Message{By: "responder", Why: "leaked", Leaked: []string{"something else"}})
+				c.run.Signal(string(rotation.RaiseEmergency), rotation.DecisionMessage{By: "responder", Why: "leaked", Leaked: []string{"something else"}})
 				a := c.run.Pending().Activities[0]
 				c.run.CompleteActivity(a.ID, c.result(a, true))
 				c.must(c.task())
@@ -284,7 +283,7 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 		c := steady(t)
 		a := c.toActivity("Retire")
 		c.run.Signal(string(rotation.RaiseEmergency), everything)
-		c.run.CompleteActivity(a.ID, activities.Retired{Left: []string{"Look at key9."}})
+		c.run.CompleteActivity(a.ID, activities.Retired{FollowUps: []string{"Look at key9."}})
 		c.must(c.task())
 		if s := c.leftTo(); !strings.Contains(s, "Look at key9.") {
 			t.Errorf("nobody is told: %s", s)
@@ -293,8 +292,8 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 }
 
 func TestOfSeveralEmergenciesThatAnotherRotationServesNoneIsDropped(t *testing.T) {
-	leak := func(id string) rotation.Message {
-		return rotation.Message{ID: id, By: "responder", Why: "leaked", Leaked: []string{"value-" + id}}
+	leak := func(id string) rotation.DecisionMessage {
+		return rotation.DecisionMessage{ID: id, By: "responder", Why: "leaked", Leaked: []string{"value-" + id}}
 	}
 	for sentence, send := range map[string]func(*chaos){
 		"one after the other": func(c *chaos) {
@@ -372,16 +371,16 @@ func TestWhatPeopleSendDoesNotMakeARotationTooLongForTemporal(t *testing.T) {
 	c := steady(t)
 	c.toActivity("CheckHealth")
 	for i := range 2500 {
-		c.run.Signal(string(rotation.HandOver), rotation.Message{By: "ana", Why: strings.Repeat("a note. ", 60) + fmt.Sprint(i)})
+		c.run.Signal(string(rotation.AddNote), rotation.DecisionMessage{By: "ana", Why: strings.Repeat("a note. ", 60) + fmt.Sprint(i)})
 		if i%50 == 0 {
-			c.run.Signal(string(rotation.ExtendGrace), rotation.Message{ID: fmt.Sprint(i), By: "ana", Why: strings.Repeat("all that I know. ", 800), For: rotation.Duration(time.Minute)})
+			c.run.Signal(string(rotation.ExtendGrace), rotation.DecisionMessage{ID: fmt.Sprint(i), By: "ana", Why: strings.Repeat("all that I know. ", 800), For: rotation.Duration(time.Minute)})
 			c.run.Signal(string(rotation.Approve), []byte("sk-"+strings.Repeat("x", 20)+fmt.Sprint(i)))
 			c.run.Wait(time.Minute)
 			c.must(c.task())
 		}
 	}
 	for i := range 20 {
-		c.signal(rotation.RaiseEmergency, rotation.Message{ID: fmt.Sprint("e", i), By: "ana", Why: strings.Repeat("it leaked. ", 1_000), Leaked: []string{"key1"}})
+		c.signal(rotation.RaiseEmergency, rotation.DecisionMessage{ID: fmt.Sprint("e", i), By: "ana", Why: strings.Repeat("it leaked. ", 1_000), Leaked: []string{"key1"}})
 	}
 	a := c.run.Pending().Activities[0]
 	c.run.CompleteActivity(a.ID, c.result(a, true))
@@ -412,7 +411,7 @@ func TestWhoeverBecomesAnOperatorWhileAQuestionIsOpenCanSign(t *testing.T) {
 	for range c.operators {
 		s, err := c.status()
 		c.must(err)
-		c.send(rotation.Approve, rotation.Message{Why: "yes"}, s)
+		c.send(rotation.Approve, rotation.DecisionMessage{Why: "yes"}, s)
 		c.must(c.task())
 	}
 	if res := c.end(); res.Phase != rotation.Completed {
@@ -442,7 +441,7 @@ func TestAQuestionThatCannotBeCountedCanBeAnsweredWithMoreGrace(t *testing.T) {
 	for range 8 {
 		c.fails(c.toActivity("Signers"), fault.Rejected, activities.Failure{})
 	}
-	c.signal(rotation.ExtendGrace, rotation.Message{By: "ana", Why: "who may sign?", For: rotation.Duration(3 * time.Hour)})
+	c.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "ana", Why: "who may sign?", For: rotation.Duration(3 * time.Hour)})
 	if s, _ := c.status(); s.Phase != rotation.Grace {
 		t.Errorf("grace did not begin again:\n%s", s.Details)
 	}
@@ -475,8 +474,8 @@ func TestNothingIsExtendedPastItsEnd(t *testing.T) {
 	c.days(60)
 	before, err := c.status()
 	c.must(err)
-	for _, kind := range []rotation.Kind{rotation.ExtendWait, rotation.ExtendGrace} {
-		u := c.run.Update(string(kind), "", rotation.Message{By: "ana", Why: "more", For: rotation.Duration(time.Hour)})
+	for _, kind := range []rotation.DecisionKind{rotation.ExtendDeadline, rotation.ExtendGrace} {
+		u := c.run.Update(string(kind), "", rotation.DecisionMessage{By: "ana", Why: "more", For: rotation.Duration(time.Hour)})
 		if c.must(c.task()); u.State != lockstep.Rejected {
 			t.Errorf("%s is taken two months later, and changes nothing", kind)
 		}
@@ -489,10 +488,10 @@ func TestNothingIsExtendedPastItsEnd(t *testing.T) {
 func TestAnOldKeyThatAPersonHasEnabledIsProvenAndUsed(t *testing.T) {
 	c := steady(t)
 	c.toActivity("Revoke")
-	c.signal(rotation.RollBack, rotation.Message{})
+	c.signal(rotation.RollBack, rotation.DecisionMessage{})
 	c.on()
 	c.fails(c.toActivity("Revoke"), fault.Rejected, activities.Failure{})
-	c.signal(rotation.Approve, rotation.Message{By: "ana", Why: "enabled by hand"})
+	c.signal(rotation.Approve, rotation.DecisionMessage{By: "ana", Why: "enabled by hand"})
 	c.fails(c.toActivity("Revoke"), fault.Rejected, activities.Failure{})
 	if s, _ := c.status(); slices.Contains(s.Accepts, rotation.Approve) {
 		t.Errorf("it asks again what was answered:\n%s", s.Details)
@@ -510,27 +509,27 @@ func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
 	t.Run("a key for a provider that makes keys itself", func(t *testing.T) {
 		c := steady(t)
 		c.toActivity("Prepare")
-		c.signal(rotation.KeySupplied, rotation.Message{By: "ana", Version: "7"})
-		if res := c.end(); !strings.Contains(strings.Join(res.Left, ""), "version 7 of local:demo") {
-			t.Errorf("nobody is told: %q", res.Left)
+		c.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "ana", Version: "7"})
+		if res := c.end(); !strings.Contains(strings.Join(res.FollowUps, ""), "version 7 of local:demo") {
+			t.Errorf("nobody is told: %q", res.FollowUps)
 		}
 	})
 	t.Run("a key before another one", func(t *testing.T) {
 		c := steady(t, byHand)
 		c.toActivity("Prepare")
 		for _, version := range []string{"7", "8"} {
-			c.run.Signal(string(rotation.KeySupplied), rotation.Message{By: "ana", Version: version})
+			c.run.Signal(string(rotation.KeySupplied), rotation.DecisionMessage{By: "ana", Version: version})
 		}
 		for !c.run.Closed() {
 			if s, _ := c.status(); s.Phase == rotation.AwaitingRevocation {
-				c.signal(rotation.KeyRevoked, rotation.Message{By: "ana"})
+				c.signal(rotation.KeyRevoked, rotation.DecisionMessage{By: "ana"})
 				continue
 			}
 			c.on()
 		}
 		var res rotation.Result
-		if err := c.run.Result(&res); err != nil || !strings.Contains(strings.Join(res.Left, ""), "Version 7 was supplied") {
-			t.Errorf("nobody is told: %q %v", res.Left, err)
+		if err := c.run.Result(&res); err != nil || !strings.Contains(strings.Join(res.FollowUps, ""), "Version 7 was supplied") {
+			t.Errorf("nobody is told: %q %v", res.FollowUps, err)
 		}
 	})
 }
@@ -539,7 +538,7 @@ func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
 func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *testing.T) {
 	for sentence, end := range map[string]func(*rig){
 		"somebody rolls it back": func(r *rig) {
-			r.whenStarted("Prepare", func() { r.signal(rotation.RollBack, rotation.Message{}) })
+			r.whenStarted("Prepare", func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 		},
 		"it is not possible": func(r *rig) {
 			r.whenStarted("Prepare", func() {
@@ -549,16 +548,16 @@ func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, bothStores())
-			r.whenStarted("Verify", func() { r.signal(rotation.RaiseEmergency, rotation.Message{By: "responder", Why: "leaked"}) })
+			r.whenStarted("Verify", func() { r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{By: "responder", Why: "leaked"}) })
 			r.goOn()
 			end(r)
 			res := r.run()
 			r.unchanged(res)
 			if n := len(r.Cloud.LiveKeys()); n != 1 {
-				t.Errorf("%d keys are live: %v, left: %q", n, r.Cloud.LiveKeys(), res.Left)
+				t.Errorf("%d keys are live: %v, left: %q", n, r.Cloud.LiveKeys(), res.FollowUps)
 			}
-			if !strings.Contains(strings.Join(res.Left, ""), "THE EMERGENCY IS NOT DONE") {
-				t.Errorf("nobody is told that the emergency is not done: %q", res.Left)
+			if !strings.Contains(strings.Join(res.FollowUps, ""), "THE EMERGENCY IS NOT DONE") {
+				t.Errorf("nobody is told that the emergency is not done: %q", res.FollowUps)
 			}
 		})
 	}
@@ -569,7 +568,7 @@ func TestAWaitThatAMessageEndsLeavesNoTimer(t *testing.T) {
 	c.toActivity("CheckHealth")
 	c.on()
 	for range 20 {
-		c.signal(rotation.ExtendGrace, rotation.Message{By: "ana", Why: "longer", For: rotation.Duration(time.Minute)})
+		c.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "ana", Why: "longer", For: rotation.Duration(time.Minute)})
 	}
 	if timers := c.run.Pending().Timers; len(timers) != 1 {
 		t.Errorf("%d timers run: %v", len(timers), c.run.Pending())

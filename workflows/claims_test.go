@@ -5,12 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// inStore puts a value into the store as a person does who has no `starter supply`.
+// inStore puts a value into the store as a person does who has no `rekey supply`.
 func (r *rig) inStore(v secret.Value) (version string) {
 	n, err := r.SM.AddVersion("gpt", v)
 	if err != nil {
@@ -25,7 +25,7 @@ func (r *rig) madeIn(project string) (id string, v secret.Value) {
 }
 
 func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) {
-	gpt := scene.OpenAIProject("gpt")
+	gpt := scenario.OpenAIProject("gpt")
 	for what, c := range map[string]struct {
 		// value is what stands in the store.
 		value func(*rig) secret.Value
@@ -71,7 +71,7 @@ func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) 
 			var v secret.Value
 			r.after(time.Hour, func() {
 				v = c.value(r)
-				r.signal(rotation.KeySupplied, rotation.Message{By: "operator", Version: r.inStore(v)})
+				r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "operator", Version: r.inStore(v)})
 			})
 			if c.refused {
 				r.after(time.Hour+20*time.Second, func() {
@@ -109,11 +109,11 @@ func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) 
 			})
 			r.after(5*day, func() {
 				_ = r.OpenAI.DeleteKey(r.oldID)
-				r.signal(rotation.KeyRevoked, rotation.Message{})
+				r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 			})
 			res := r.run()
 			r.replaced(res)
-			for _, left := range res.Left {
+			for _, left := range res.FollowUps {
 				if strings.Contains(left, r.oldID) || what == "the old key" || what == "the old key in quotes" {
 					t.Errorf("a person is told to delete the old key before its time: %s", left)
 				}
@@ -137,7 +137,7 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 		},
 		"another key was revoked": {
 			revoke: func(r *rig, _ string) {
-				id, _ := r.madeIn(scene.OpenAIProject("gpt"))
+				id, _ := r.madeIn(scenario.OpenAIProject("gpt"))
 				r.rules.MayDie = append(r.rules.MayDie, id)
 				_ = r.OpenAI.DeleteKey(id)
 			}, phase: rotation.AwaitingRevocation,
@@ -150,8 +150,8 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 			}, phase: rotation.AwaitingApproval,
 			wants: []string{"Applications fail now: the provider refuses the key that they read", "(%new)", "still accepts", "(%old)", "name `reject`"},
 			then: func(r *rig, _ string) {
-				r.signal(rotation.Reject, rotation.Message{})
-				r.after(4*day, func() { r.signal(rotation.KeyRevoked, rotation.Message{}) })
+				r.signal(rotation.Reject, rotation.DecisionMessage{})
+				r.after(4*day, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
 			}, back: true,
 		},
 	} {
@@ -161,7 +161,7 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 			var newID, newShown string
 			r.after(time.Hour, func() {
 				newID = r.supply()
-				for _, k := range r.OpenAI.Keys(scene.OpenAIProject("gpt")) {
+				for _, k := range r.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
 					if k.ID == newID {
 						newShown = "sk-..." + k.Redacted[len(k.Redacted)-4:]
 					}
@@ -169,7 +169,7 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 			})
 			r.after(3*day, func() {
 				c.revoke(r, newID)
-				r.signal(rotation.KeyRevoked, rotation.Message{})
+				r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 			})
 			r.after(4*day, func() {
 				s := r.status()
@@ -189,7 +189,7 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 					return
 				}
 				_ = r.OpenAI.DeleteKey(r.oldID)
-				r.signal(rotation.KeyRevoked, rotation.Message{})
+				r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 			})
 			if res := r.run(); c.back {
 				r.unchanged(res)

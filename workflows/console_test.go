@@ -12,7 +12,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/rekeyhq/rekey/activities"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -44,8 +44,8 @@ func described(t *testing.T, what string, all []*sdkpb.WorkflowInteractionDefini
 		if d.GetDescription() == "" {
 			t.Errorf("the %s %s is not described", what, d.GetName())
 		}
-		kind := rotation.Kind(d.GetName())
-		if !slices.Contains(rotation.Kinds(), kind) {
+		kind := rotation.DecisionKind(d.GetName())
+		if !slices.Contains(rotation.DecisionKinds(), kind) {
 			continue
 		}
 		found := inputs.FindAllString(d.GetDescription(), -1)
@@ -53,7 +53,7 @@ func described(t *testing.T, what string, all []*sdkpb.WorkflowInteractionDefini
 			t.Errorf("the description of the %s %s shows no input", what, kind)
 		}
 		for _, input := range found {
-			var m rotation.Message
+			var m rotation.DecisionMessage
 			in := json.NewDecoder(strings.NewReader(input))
 			in.DisallowUnknownFields()
 			if err := in.Decode(&m); err != nil {
@@ -73,7 +73,7 @@ func described(t *testing.T, what string, all []*sdkpb.WorkflowInteractionDefini
 
 func TestEveryMessageIsDescribedInTheUI(t *testing.T) {
 	var kinds []string
-	for _, k := range rotation.Kinds() {
+	for _, k := range rotation.DecisionKinds() {
 		kinds = append(kinds, string(k))
 	}
 	r := newRig(t, manualKey())
@@ -82,7 +82,7 @@ func TestEveryMessageIsDescribedInTheUI(t *testing.T) {
 		described(t, "signal", d.GetSignalDefinitions(), kinds...)
 		described(t, "update", d.GetUpdateDefinitions(), kinds...)
 		described(t, "query", d.GetQueryDefinitions(), workflows.StatusQuery)
-		r.signal(rotation.RollBack, rotation.Message{})
+		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
 	r.run()
 
@@ -108,15 +108,15 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 		p := newTheatre(t, 300)
 		p.in.Message.By, p.in.Message.Why = "night shift", long
 		p.in.Concurrency = 300
-		p.play = func(key string, _ int, _ time.Duration) activities.FleetStanding {
+		p.play = func(key string, _ int, _ time.Duration) activities.RotationStatus {
 			if key < "key-150" {
-				return activities.FleetStanding{Running: true, Phase: rotation.AwaitingRevocation}
+				return activities.RotationStatus{Running: true, Phase: rotation.AwaitingRevocation}
 			}
-			return activities.FleetStanding{Served: true, Phase: rotation.RolledBack, Outcome: long}
+			return activities.RotationStatus{Served: true, Phase: rotation.RolledBack, Outcome: long}
 		}
 		p.env.RegisterDelayedCallback(func() {
 			text := p.details()
-			fits(t, text, "150 failed", "150 wait for a person", "User Metadata", "`rotate/key-000` awaiting-revocation", "Request Cancellation", "starter emergency --resume abcd2345")
+			fits(t, text, "150 failed", "150 wait for a person", "User Metadata", "`rotate/key-000` awaiting-revocation", "Request Cancellation", "rekey emergency --resume abcd2345")
 			for _, line := range strings.Split(text, "\n") {
 				if strings.Count(line, "`")%2 != 0 {
 					t.Errorf("cut off: %s", line)
@@ -148,7 +148,7 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 		fits(t, workflows.TriggerDetails(in), "scanner", "reports a leak", "0123456789ab", "neither approve nor revoke first")
 	})
 	t.Run("a dispatcher tells what it found", func(t *testing.T) {
-		r, _ := dispatchRig(t, setup{stores: []string{scene.Alias}})
+		r, _ := dispatchRig(t, setup{stores: []string{scenario.Alias}})
 		r.whenStarted("Due", func() {
 			fits(t, metadata(t, r.env).GetCurrentDetails(), "Asking store and provider whether **ci** is due", "`rotate/ci`", "the key's next beat asks anew")
 		})

@@ -58,7 +58,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 	})
 	t.Run("while it waits for a person, with a decision before and one after", func(t *testing.T) {
 		r := newRig(t, manualKey())
-		r.after(time.Hour, func() { r.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: "99"}) })
+		r.after(time.Hour, func() { r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: "99"}) })
 		r.after(2*time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
 		r.goOn()
 		r.after(time.Hour, func() {
@@ -69,7 +69,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 		})
 		r.after(4*day, func() {
 			_ = r.OpenAI.DeleteKey(r.oldID)
-			r.signal(rotation.KeyRevoked, rotation.Message{})
+			r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 		})
 		res := r.run()
 		r.replaced(res)
@@ -91,7 +91,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 		})
 		r.after(3*day, func() {
 			_ = r.OpenAI.DeleteKey(r.oldID)
-			r.signal(rotation.KeyRevoked, rotation.Message{})
+			r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 		})
 		r.replaced(r.run())
 	})
@@ -102,7 +102,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 		r.after(10*time.Hour, func() {
 			r.rules.MayDie = []string{r.oldID}
 			_ = r.OpenAI.DeleteKey(r.oldID)
-			r.signal(rotation.KeyRevoked, rotation.Message{})
+			r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 		})
 		r.after(11*time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
 		r.goOn()
@@ -114,7 +114,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 	})
 	t.Run("while it goes in reverse", func(t *testing.T) {
 		r := newRig(t, bothStores().policy(quick))
-		r.after(day, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+		r.after(day, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 		r.after(day+time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
 		r.goOn()
 		r.unchanged(r.run())

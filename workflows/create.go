@@ -11,8 +11,8 @@ import (
 
 // create mints and stages.
 func (r *runner) create() decision {
-	out, f, ok := runStep[activities.Created](r, noRetry(), "mint a key and stage it", acts.Create, activities.CreateInput{
-		Target: r.target(), StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted, Predecessors: r.Carry.Predecessors,
+	out, f, ok := runStep[activities.Created](r, noRetry(), "mint a key and stage it", activities.CreateName, activities.CreateInput{
+		Target: r.target(), StartedAt: r.Progress.StartedAt, ApprovedQuestions: r.Approvals.ApprovedQuestions, Predecessors: r.Carry.Predecessors,
 		Replace: r.Keys.Refused,
 	})
 	if ok && out.New != nil {
@@ -82,9 +82,9 @@ func (r *runner) awaitKey() decision {
 // adopt checks the key that a person supplied.
 func (r *runner) adopt() decision {
 	version, fingerprint := r.Inbox.Adopting.Version, r.Inbox.Adopting.Fingerprint
-	out, f, ok := runStep[activities.Adopted](r, writeRetry(), "check the supplied key", acts.Adopt, activities.AdoptInput{
-		Target: r.target(), Version: version, Old: r.Keys.Old, StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted,
-		Fingerprint: fingerprint, Predecessors: r.Carry.Predecessors, Exposed: r.Carry.LeakedFingerprints,
+	out, f, ok := runStep[activities.Adopted](r, writeRetry(), "check the supplied key", activities.AdoptName, activities.AdoptInput{
+		Target: r.target(), Version: version, Old: r.Keys.Old, StartedAt: r.Progress.StartedAt, ApprovedQuestions: r.Approvals.ApprovedQuestions,
+		Fingerprint: fingerprint, Predecessors: r.Carry.Predecessors, LeakedFingerprints: r.Carry.LeakedFingerprints,
 	})
 	console := r.Keys.Prepared.ProviderConsole
 	switch {
@@ -131,10 +131,10 @@ func (r *runner) supplanted(version, by string) {
 
 // discard undoes what was done before promote.
 func (r *runner) discard() decision {
-	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", acts.Discard, activities.DiscardInput{
+	out, f, ok := runStep[activities.Discarded](r, writeRetry(), "discard the new key", activities.DiscardName, activities.DiscardInput{
 		Target: r.target(), Predecessors: r.Carry.Predecessors,
 	})
-	if n := r.Keys.New; ok && n != nil && !r.Keys.Minted && out.Published == nil && len(out.Left) == 0 {
+	if n := r.Keys.New; ok && n != nil && !r.Keys.Minted && out.Published == nil && len(out.FollowUps) == 0 {
 		// An earlier try has cleared the record, and its answer was lost.
 		r.followUp(fmt.Sprintf("The supplied key %s is not used, and rekey deletes no key that it did not make. Delete it at %s, if it is live: %s", n.Name(), r.in.Key.Provider, r.Keys.Prepared.ProviderConsole))
 	}
@@ -164,7 +164,7 @@ func (r *runner) discard() decision {
 }
 
 func (r *runner) noteSwept(out activities.Retired) {
-	for _, text := range out.Left {
+	for _, text := range out.FollowUps {
 		r.followUp(text)
 	}
 	if len(out.Swept) > 0 {

@@ -13,7 +13,7 @@ import (
 )
 
 // descriptions tell in the Temporal UI what a message does and what to send.
-var descriptions = map[rotation.Kind]string{
+var descriptions = map[rotation.DecisionKind]string{
 	rotation.Approve:        `In awaiting-approval: says yes to the question that the details ask. Input: {"by": "you@example.com", "why": "…"}; with "question": "…", its id, no other question is answered by mistake`,
 	rotation.Reject:         `In awaiting-approval: says no, and returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
 	rotation.KeySupplied:    `In awaiting-key: says that the new key stands in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
@@ -22,8 +22,8 @@ var descriptions = map[rotation.Kind]string{
 	rotation.FinishGrace:    `In the grace period: ends it now. Whoever still uses the old key fails soon. Input: {"by": "you@example.com", "why": "…"}`,
 	rotation.RollBack:       `At any time until a key is gone for good: returns to the old key. Request Cancellation does the same. Input: {"by": "you@example.com", "why": "…"}`,
 	rotation.RaiseEmergency: `At any time: says that values have leaked, all that were made before now. No grace period, no guard, no way back. Input: {"by": "you@example.com", "why": "…"}; to name what leaked, by fingerprint or version: {"by": "you@example.com", "why": "…", "leaked": ["0123456789ab"]}`,
-	rotation.ExtendWait:     `While a person is waited for: moves the deadline, and with it reminders and escalation. Input: {"by": "you@example.com", "why": "…", "for": "2d"}`,
-	rotation.HandOver:       `At any time: leaves a note for whoever comes next; it decides nothing. Input: {"by": "you@example.com", "why": "what you know"}`,
+	rotation.ExtendDeadline: `While a person is waited for: moves the deadline, and with it reminders and escalation. Input: {"by": "you@example.com", "why": "…", "for": "2d"}`,
+	rotation.AddNote:        `At any time: leaves a note for whoever comes next; it decides nothing. Input: {"by": "you@example.com", "why": "what you know"}`,
 }
 
 // Inbox is what people have sent and the rotation has not done yet.
@@ -44,7 +44,7 @@ type Inbox struct {
 // to roll back.
 func (r *runner) listen() {
 	var sent []workflow.ReceiveChannel
-	for _, kind := range rotation.Kinds() {
+	for _, kind := range rotation.DecisionKinds() {
 		// Registration fails only for a handler of the wrong shape.
 		_ = workflow.SetUpdateHandlerWithOptions(r.ctx, string(kind),
 			func(_ workflow.Context, raw converter.RawValue) (rotation.Status, error) {
@@ -64,42 +64,42 @@ func (r *runner) listen() {
 	workflow.Go(r.ctx, func(ctx workflow.Context) {
 		// Not a blocked Receive: it would hold a signal where hear cannot see it. One for all kinds: each costs every task.
 		waiting := func(c workflow.ReceiveChannel) bool { return c.Len() > 0 }
-		for workflow.Await(ctx, func() bool { return slices.ContainsFunc(sent, waiting) || len(strangers(ctx)) > 0 }) == nil {
-			r.hear()
+		for workflow.Await(ctx, func() bool { return slices.ContainsFunc(sent, waiting) || len(unknownSignals(ctx)) > 0 }) == nil {
+			r.takeMessages()
 		}
 	})
 	_ = workflow.SetQueryHandlerWithOptions(r.ctx, StatusQuery, func() (rotation.Status, error) { return r.status(), nil },
 		workflow.QueryHandlerOptions{Description: "Where the rotation stands, what it waits for, and which decisions it would take."})
 	workflow.Go(r.root, func(ctx workflow.Context) {
 		ctx.Done().Receive(ctx, nil)
-		r.hearCancel()
+		r.handleCancel()
 	})
 }
 
-// hearCancel takes a cancel as a request to roll back, once.
-func (r *runner) hearCancel() {
+// handleCancel takes a cancel as a request to roll back, once.
+func (r *runner) handleCancel() {
 	if r.root.Err() == nil || r.cancelled {
 		return
 	}
 	r.cancelled = true
 	if !r.At.Commitment.CanRollBack() {
 		r.Progress.Note = "Somebody cancelled the workflow; there is no way back any more, so it goes on to its end."
-		r.refresh()
+		r.refreshDetails()
 		return
 	}
-	r.apply(rotation.RollBack, rotation.Message{By: "cancel request", Why: "The workflow was cancelled."})
+	r.apply(rotation.RollBack, rotation.DecisionMessage{By: "cancel request", Why: "The workflow was cancelled."})
 }
 
-func (r *runner) signals(kind rotation.Kind) workflow.ReceiveChannel {
+func (r *runner) signals(kind rotation.DecisionKind) workflow.ReceiveChannel {
 	return workflow.GetSignalChannelWithOptions(r.ctx, string(kind), workflow.SignalChannelOptions{Description: descriptions[kind]})
 }
 
 // check refuses a decision before it enters the history.
-func (r *runner) check(kind rotation.Kind, m rotation.Message) error {
+func (r *runner) check(kind rotation.DecisionKind, m rotation.DecisionMessage) error {
 	if r.isDuplicate(kind, m) {
 		return nil
 	}
-	if err := r.situation().Check(kind, m); err != nil {
+	if err := r.decisionContext().Check(kind, m); err != nil {
 		return err
 	}
 	_, err := r.signer(kind, m)
@@ -107,7 +107,7 @@ func (r *runner) check(kind rotation.Kind, m rotation.Message) error {
 }
 
 // isDuplicate reports whether the decision was taken before.
-func (r *runner) isDuplicate(kind rotation.Kind, m rotation.Message) bool {
+func (r *runner) isDuplicate(kind rotation.DecisionKind, m rotation.DecisionMessage) bool {
 	taken := r.Carry.Decisions
 	if r.signs(kind) && r.Approvals.Signing != nil {
 		taken = r.Approvals.Signed // what was signed for another question is no answer to this one
@@ -117,7 +117,7 @@ func (r *runner) isDuplicate(kind rotation.Kind, m rotation.Message) bool {
 
 // apply carries out a decision that check has let through, as far as that takes no time: the rest is the rotation's next
 // step.
-func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
+func (r *runner) apply(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	if r.isDuplicate(kind, m) {
 		return
 	}
@@ -125,18 +125,18 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 	if err != nil {
 		return // check has refused it
 	}
-	d := rotation.Decision{Kind: kind, Message: m.Bounded(), At: r.now(), Signer: signer}
-	c := r.situation()
+	d := rotation.Decision{Kind: kind, DecisionMessage: m.Bounded(), At: r.now(), Signer: signer}
+	c := r.decisionContext()
 	r.keepDecision(d)
 	r.Progress.Note = ""
-	if kind != rotation.HandOver {
+	if kind != rotation.AddNote {
 		// Whatever rests on less is decided anew, at once: what must be waited out, activities know themselves.
 		r.plan++
 		r.Poll.At = time.Time{}
 	}
-	defer r.refresh()
+	defer r.refreshDetails()
 	if signer != nil {
-		r.Approvals.Signed, r.Approvals.Recount = append(r.Approvals.Signed, d), true
+		r.Approvals.Signed, r.Approvals.Reverify = append(r.Approvals.Signed, d), true
 		return
 	}
 	switch kind {
@@ -159,9 +159,9 @@ func (r *runner) apply(kind rotation.Kind, m rotation.Message) {
 		}
 	case rotation.RaiseEmergency:
 		r.raise(d)
-	case rotation.ExtendWait:
-		r.extendDeadline(c.ExtendedWait(m.For))
-	case rotation.HandOver:
+	case rotation.ExtendDeadline:
+		r.extendDeadline(c.ExtendedDeadline(m.For))
+	case rotation.AddNote:
 		r.Carry.Note = &d
 	case rotation.FinishGrace:
 		r.finishGrace()
@@ -184,7 +184,7 @@ func (r *runner) keepDecision(d rotation.Decision) {
 	}
 	for total > maxDecisions {
 		earlier := all[:len(all)-1]
-		i := slices.IndexFunc(earlier, func(d rotation.Decision) bool { return d.Kind == rotation.HandOver })
+		i := slices.IndexFunc(earlier, func(d rotation.Decision) bool { return d.Kind == rotation.AddNote })
 		if i < 0 {
 			i = max(0, slices.IndexFunc(earlier, func(d rotation.Decision) bool { return d.Kind != rotation.RaiseEmergency && d.Signer == nil }))
 		}
@@ -199,11 +199,11 @@ func (r *runner) finishGrace() {
 	r.Direction.GraceUntil = latest(r.now(), r.Direction.PublishedAt)
 }
 
-// hear takes the signals, and the cancel, that have come but were not handled yet. An activity that ends, or a timer that
+// takeMessages takes the signals, and the cancel, that have come but were not handled yet. An activity that ends, or a timer that
 // fires, together with a signal wakes the rotation first; the signal may have been sent before.
-func (r *runner) hear() {
-	r.hearCancel()
-	for _, kind := range rotation.Kinds() {
+func (r *runner) takeMessages() {
+	r.handleCancel()
+	for _, kind := range rotation.DecisionKinds() {
 		for {
 			var raw converter.RawValue
 			if !r.signals(kind).ReceiveAsync(&raw) {
@@ -212,13 +212,13 @@ func (r *runner) hear() {
 			r.handleSignal(kind, raw.Payload())
 		}
 	}
-	r.hearStrangers()
+	r.takeUnknownSignals()
 }
 
-// situation is what decisions are judged by.
-func (r *runner) situation() rotation.Situation {
+// decisionContext is what decisions are judged by.
+func (r *runner) decisionContext() rotation.DecisionContext {
 	d := r.Direction
-	s := rotation.Situation{State: r.At, Now: r.now(), Question: r.question().ID, GraceUntil: d.GraceUntil, Deadline: r.Wait.Deadline}
+	s := rotation.DecisionContext{State: r.At, Now: r.now(), Question: r.question().ID, GraceUntil: d.GraceUntil, Deadline: r.Wait.Deadline}
 	if !s.Deadline.IsZero() {
 		s.WaitCap = r.Wait.Began.Add(rotation.WaitCap * time.Duration(r.in.Key.Policy.Patience))
 	}

@@ -13,8 +13,8 @@ import (
 // maxDetails keeps the text under the size that travels well in a URL.
 const maxDetails = 1900
 
-// refresh puts the present state where the Temporal UI shows it.
-func (r *runner) refresh() { workflow.SetCurrentDetails(r.ctx, r.details()) }
+// refreshDetails puts the present state where the Temporal UI shows it.
+func (r *runner) refreshDetails() { workflow.SetCurrentDetails(r.ctx, r.details()) }
 
 // details is the operator's console: what happens now, what a person has to do, where, with which message, and
 // what happens if nobody does. Plain Markdown, no secrets. Where it gets too long, texts that came from elsewhere are
@@ -28,7 +28,7 @@ func (r *runner) page(most int) string {
 	if step := r.At.Step.Phase(); step != r.phase() {
 		fmt.Fprintf(&b, " (%s)", step)
 	}
-	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", escape(string(r.in.Reason)), r.id, r.happening(most))
+	fmt.Fprintf(&b, " · %s · rotation %s\n\n%s\n", escape(string(r.in.Reason)), r.id, r.currentState(most))
 	if r.Progress.Note != "" {
 		fmt.Fprintf(&b, "\n**Note:** %s\n", sentence(r.prose(clip(r.Progress.Note, most))))
 	}
@@ -54,15 +54,15 @@ func (r *runner) page(most int) string {
 		}
 	}
 	if !r.Wait.Deadline.IsZero() && !r.At.Step.Closed() {
-		fmt.Fprintf(&b, "\n%s\n", r.otherwise())
+		fmt.Fprintf(&b, "\n%s\n", r.deadlineText())
 	}
-	if told := r.toldLine(); told != "" && !r.At.Step.Closed() {
+	if told := r.deliveriesLine(); told != "" && !r.At.Step.Closed() {
 		fmt.Fprintf(&b, "\nTold: %s.\n", r.prose(clip(told, most)))
 	}
-	if note := r.handedOver(); note != "" && !r.At.Step.Closed() {
+	if note := r.noteText(); note != "" && !r.At.Step.Closed() {
 		fmt.Fprintf(&b, "\n**Handed over** by %s\n", r.prose(clip(note, most)))
 	}
-	if ways := r.ways(); len(ways) > 0 {
+	if ways := r.alternatives(); len(ways) > 0 {
 		intro := "You can also send"
 		if !r.At.Step.Phase().Waiting() {
 			intro = "You can, with **More Actions**, **Send an Update**"
@@ -78,8 +78,8 @@ func (r *runner) page(most int) string {
 	return b.String()
 }
 
-// happening says what the present step is about.
-func (r *runner) happening(most int) string {
+// currentState says what the present step is about.
+func (r *runner) currentState(most int) string {
 	provider := escape(r.in.Key.Provider)
 	switch r.At.Step {
 	case rotation.StepConflicts, rotation.StepPrepare:

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
@@ -33,8 +33,8 @@ func (a *album) at(d time.Duration, name string, then ...func()) {
 	})
 }
 
-func (a *album) send(kind rotation.Kind) func() {
-	return func() { a.signal(kind, rotation.Message{}) }
+func (a *album) send(kind rotation.DecisionKind) func() {
+	return func() { a.signal(kind, rotation.DecisionMessage{}) }
 }
 
 // finish runs the rotation to its end and looks at it.
@@ -49,7 +49,7 @@ func (a *album) revokeOld() {
 	if err := a.OpenAI.DeleteKey(a.oldID); err != nil {
 		a.Error(err)
 	}
-	a.signal(rotation.KeyRevoked, rotation.Message{})
+	a.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 }
 
 // used is a provider that tells when a key was last used, which none of the real ones does yet.
@@ -103,11 +103,11 @@ func straightMoments() []moment {
 		}},
 		{"a grace period that was extended, up to its cap", bothStores().policy(quick), func(a *album) {
 			a.after(day, func() {
-				a.signal(rotation.ExtendGrace, rotation.Message{By: "o", Why: "a slow application", For: rotation.Duration(day)})
+				a.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "a slow application", For: rotation.Duration(day)})
 				a.after(time.Minute, func() { a.see("google-grace-extended") })
 			})
 			a.after(day+time.Hour, func() {
-				a.signal(rotation.ExtendGrace, rotation.Message{By: "o", Why: "a slower one", For: rotation.Duration(90 * day)})
+				a.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "a slower one", For: rotation.Duration(90 * day)})
 				a.after(time.Minute, func() { a.see("google-grace-at-cap") })
 			})
 			a.run()
@@ -141,7 +141,7 @@ func backMoments() []moment {
 			a.at(4*day, "openai-reverse-awaiting-approval", a.send(rotation.Approve))
 			a.at(5*day, "openai-reverse-awaiting-revocation", func() {
 				_ = a.OpenAI.DeleteKey(id)
-				a.signal(rotation.KeyRevoked, rotation.Message{})
+				a.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 			})
 			a.finish("openai-reverse-rolled-back")
 		}},
@@ -187,31 +187,31 @@ func troubledMoments() []moment {
 			a.run()
 		}},
 		{"answers that cannot be used while a key is waited for", manualKey(), func(a *album) {
-			a.after(time.Hour, func() { a.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: "99"}) })
-			a.at(2*time.Hour, "openai-awaiting-key-no-version", func() { a.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: "1"}) })
+			a.after(time.Hour, func() { a.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: "99"}) })
+			a.at(2*time.Hour, "openai-awaiting-key-no-version", func() { a.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: "1"}) })
 			a.at(3*time.Hour, "openai-awaiting-key-old-version", func() {
 				_, v := a.OpenAI.CreateKey("proj_other", "x")
 				n, err := a.SM.AddVersion("gpt", v)
 				if err != nil {
 					a.Error(err)
 				}
-				a.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: itoa(n)})
+				a.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: itoa(n)})
 			})
 			a.at(4*time.Hour, "openai-awaiting-key-other-project", func() { a.env.SignalWorkflow(string(rotation.KeySupplied), []int{1, 2, 3}) })
-			a.at(5*time.Hour, "openai-awaiting-key-unreadable", func() { a.signal(rotation.KeyRevoked, rotation.Message{}) })
+			a.at(5*time.Hour, "openai-awaiting-key-unreadable", func() { a.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
 			a.at(6*time.Hour, "openai-awaiting-key-wrong-phase", a.send(rotation.RollBack))
 			a.finish("openai-rolled-back-left")
 		}},
 		{"a long note full of markup", manualKey(), func(a *album) {
 			a.after(time.Hour, func() {
-				a.signal(rotation.HandOver, rotation.Message{By: "o", Why: strings.Repeat("<b>[look](http://x)</b> ", 20)})
-				a.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: strings.Repeat("<9> ", 300)})
+				a.signal(rotation.AddNote, rotation.DecisionMessage{By: "o", Why: strings.Repeat("<b>[look](http://x)</b> ", 20)})
+				a.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: strings.Repeat("<9> ", 300)})
 			})
 			a.at(2*time.Hour, "openai-awaiting-key-long-note", a.send(rotation.RollBack))
 			a.run()
 		}},
 		{"a key in a message", manualKey(), func(a *album) {
-			_, v := a.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "pasted")
+			_, v := a.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "pasted")
 			a.after(time.Hour, func() { a.env.SignalWorkflow(string(rotation.KeySupplied), v.Reveal()) })
 			a.at(2*time.Hour, "openai-awaiting-key-exposed", a.send(rotation.RollBack))
 			a.finish("openai-rolled-back-exposed")
@@ -250,13 +250,13 @@ func questionMoments() []moment {
 	}
 	return []moment{
 		{"another installation keeps the store", bothStores(), func(a *album) {
-			claim(a, scene.Alias, "ci")
+			claim(a, scenario.Alias, "ci")
 			a.at(time.Hour, "question-foreign-claim", a.send(rotation.Reject))
 			a.finish("question-foreign-claim-rejected")
 		}},
 		{"another installation takes the store while a key is waited for", manualKey(), func(a *album) {
 			a.after(time.Hour, func() {
-				claim(a, scene.Alias, "gpt")
+				claim(a, scenario.Alias, "gpt")
 				a.supply()
 			})
 			a.at(2*time.Hour, "question-foreign-claim-supplied", a.send(rotation.Reject))
@@ -305,7 +305,7 @@ func questionMoments() []moment {
 			a.after(3*day, func() {
 				a.rules.MayDie = []string{id}
 				_ = a.OpenAI.DeleteKey(id)
-				a.signal(rotation.KeyRevoked, rotation.Message{})
+				a.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 			})
 			a.at(4*day, "question-new-refused", a.send(rotation.Reject))
 			a.after(7*day, a.send(rotation.KeyRevoked))
@@ -316,7 +316,7 @@ func questionMoments() []moment {
 			a.after(2*time.Hour, func() {
 				a.rules.MayDie = []string{a.oldID}
 				_ = a.OpenAI.DeleteKey(a.oldID)
-				a.signal(rotation.RollBack, rotation.Message{})
+				a.signal(rotation.RollBack, rotation.DecisionMessage{})
 			})
 			a.at(day, "question-no-way-back", a.send(rotation.Approve))
 			a.after(5*day, a.send(rotation.KeyRevoked))
@@ -337,7 +337,7 @@ func questionMoments() []moment {
 
 // emergencyMoments are those of emergencies.
 func emergencyMoments() []moment {
-	first := []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", RevokeFirst: true}}}
+	first := []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", RevokeFirst: true}}}
 	return []moment{
 		{"an emergency", manualKey(), func(a *album) {
 			a.in.Reason = rotation.Emergency
@@ -362,7 +362,7 @@ func emergencyMoments() []moment {
 		}},
 		{"an emergency with a grace period", bothStores(), func(a *album) {
 			a.in.Reason = rotation.Emergency
-			a.in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", For: rotation.Duration(2 * time.Hour)}}}
+			a.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(2 * time.Hour)}}}
 			a.at(time.Hour, "emergency-grace")
 			a.run()
 		}},

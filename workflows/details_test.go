@@ -116,11 +116,11 @@ func (a *album) check(name string, s rotation.Status) {
 		a.Errorf("%s: a person does not know whether there is something to do:\n%s", name, d)
 	}
 	for _, m := range proposed.FindAllStringSubmatch(d, -1) {
-		kind := rotation.Kind(m[1])
+		kind := rotation.DecisionKind(m[1])
 		if !slices.Contains(s.Accepts, kind) {
 			a.Errorf("%s: %s would not be taken now; it takes %v", name, kind, s.Accepts)
 		}
-		var message rotation.Message
+		var message rotation.DecisionMessage
 		in := json.NewDecoder(strings.NewReader(m[2]))
 		in.DisallowUnknownFields()
 		if err := in.Decode(&message); err != nil {
@@ -153,10 +153,10 @@ func (a *album) check(name string, s rotation.Status) {
 	}
 }
 
-// complete tells whether a message has all that its kind needs, in a phase that is for it.
-func complete(kind rotation.Kind, m rotation.Message) error {
+// complete reports whether a message has all that its kind needs, in a phase that is for it.
+func complete(kind rotation.DecisionKind, m rotation.DecisionMessage) error {
 	now := time.Now()
-	steps := map[rotation.Kind]rotation.Step{
+	steps := map[rotation.DecisionKind]rotation.Step{
 		rotation.Approve: rotation.StepApproval, rotation.Reject: rotation.StepApproval, rotation.KeySupplied: rotation.StepAwaitKey,
 		rotation.KeyRevoked: rotation.StepAwaitRevocation,
 	}
@@ -164,7 +164,7 @@ func complete(kind rotation.Kind, m rotation.Message) error {
 	if !ok {
 		step = rotation.StepGrace
 	}
-	s := rotation.Situation{
+	s := rotation.DecisionContext{
 		State: rotation.State{Step: step, Commitment: rotation.BothKeys}, Now: now, Extendable: true, GraceUntil: now.Add(time.Hour), GraceCap: now.Add(100 * day),
 		Deadline: now.Add(time.Hour), WaitCap: now.Add(100 * day), Question: m.Question,
 	}

@@ -25,9 +25,9 @@ func DispatchID(key string) string { return "dispatch/" + key }
 // beatAttribute is when the schedule meant to start a workflow. Temporal sets it.
 var beatAttribute = temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime")
 
-// dispatchPatience is how long a dispatcher asks again when provider or stores do not answer. It is less than a day, so
+// dispatchTimeout is how long a dispatcher asks again when provider or stores do not answer. It is less than a day, so
 // that the next beat finds it ended.
-const dispatchPatience = time.Hour
+const dispatchTimeout = time.Hour
 
 // A beat that comes later than lateFrom is one of many that an outage has held up; they are spread over spreadOver.
 const (
@@ -67,7 +67,7 @@ func Dispatch(ctx workflow.Context, in DispatchInput) (Dispatched, error) {
 	}
 	d := &dispatcher{ctx: ctx, in: in, Dispatched: Dispatched{Key: in.Key.Name}}
 	d.Beat, _ = workflow.GetTypedSearchAttributes(ctx).GetTime(beatAttribute)
-	d.overheard = overhear(ctx, d.show)
+	d.overheard = ignoreSignals(ctx, d.refreshDetails)
 	return d.run()
 }
 
@@ -76,11 +76,11 @@ type dispatcher struct {
 	Dispatched
 	ctx       workflow.Context
 	in        DispatchInput
-	overheard *overheard
+	overheard *ignoredSignals
 }
 
-// show puts what happens, and a key in the history, where the Temporal UI shows it.
-func (d *dispatcher) show() {
+// refreshDetails puts what happens, and a key in the history, where the Temporal UI shows it.
+func (d *dispatcher) refreshDetails() {
 	workflow.SetCurrentDetails(d.ctx, fit(func(most int) string { return strings.TrimSpace(prose(d.overheard.text()) + "\n\n" + d.page(most)) }))
 }
 
@@ -93,7 +93,7 @@ func (d *dispatcher) page(most int) string {
 }
 
 func (d *dispatcher) run() (Dispatched, error) {
-	d.show()
+	d.refreshDetails()
 	if err := d.spread(); err != nil {
 		return d.Dispatched, err
 	}
@@ -124,10 +124,10 @@ func (d *dispatcher) spread() error {
 func (d *dispatcher) ask() (activities.Dueness, error) {
 	ctx := workflow.WithActivityOptions(d.ctx, workflow.ActivityOptions{
 		TaskQueue: ProviderTaskQueue(d.in.Key.Provider), Summary: escape("ask whether " + d.in.Key.Name + " is due"), Priority: Priority(rotation.Scheduled),
-		StartToCloseTimeout: time.Duration(d.in.Key.Policy.StepTimeout), ScheduleToCloseTimeout: dispatchPatience, RetryPolicy: dispatching(),
+		StartToCloseTimeout: time.Duration(d.in.Key.Policy.StepTimeout), ScheduleToCloseTimeout: dispatchTimeout, RetryPolicy: dispatchRetry(),
 	})
 	var due activities.Dueness
-	err := workflow.ExecuteActivity(ctx, acts.Due, activities.DueInput{Key: d.in.Key, Install: d.in.Install, Beat: d.Beat}).Get(ctx, &due)
+	err := workflow.ExecuteActivity(ctx, activities.DueName, activities.DueInput{Key: d.in.Key, Install: d.in.Install, Beat: d.Beat}).Get(ctx, &due)
 	if err == nil || temporal.IsCanceledError(err) {
 		return due, err
 	}
@@ -135,8 +135,8 @@ func (d *dispatcher) ask() (activities.Dueness, error) {
 	return due, temporal.NewNonRetryableApplicationError(d.overheard.addTo("Nobody can say whether "+d.in.Key.Name+" is due; the next beat asks again. "+f.text), string(f.class), nil)
 }
 
-// dispatching is for asking whether a key is due: nobody waits for the answer.
-func dispatching() *temporal.RetryPolicy {
+// dispatchRetry is for asking whether a key is due: nobody waits for the answer.
+func dispatchRetry() *temporal.RetryPolicy {
 	// The patience ends before the attempts do.
 	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 25, NonRetryableErrorTypes: needsAPerson}
 }
@@ -153,7 +153,7 @@ func (d *dispatcher) start() error {
 		TypedSearchAttributes: StartAttributes(in.Key, in.Reason), Priority: Priority(in.Reason),
 		StaticSummary: StaticSummary(in), StaticDetails: StaticDetails(in),
 	})
-	err := workflow.ExecuteChildWorkflow(ctx, RotateKey, in).GetChildWorkflowExecution().Get(ctx, nil)
+	err := workflow.ExecuteChildWorkflow(ctx, RotateKeyType, in).GetChildWorkflowExecution().Get(ctx, nil)
 	switch {
 	case err == nil:
 		d.Started, d.Why = true, "Rotation started: "+d.Verdict.Message
@@ -167,7 +167,7 @@ func (d *dispatcher) start() error {
 
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (d *dispatcher) finish() (Dispatched, error) {
-	d.show()
+	d.refreshDetails()
 	d.Why = d.overheard.addTo(d.Why)
 	_ = workflow.UpsertMemo(d.ctx, map[string]any{ResultMemo: d.Dispatched})
 	return d.Dispatched, nil

@@ -14,7 +14,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -22,7 +22,7 @@ import (
 // dispatchRig is a rig for dispatchers. It counts the rotations that they start.
 func dispatchRig(t *testing.T, s setup) (r *rig, rotations *[]string) {
 	r = newRig(t, s)
-	r.env.RegisterWorkflow(workflows.Dispatch)
+	workflows.RegisterLaunch(r.env)
 	rotations = &[]string{}
 	r.env.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, _ converter.EncodedValues) {
 		if info.WorkflowType.Name == "RotateKey" {
@@ -70,7 +70,7 @@ func TestABeatStartsARotationOnlyIfThereIsWork(t *testing.T) {
 	}{
 		"an old key is rotated":                         {bothStores(), (*rig).old, 0, true, "Rotation started: The key was made at"},
 		"a fresh key is left alone":                     {bothStores(), func(*rig) {}, 0, false, "No rotation: The key was made at"},
-		"a key of unknown age is reported":              {setup{openai: true, stores: []string{scene.Latest}}, func(*rig) {}, 0, false, "No rotation: Neither the provider nor a store tells when the key was made"},
+		"a key of unknown age is reported":              {setup{openai: true, stores: []string{scenario.Latest}}, func(*rig) {}, 0, false, "No rotation: Neither the provider nor a store tells when the key was made"},
 		"a beat that is a week late is taken up":        {bothStores(), (*rig).old, 7 * 24 * time.Hour, true, "Rotation started"},
 		"a late beat in the window is taken up":         {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window = r.hours(-time.Hour, 3) }, 24 * time.Hour, true, "Rotation started"},
 		"a late beat outside the window does nothing":   {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window = r.hours(-5*time.Hour, 2) }, 5 * time.Hour, false, "No rotation: The key's window (any day"},
@@ -195,7 +195,7 @@ func TestARotationGivesWayToANeighbourThatBeganEarlier(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t, bothStores().policy(quick))
 			r.in.Reason, r.in.Key.Policy.Period = tc.reason, 0
-			r.in.Key.ApartFrom = []string{"active"}
+			r.in.Key.ConflictsWith = []string{"active"}
 			r.acts.Rotations = neighbours{since: map[string]time.Time{"ci": r.now(), "active": r.now().Add(tc.offset)}}
 			res := r.run()
 			if !tc.givesWay {
@@ -213,7 +213,7 @@ func TestARotationGivesWayToANeighbourThatBeganEarlier(t *testing.T) {
 	t.Run("a key without neighbours asks nobody", func(t *testing.T) {
 		r := newRig(t, bothStores().policy(quick))
 		r.replaced(r.run())
-		if slices.Contains(r.started, "Apart") {
+		if slices.Contains(r.started, activities.ConflictName) {
 			t.Error("it asked")
 		}
 	})

@@ -9,8 +9,8 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// Emergent is what a rotation knows of the emergencies that it serves.
-type Emergent struct {
+// EmergencyState is what a rotation knows of the emergencies that it serves.
+type EmergencyState struct {
 	// Leaks are these emergencies.
 	Leaks []rotation.Decision `json:"leaks,omitempty"`
 	// Contained: what leaked was taken away before there was a new key.
@@ -30,11 +30,11 @@ func (r *runner) beginEmergency() {
 	}
 	r.Carry.Emergencies = nil
 	if len(leaks) == 0 {
-		leaks = []rotation.Decision{{Message: rotation.Message{By: r.in.By, Why: r.in.Why}}}
+		leaks = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: r.in.By, Why: r.in.Why}}}
 	}
 	for i := range leaks {
 		leaks[i].Kind, leaks[i].Signer = rotation.RaiseEmergency, nil // nobody signs an emergency
-		leaks[i].Message = leaks[i].Bounded()
+		leaks[i].DecisionMessage = leaks[i].Bounded()
 		if leaks[i].At.IsZero() {
 			leaks[i].At = r.Progress.StartedAt
 		}
@@ -161,5 +161,5 @@ func (r *runner) emergencyNotDone() {
 	if len(names) == 0 {
 		names = []string{"every value that was made before"}
 	}
-	r.followUp("THE EMERGENCY IS NOT DONE: what leaked was not replaced, and may still be live: " + strings.Join(names, ", ") + ". Put right what stands above, then raise it again: starter emergency " + r.in.Key.Name)
+	r.followUp("THE EMERGENCY IS NOT DONE: what leaked was not replaced, and may still be live: " + strings.Join(names, ", ") + ". Put right what stands above, then raise it again: rekey emergency " + r.in.Key.Name)
 }

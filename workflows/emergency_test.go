@@ -12,7 +12,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/workflows"
@@ -53,8 +53,8 @@ func (r *rig) made() []string {
 // allGone checks that every key of the list is dead and that applications read another one.
 func (r *rig) allGone(res rotation.Result, leaked []string) {
 	r.Helper()
-	if res.Phase != rotation.Completed || len(res.Left) > 0 {
-		r.Errorf("it ended as %s: %s %v", res.Phase, res.Outcome, res.Left)
+	if res.Phase != rotation.Completed || len(res.FollowUps) > 0 {
+		r.Errorf("it ended as %s: %s %v", res.Phase, res.Outcome, res.FollowUps)
 	}
 	for _, id := range leaked {
 		if r.live(id) {
@@ -100,13 +100,13 @@ func TestAnEmergencyThatComesAtAnyMomentEndsWithAllThatLeakedRefused(t *testing.
 				leaked = r.made()
 				// What leaked may go while applications read it in one store already: no grace.
 				r.rules.MayDie = leaked
-				r.signal(rotation.RaiseEmergency, rotation.Message{ID: "e1", By: "operator", Why: "leaked"})
+				r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{ID: "e1", By: "operator", Why: "leaked"})
 			}
 			if tc.rollBack == "" {
 				r.whenStarted(tc.during, raise)
 			} else {
 				r.whenStarted(tc.rollBack, func() {
-					r.signal(rotation.RollBack, rotation.Message{})
+					r.signal(rotation.RollBack, rotation.DecisionMessage{})
 					r.whenStarted(tc.during, raise)
 				})
 			}
@@ -130,7 +130,7 @@ func TestAnEmergencyThatNamesTheOldKeyHurriesTheRotationThatReplacesIt(t *testin
 	var at time.Time
 	r.after(day, func() {
 		at = r.now()
-		r.signal(rotation.RaiseEmergency, rotation.Message{ID: "e1", By: "o", Why: "w", Leaked: []string{r.First("ci").Fingerprint()}})
+		r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{ID: "e1", By: "o", Why: "w", Leaked: []string{r.First("ci").Fingerprint()}})
 	})
 	res, followed := r.through()
 	if followed != 0 || len(r.made()) != 2 {
@@ -145,7 +145,7 @@ func TestAnEmergencyThatNamesTheOldKeyHurriesTheRotationThatReplacesIt(t *testin
 func TestAnEmergencyThatNamesTheNewKeyIsServedByAnotherRotation(t *testing.T) {
 	r := newRig(t, bothStores())
 	r.after(day, func() {
-		r.signal(rotation.RaiseEmergency, rotation.Message{ID: "e1", By: "o", Why: "w", Leaked: []string{r.status().New}})
+		r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{ID: "e1", By: "o", Why: "w", Leaked: []string{r.status().New}})
 	})
 	res, followed := r.through()
 	if followed != 1 || len(r.made()) != 3 {
@@ -157,8 +157,8 @@ func TestAnEmergencyThatNamesTheNewKeyIsServedByAnotherRotation(t *testing.T) {
 func TestARepeatedEmergencyIsOneEmergency(t *testing.T) {
 	r := newRig(t, bothStores())
 	r.in.Reason = rotation.Emergency
-	m := rotation.Message{ID: "e1", By: "o", Why: "w"}
-	r.in.Emergencies = []rotation.Decision{{Message: m}}
+	m := rotation.DecisionMessage{ID: "e1", By: "o", Why: "w"}
+	r.in.Emergencies = []rotation.Decision{{DecisionMessage: m}}
 	for _, during := range []string{"Prepare", "Create", "Promote", "Retire"} {
 		r.whenStarted(during, func() { r.signal(rotation.RaiseEmergency, m) })
 	}
@@ -170,15 +170,15 @@ func TestARepeatedEmergencyIsOneEmergency(t *testing.T) {
 }
 
 func TestAnEmergencyAboutAValueThatIsNotLiveChangesNothing(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scene.Alias}})
+	r := newRig(t, setup{stores: []string{scenario.Alias}})
 	r.in.Reason = rotation.Emergency
 	id, forgotten := r.forgotten()
 	if _, err := r.IAM.DeleteServiceAccountKey(context.Background(), &adminpb.DeleteServiceAccountKeyRequest{
-		Name: "projects/-/serviceAccounts/" + scene.Account("ci") + "/keys/" + id,
+		Name: "projects/-/serviceAccounts/" + scenario.Account("ci") + "/keys/" + id,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	r.in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", Leaked: []string{forgotten.Fingerprint()}}}}
+	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", Leaked: []string{forgotten.Fingerprint()}}}}
 	res := r.run()
 	if !res.NotDue || !strings.Contains(res.Outcome, "not live") || res.Unknown || r.published() != r.oldID {
 		t.Errorf("%+v", res)
@@ -196,9 +196,9 @@ func TestAnEmergencyAboutAValueThatNobodyKnowsSaysSo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, bothStores())
 			r.in.Reason = rotation.Emergency
-			r.in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", Leaked: []string{c.named(r)}}}}
+			r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", Leaked: []string{c.named(r)}}}}
 			res := r.run()
-			if !res.NotDue || !res.Unknown || !strings.Contains(res.Outcome, c.says) || len(res.Left) != 1 || r.published() != r.oldID {
+			if !res.NotDue || !res.Unknown || !strings.Contains(res.Outcome, c.says) || len(res.FollowUps) != 1 || r.published() != r.oldID {
 				t.Errorf("%+v", res)
 			}
 		})
@@ -211,7 +211,7 @@ func TestAnEmergencyAboutAKeyThatATerminatedRotationLeftRevokesOnlyThat(t *testi
 	r.goOn()
 	// The rotation is terminated in grace; the old key stands as previous.
 	r.in = workflows.Input{Key: r.key, Reason: rotation.Emergency, By: "o", Emergencies: []rotation.Decision{
-		{Message: rotation.Message{By: "o", Why: "w", Leaked: []string{r.First("ci").Fingerprint()}}},
+		{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", Leaked: []string{r.First("ci").Fingerprint()}}},
 	}}
 	res := r.run()
 	if len(r.made()) != 2 {
@@ -223,7 +223,7 @@ func TestAnEmergencyAboutAKeyThatATerminatedRotationLeftRevokesOnlyThat(t *testi
 // foreign makes a key of the account that no store knows.
 func (r *rig) foreign() (id string, value secret.Value) {
 	r.Helper()
-	id, value, err := r.IAM.CreateForeignKey(scene.Account("ci"))
+	id, value, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func (r *rig) foreign() (id string, value secret.Value) {
 func (r *rig) forgotten() (id string, value secret.Value) {
 	r.Helper()
 	id, value = r.foreign()
-	s := r.acts.Stores[scene.Alias]
+	s := r.acts.Stores[scenario.Alias]
 	snap, err := s.Load(context.Background(), "ci")
 	if err == nil {
 		_, err = s.Save(context.Background(), "ci", snap) // sets the alias that applications read by
@@ -249,7 +249,7 @@ func (r *rig) forgotten() (id string, value secret.Value) {
 }
 
 func TestAnEmergencyFindsWhatStandsUnderNoStageAnyMore(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scene.Alias}})
+	r := newRig(t, setup{stores: []string{scenario.Alias}})
 	id, _ := r.forgotten()
 	r.in.Reason = rotation.Emergency
 	res := r.run()
@@ -263,7 +263,7 @@ func TestRevokeFirstContainsBeforeThereIsANewKey(t *testing.T) {
 	r := newRig(t, bothStores())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
-	r.in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", RevokeFirst: true}}}
+	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", RevokeFirst: true}}}
 	r.replaced(r.run())
 	var order []simcloud.EventKind
 	for _, e := range r.Cloud.Journal() {
@@ -280,7 +280,7 @@ func TestRevokeFirstOnlyGoesForward(t *testing.T) {
 	r := newRig(t, bothStores())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
-	r.in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", RevokeFirst: true}}}
+	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", RevokeFirst: true}}}
 	remove := r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Kind: simcloud.Refuse, Code: 400})
 	r.after(time.Hour, func() {
 		s := r.status()
@@ -288,7 +288,7 @@ func TestRevokeFirstOnlyGoesForward(t *testing.T) {
 			t.Errorf("phase %s accepts %v", s.Phase, s.Accepts)
 		}
 		remove()
-		r.signal(rotation.Approve, rotation.Message{})
+		r.signal(rotation.Approve, rotation.DecisionMessage{})
 	})
 	r.replaced(r.run())
 }
@@ -297,13 +297,13 @@ func TestRevokeFirstByHandAsksForTheRevocationThenForTheKey(t *testing.T) {
 	r := newRig(t, manualKey())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
-	r.in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", RevokeFirst: true}}}
+	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", RevokeFirst: true}}}
 	r.after(time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingRevocation || !strings.Contains(s.Details, "leaked") {
 			t.Errorf("phase %s\n%s", s.Phase, s.Details)
 		}
 		_ = r.OpenAI.DeleteKey(r.oldID)
-		r.signal(rotation.KeyRevoked, rotation.Message{})
+		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	r.after(2*time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingKey {
@@ -317,7 +317,7 @@ func TestRevokeFirstByHandAsksForTheRevocationThenForTheKey(t *testing.T) {
 func TestAnEmergencyWithAGraceKeepsTheLeakedKeyThatLongAndNoLonger(t *testing.T) {
 	r := newRig(t, bothStores())
 	r.in.Reason = rotation.Emergency
-	r.in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "o", Why: "w", For: rotation.Duration(2 * time.Hour)}}}
+	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(2 * time.Hour)}}}
 	res := r.run()
 	r.replaced(res)
 	if kept := res.RevokedAt.Sub(res.PublishedAt); kept < 2*time.Hour || kept > 2*time.Hour+10*time.Minute {
@@ -331,8 +331,8 @@ func TestAnEmergencyThatRollsBackSaysThatItIsNotDone(t *testing.T) {
 	r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Kind: simcloud.Refuse, Code: 400})
 	res := r.run()
 	r.unchanged(res)
-	if !strings.Contains(strings.Join(res.Left, " "), "NOT DONE") {
-		t.Errorf("left: %v", res.Left)
+	if !strings.Contains(strings.Join(res.FollowUps, " "), "NOT DONE") {
+		t.Errorf("left: %v", res.FollowUps)
 	}
 }
 
@@ -342,7 +342,7 @@ func TestAnEmergencyEndsAWaitForApproval(t *testing.T) {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval {
 			t.Errorf("phase %s", s.Phase)
 		}
-		r.signal(rotation.RaiseEmergency, rotation.Message{ID: "e", By: "o", Why: "w", Leaked: []string{r.First("ci").Fingerprint()}})
+		r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{ID: "e", By: "o", Why: "w", Leaked: []string{r.First("ci").Fingerprint()}})
 	})
 	res, followed := r.through()
 	if followed != 0 {

@@ -18,12 +18,12 @@ import (
 func (r *runner) fourEyes() bool { return len(r.Keys.Prepared.Signers) > 0 && !r.emergency() }
 
 // signs reports whether a kind of decision must be signed now.
-func (r *runner) signs(kind rotation.Kind) bool {
+func (r *runner) signs(kind rotation.DecisionKind) bool {
 	return r.fourEyes() && (kind == rotation.Approve || kind == rotation.FinishGrace)
 }
 
 // askToSign puts a question that operators sign. What was signed for another one counts no more.
-func (r *runner) askToSign(kind rotation.Kind, about, text, effect string) {
+func (r *runner) askToSign(kind rotation.DecisionKind, about, text, effect string) {
 	r.Approvals.dropSigning()
 	if !r.fourEyes() {
 		return
@@ -32,13 +32,13 @@ func (r *runner) askToSign(kind rotation.Kind, about, text, effect string) {
 	info := workflow.GetInfo(r.ctx)
 	q := rotation.Question{
 		Namespace: info.Namespace, Workflow: info.WorkflowExecution.ID, Rotation: r.id, Key: r.in.Key.Name, Number: r.Progress.Questions,
-		Kind: kind, About: about, Text: text, Effect: effect, Asked: r.now(),
+		Kind: kind, Subject: about, Text: text, Effect: effect, Asked: r.now(),
 	}
 	for _, o := range r.outgoing() {
 		q.Revokes = append(q.Revokes, o.Name())
 	}
 	// The list of operators may be days old.
-	r.Approvals.Signing, r.Approvals.Recount = &q, true
+	r.Approvals.Signing, r.Approvals.Reverify = &q, true
 }
 
 // askToFinish puts the question that nobody has to answer: may the grace period end now?
@@ -49,12 +49,12 @@ func (r *runner) askToFinish() {
 
 // signer returns who signed a decision; nil if it need not be signed. A *rotation.Refusal says why a signature does not
 // count.
-func (r *runner) signer(kind rotation.Kind, m rotation.Message) (*rotation.Signer, error) {
+func (r *runner) signer(kind rotation.DecisionKind, m rotation.DecisionMessage) (*rotation.Signer, error) {
 	if !r.signs(kind) {
 		return nil, nil
 	}
 	if r.Approvals.Signing == nil || r.Approvals.Signing.Kind != kind {
-		return nil, &rotation.Refusal{Message: fmt.Sprintf("there is nothing left to sign for %s: two operators have", kind)}
+		return nil, &rotation.RejectedDecision{Message: fmt.Sprintf("there is nothing left to sign for %s: two operators have", kind)}
 	}
 	s, err := signed.Check(*r.Approvals.Signing, m, r.Keys.Prepared.Signers, r.Approvals.Signed, r.now())
 	if err != nil {
@@ -65,15 +65,15 @@ func (r *runner) signer(kind rotation.Kind, m rotation.Message) (*rotation.Signe
 
 // countDue reports whether the signatures are to be counted before anything else.
 func (r *runner) countDue() bool {
-	return (r.Approvals.Recount || r.Approvals.Unsigned) && !r.emergency()
+	return (r.Approvals.Reverify || r.Approvals.Unsigned) && !r.emergency()
 }
 
 // count reads who may sign now, and lets what they signed pass if there are two of them. Nothing passes while that cannot
 // be read.
 func (r *runner) count() decision {
-	r.Approvals.Recount = false // a signature that comes meanwhile is counted again
+	r.Approvals.Reverify = false // a signature that comes meanwhile is counted again
 	var operators []rotation.Operator
-	f := r.runOnce(readRetry(), "who may sign?", acts.Signers, r.target(), &operators)
+	f := r.runOnce(readRetry(), "who may sign?", activities.SignersName, r.target(), &operators)
 	return func() rotation.State {
 		if f != nil {
 			return r.notCounted(f)
@@ -99,7 +99,7 @@ func (r *runner) notCounted(f *failure) rotation.State {
 		r.Direction.Trouble = why
 		return r.stay()
 	}
-	r.Approvals.Recount = true
+	r.Approvals.Reverify = true
 	return r.pollAgain(min(15*time.Second<<min(r.Poll.Count, 10), 6*time.Hour), poll{why: why, summary: "read again who may sign"})
 }
 
@@ -121,17 +121,17 @@ func (r *runner) countSignatures(q rotation.Question) {
 		r.finishGrace()
 		return
 	}
-	if slices.Contains(activities.RevokeSubjects, q.About) {
-		r.Direction.Mandate = &rotation.Approval{Question: q, Decisions: decisions}
+	if slices.Contains(activities.RevokeSubjects, q.Subject) {
+		r.Direction.SignedApproval = &rotation.Approval{Question: q, Decisions: decisions}
 	}
 	r.approved()
 }
 
-// mandated reports whether two operators have signed that all outgoing keys may go. The worker that takes them away looks
+// hasSignedApproval reports whether two operators have signed that all outgoing keys may go. The worker that takes them away looks
 // at the signatures itself.
-func (r *runner) mandated() bool {
-	return r.Direction.Mandate != nil && !slices.ContainsFunc(r.outgoing(), func(o activities.Ref) bool {
-		return !slices.Contains(r.Direction.Mandate.Question.Revokes, o.Name())
+func (r *runner) hasSignedApproval() bool {
+	return r.Direction.SignedApproval != nil && !slices.ContainsFunc(r.outgoing(), func(o activities.Ref) bool {
+		return !slices.Contains(r.Direction.SignedApproval.Question.Revokes, o.Name())
 	})
 }
 
@@ -151,7 +151,7 @@ func (r *runner) raisedBy() string {
 // noteWithoutFourEyes leaves a note for whoever looks at the result, where an emergency took a key away that two operators
 // would have had to agree to.
 func (r *runner) noteWithoutFourEyes() {
-	if len(r.Keys.Prepared.Signers) == 0 || !r.emergency() || r.mandated() {
+	if len(r.Keys.Prepared.Signers) == 0 || !r.emergency() || r.hasSignedApproval() {
 		return
 	}
 	why, at := "", r.Progress.StartedAt
@@ -187,7 +187,7 @@ func (r *runner) signedLine() string {
 	return "nobody yet"
 }
 
-// both says how two operators take a decision.
-func (r *runner) both(command string) string {
+// signBothWays says how two operators take a decision.
+func (r *runner) signBothWays(command string) string {
 	return fmt.Sprintf("two different operators run %s, which signs with their SSH keys. Signed: %s. This page cannot sign: an update from here is refused.", code(command), r.signedLine())
 }

@@ -35,21 +35,21 @@ func fourEyes(t *testing.T, s setup) setup {
 }
 
 // signedBy is what a person sends who signs the present question.
-func (r *rig) signedBy(name string, change ...func(*rotation.Question, *rotation.Message)) rotation.Message {
+func (r *rig) signedBy(name string, change ...func(*rotation.Question, *rotation.DecisionMessage)) rotation.DecisionMessage {
 	r.Helper()
 	s := r.status()
 	if s.Signing == nil {
 		r.Fatalf("%s has nothing to sign in %s:\n%s", name, s.Phase, s.Details)
 	}
 	q := s.Signing.Question
-	m := rotation.Message{ID: fmt.Sprint(name, q.Number), By: name, Why: "dashboards", SignedAt: r.now()}
+	m := rotation.DecisionMessage{ID: fmt.Sprint(name, q.Number), By: name, Why: "dashboards", SignedAt: r.now()}
 	for _, f := range change {
 		f(&q, &m)
 	}
 	return r.sign(name, q, m)
 }
 
-func (r *rig) sign(name string, q rotation.Question, m rotation.Message) rotation.Message {
+func (r *rig) sign(name string, q rotation.Question, m rotation.DecisionMessage) rotation.DecisionMessage {
 	r.Helper()
 	var err error
 	if m.Signature, err = signed.Sign(sshKey(r.T, name), signed.Text(q, m)); err != nil {
@@ -92,7 +92,7 @@ func (a *reply) Complete(result any, err error) {
 }
 
 // update sends an update, as the command line does.
-func (r *rig) update(kind rotation.Kind, m rotation.Message, a *reply) {
+func (r *rig) update(kind rotation.DecisionKind, m rotation.DecisionMessage, a *reply) {
 	a.r = r
 	sent := r.now()
 	r.Cleanup(func() {
@@ -106,9 +106,11 @@ func (r *rig) update(kind rotation.Kind, m rotation.Message, a *reply) {
 }
 
 // takes sends an update that is taken, refuses one that is refused before it enters the history, with such words.
-func (r *rig) takes(kind rotation.Kind, m rotation.Message) { r.update(kind, m, &reply{}) }
+func (r *rig) takes(kind rotation.DecisionKind, m rotation.DecisionMessage) {
+	r.update(kind, m, &reply{})
+}
 
-func (r *rig) refuses(words string, kind rotation.Kind, m rotation.Message) {
+func (r *rig) refuses(words string, kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	r.update(kind, m, &reply{want: words})
 }
 
@@ -134,7 +136,7 @@ func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
 				if st.Phase != rotation.AwaitingApproval || st.Signing == nil || st.Signing.Needed != 2 || len(st.Signing.Signed) != 0 {
 					t.Fatalf("%s, %+v", st.Phase, st.Signing)
 				}
-				for _, want := range []string{"two different operators run `starter approve " + r.key.Name + "`", "Signed: nobody yet", "cannot sign"} {
+				for _, want := range []string{"two different operators run `rekey approve " + r.key.Name + "`", "Signed: nobody yet", "cannot sign"} {
 					if !strings.Contains(st.Details, want) {
 						t.Errorf("the details do not say %q:\n%s", want, st.Details)
 					}
@@ -163,7 +165,7 @@ func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
 			if s.openai {
 				r.after(4*day, func() {
 					_ = r.OpenAI.DeleteKey(r.oldID)
-					r.signal(rotation.KeyRevoked, rotation.Message{})
+					r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 				})
 			}
 			res := r.run()
@@ -181,8 +183,8 @@ func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
 			if !slices.Equal(signers, []string{"alice", "bob"}) {
 				t.Errorf("the result names %v", signers)
 			}
-			if len(res.Left) > 0 {
-				t.Errorf("left: %v", res.Left)
+			if len(res.FollowUps) > 0 {
+				t.Errorf("left: %v", res.FollowUps)
 			}
 		})
 	}
@@ -191,11 +193,11 @@ func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
 func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
 	r := newRig(t, fourEyes(t, bothStores()))
 	r.after(asking, func() {
-		r.refuses("starter approve ci", rotation.Approve, rotation.Message{By: "alice", Why: "w"})
+		r.refuses("rekey approve ci", rotation.Approve, rotation.DecisionMessage{By: "alice", Why: "w"})
 		r.refuses("is no operator's", rotation.Approve, r.signedBy("mallory"))
-		r.refuses("not over this message and the present question", rotation.Approve, r.signedBy("alice", func(q *rotation.Question, _ *rotation.Message) { q.Rotation = "aaaaaaaa" }))
-		r.refuses("before the present question", rotation.Approve, r.signedBy("alice", func(_ *rotation.Question, m *rotation.Message) { m.SignedAt = r.now().Add(-day) }))
-		finish := r.signedBy("alice", func(q *rotation.Question, _ *rotation.Message) { q.Kind = rotation.FinishGrace })
+		r.refuses("not over this message and the present question", rotation.Approve, r.signedBy("alice", func(q *rotation.Question, _ *rotation.DecisionMessage) { q.Rotation = "aaaaaaaa" }))
+		r.refuses("before the present question", rotation.Approve, r.signedBy("alice", func(_ *rotation.Question, m *rotation.DecisionMessage) { m.SignedAt = r.now().Add(-day) }))
+		finish := r.signedBy("alice", func(q *rotation.Question, _ *rotation.DecisionMessage) { q.Kind = rotation.FinishGrace })
 		r.refuses("not over this message", rotation.Approve, finish)
 		r.refuses("is for the phase grace", rotation.FinishGrace, finish)
 		alice := r.signedBy("alice")
@@ -204,17 +206,17 @@ func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
 				t.Errorf("%d signatures count, want only this one", n)
 			}
 		}})
-		again := func(_ *rotation.Question, m *rotation.Message) { m.ID = "another id" }
-		r.refuses("alice has signed this already; another operator has to: starter approve ci", rotation.Approve, r.signedBy("alice", again))
+		again := func(_ *rotation.Question, m *rotation.DecisionMessage) { m.ID = "another id" }
+		r.refuses("alice has signed this already; another operator has to: rekey approve ci", rotation.Approve, r.signedBy("alice", again))
 
 		// A signal cannot be refused; it is answered in the details.
-		r.signal(rotation.Approve, rotation.Message{By: "bob", Why: "w"})
+		r.signal(rotation.Approve, rotation.DecisionMessage{By: "bob", Why: "w"})
 	})
 	r.after(asking+time.Minute, func() {
 		if s := r.status(); !strings.Contains(s.Details, "was not taken") || !strings.Contains(s.Details, "needs the signatures of 2 different operators") {
 			t.Errorf("the signal is not answered:\n%s", s.Details)
 		}
-		r.signal(rotation.Approve, r.signedBy("alice", func(_ *rotation.Question, m *rotation.Message) { m.ID = "a third id" }))
+		r.signal(rotation.Approve, r.signedBy("alice", func(_ *rotation.Question, m *rotation.DecisionMessage) { m.ID = "a third id" }))
 	})
 	r.after(asking+2*time.Minute, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval || !strings.Contains(s.Details, "alice has signed this already") {
@@ -230,11 +232,11 @@ func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
 
 func TestASignatureOfAnEarlierQuestionDoesNotAnswerTheNext(t *testing.T) {
 	r := newRig(t, fourEyes(t, bothStores()))
-	var old rotation.Message
+	var old rotation.DecisionMessage
 	r.after(asking, func() {
 		old = r.signedBy("alice")
 		r.takes(rotation.Approve, old)
-		r.signal(rotation.ExtendGrace, rotation.Message{For: rotation.Duration(time.Hour)})
+		r.signal(rotation.ExtendGrace, rotation.DecisionMessage{For: rotation.Duration(time.Hour)})
 	})
 	r.after(asking+90*time.Minute, func() {
 		s := r.status()
@@ -333,9 +335,9 @@ func TestUnderFourEyesTheDeadlineComesWithOneOfTwo(t *testing.T) {
 func TestUnderFourEyesTheGracePeriodEndsEarlyWithTwoSignatures(t *testing.T) {
 	r := newRig(t, fourEyes(t, bothStores()))
 	begin := r.now()
-	var old rotation.Message
+	var old rotation.DecisionMessage
 	r.after(time.Hour, func() {
-		r.refuses(`starter finish ci --why "…"`, rotation.FinishGrace, rotation.Message{By: "alice", Why: "w"})
+		r.refuses(`rekey finish-grace ci --why "…"`, rotation.FinishGrace, rotation.DecisionMessage{By: "alice", Why: "w"})
 		old = r.signedBy("alice")
 		r.update(rotation.FinishGrace, old, &reply{then: func(s rotation.Status) {
 			if !strings.Contains(s.Details, "Signed: 1 of 2: alice") {
@@ -345,7 +347,7 @@ func TestUnderFourEyesTheGracePeriodEndsEarlyWithTwoSignatures(t *testing.T) {
 	})
 	r.after(90*time.Minute, func() {
 		// Somebody wants it longer: who signed for its end has not agreed to overrule that.
-		r.signal(rotation.ExtendGrace, rotation.Message{For: rotation.Duration(time.Hour)})
+		r.signal(rotation.ExtendGrace, rotation.DecisionMessage{For: rotation.Duration(time.Hour)})
 	})
 	r.after(2*time.Hour, func() {
 		r.refuses("before the present question was asked", rotation.FinishGrace, old)
@@ -377,13 +379,13 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 	check := func(t *testing.T, r *rig, res rotation.Result) {
 		t.Helper()
 		r.replaced(res)
-		if !slices.ContainsFunc(res.Left, func(l string) bool {
+		if !slices.ContainsFunc(res.FollowUps, func(l string) bool {
 			return strings.HasPrefix(l, left) && strings.Contains(l, r.oldID) && strings.Contains(l, "Emergency by mallory at ") && strings.Contains(l, "(leaked)")
 		}) {
-			t.Errorf("the result does not name it: %v", res.Left)
+			t.Errorf("the result does not name it: %v", res.FollowUps)
 		}
 	}
-	leaked := rotation.Message{By: "mallory", Why: "leaked"}
+	leaked := rotation.DecisionMessage{By: "mallory", Why: "leaked"}
 	t.Run("started as one", func(t *testing.T) {
 		r := newRig(t, fourEyes(t, bothStores()))
 		r.in.Reason, r.in.By, r.in.Why = rotation.Emergency, "mallory", "leaked"
@@ -402,7 +404,7 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 		r := newRig(t, fourEyes(t, bothStores()))
 		r.after(asking, func() {
 			r.takes(rotation.Approve, r.signedBy("alice"))
-			r.signal(rotation.RaiseEmergency, rotation.Message{By: "mallory", Why: "leaked"}) // everything
+			r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{By: "mallory", Why: "leaked"}) // everything
 		})
 		r.goOn()
 		if r.in.Carry == nil || r.in.Carry.Round != 1 {
@@ -419,12 +421,12 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 			r.takes(rotation.Approve, r.signedBy("bob"))
 		})
 		r.after(asking+time.Minute, func() {
-			r.signal(rotation.RaiseEmergency, rotation.Message{By: "mallory", Why: "leaked", Leaked: []string{r.oldID}})
+			r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{By: "mallory", Why: "leaked", Leaked: []string{r.oldID}})
 		})
 		res := r.run()
 		r.replaced(res)
-		if slices.ContainsFunc(res.Left, func(l string) bool { return strings.HasPrefix(l, left) }) {
-			t.Errorf("two had signed: %v", res.Left)
+		if slices.ContainsFunc(res.FollowUps, func(l string) bool { return strings.HasPrefix(l, left) }) {
+			t.Errorf("two had signed: %v", res.FollowUps)
 		}
 	})
 }
@@ -436,8 +438,8 @@ func TestWhatTheInputSaysOfFourEyesIsNotBelieved(t *testing.T) {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval || s.Signing == nil {
 			t.Fatalf("%s, %+v", s.Phase, s.Signing)
 		}
-		r.refuses("needs the signatures", rotation.Approve, rotation.Message{By: "mallory", Why: "w"})
-		r.signal(rotation.Reject, rotation.Message{By: "alice", Why: "safe directions need no signature"})
+		r.refuses("needs the signatures", rotation.Approve, rotation.DecisionMessage{By: "mallory", Why: "w"})
+		r.signal(rotation.Reject, rotation.DecisionMessage{By: "alice", Why: "safe directions need no signature"})
 	})
 	r.after(12*day, func() {
 		r.takes(rotation.Approve, r.signedBy("alice"))
@@ -470,14 +472,14 @@ func TestFourEyesAskedForAfterTheRotationBeganHoldTheRevoke(t *testing.T) {
 
 func TestALongHistoryIsContinuedWithoutLosingASignature(t *testing.T) {
 	r := newRig(t, fourEyes(t, bothStores()))
-	var first rotation.Message
+	var first rotation.DecisionMessage
 	r.after(asking, func() {
 		first = r.signedBy("alice")
 		r.takes(rotation.Approve, first)
 	})
 	r.after(asking+time.Hour, func() {
 		r.env.SetContinueAsNewSuggested(true)
-		r.signal(rotation.HandOver, rotation.Message{By: "alice", Why: "bob is at lunch"})
+		r.signal(rotation.AddNote, rotation.DecisionMessage{By: "alice", Why: "bob is at lunch"})
 	})
 	r.goOn()
 	r.after(time.Hour, func() {

@@ -71,7 +71,7 @@ const refusalsUntilBack = 3
 // recheck looks at the key that applications read.
 func (r *runner) recheck() decision {
 	var out activities.Health
-	f := r.runOnce(readRetry(), "is the new key still good?", acts.CheckHealth, activities.HealthInput{Target: r.target(), New: *r.incoming(), Old: r.outgoing()}, &out)
+	f := r.runOnce(readRetry(), "is the new key still good?", activities.CheckHealthName, activities.HealthInput{Target: r.target(), New: *r.incoming(), Old: r.outgoing()}, &out)
 	return func() rotation.State {
 		d := &r.Direction
 		next := r.to(rotation.StepGrace)
@@ -93,7 +93,7 @@ func (r *runner) recheck() decision {
 			next = r.refusedInGrace(out)
 		}
 		d.NextCheck = r.now().Add(d.Recheck)
-		r.Approvals.Recount = len(r.Approvals.Signed) > 0
+		r.Approvals.Reverify = len(r.Approvals.Signed) > 0
 		return next
 	}
 }
@@ -138,7 +138,7 @@ func (r *runner) guard() decision {
 			return r.revoking()
 		}
 	}
-	signals, f, ok := runStep[[]rotation.Signal](r, readRetry(), "is the old key still in use?", acts.Guard, activities.GuardInput{Target: r.target(), Old: r.outgoing()})
+	signals, f, ok := runStep[[]rotation.UsageReport](r, readRetry(), "is the old key still in use?", activities.GuardName, activities.GuardInput{Target: r.target(), Old: r.outgoing()})
 	return func() rotation.State {
 		switch {
 		case r.now().Before(r.Direction.GraceUntil):
@@ -155,10 +155,10 @@ func (r *runner) guard() decision {
 }
 
 // judgeUse decides by what the provider knows of the use of each outgoing key.
-func (r *runner) judgeUse(signals []rotation.Signal) rotation.State {
+func (r *runner) judgeUse(signals []rotation.UsageReport) rotation.State {
 	var unknown []string
 	for i, o := range r.outgoing() {
-		use, why := rotation.Judge(signals[i], r.Direction.PublishedAt, r.in.Key.Policy.Quiet)
+		use, why := rotation.EvaluateUse(signals[i], r.Direction.PublishedAt, r.in.Key.Policy.Quiet)
 		switch use {
 		case rotation.InUse:
 			return r.inUse(o.Name() + ": " + why)
@@ -177,7 +177,7 @@ func (r *runner) judgeUse(signals []rotation.Signal) rotation.State {
 
 // inUse extends grace until the cap; then a person decides.
 func (r *runner) inUse(why string) rotation.State {
-	c := r.situation()
+	c := r.decisionContext()
 	if c.GraceUntil.Before(c.GraceCap) && r.Direction.Approved != keyInUse {
 		r.Direction.GraceUntil = c.Extended(max(r.in.Key.Policy.Quiet, rotation.Duration(time.Minute)))
 		r.Progress.Note = "The old key is still in use, so grace is extended to " + moment(r.Direction.GraceUntil) + ". " + why
@@ -189,7 +189,7 @@ func (r *runner) inUse(why string) rotation.State {
 func (r *runner) useUnknown(why string) rotation.State {
 	switch p := r.in.Key.Policy; {
 	case p.UnknownUse != rotation.UnknownTimer:
-		return r.approval(useUnknown, "Nobody can tell whether the old key is still in use. "+why)
+		return r.approval(useUnknown, "Nobody can report whether the old key is still in use. "+why)
 	case p.Approve || r.fourEyes():
 		return r.approval(useUnknown, "The policy wants a person to approve the revoke. Whether the old key is in use is not known. "+why)
 	}

@@ -17,7 +17,7 @@ func TestTheOldKeyIsKeptUntilTheLastReaderSeesTheNewOne(t *testing.T) {
 	}{
 		"and for a grace period from then on": {grace: 48 * time.Hour},
 		"although somebody ends the grace period at once": {during: func(r *rig) {
-			r.after(time.Minute, func() { r.signal(rotation.FinishGrace, rotation.Message{}) })
+			r.after(time.Minute, func() { r.signal(rotation.FinishGrace, rotation.DecisionMessage{}) })
 		}},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -151,7 +151,7 @@ func bold(name string) string {
 	return code(name)
 }
 
-// isAddress tells whether an address can stand in Markdown as a link.
+// isAddress reports whether an address can stand in Markdown as a link.
 func isAddress(text string) bool {
 	return strings.HasPrefix(text, "https://") && !strings.ContainsAny(text, " <>()[]\\\"'`\n")
 }
@@ -194,7 +194,7 @@ func wholeLines(text string) string {
 	text = text[:maxDetails-len(rest)]
 	i := strings.LastIndexByte(text, '\n')
 	if i < 0 {
-		return "This page would be too long. `starter status` has what it says."
+		return "This page would be too long. `rekey status` has what it says."
 	}
 	return text[:i] + rest
 }

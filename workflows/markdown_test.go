@@ -135,7 +135,7 @@ func links(source string) (all []string) {
 // pages are all pages that can be made without a rotation, with one text in every place that others fill.
 func pages(foreign string) map[string]string {
 	key := rotation.Key{Name: foreign, Provider: foreign, Account: foreign, Stores: []rotation.Location{{Store: foreign, Path: foreign}}}
-	m := rotation.Message{By: foreign, Why: foreign, Leaked: []string{foreign}}
+	m := rotation.DecisionMessage{By: foreign, Why: foreign, Leaked: []string{foreign}}
 	return map[string]string{
 		"a rotation":               workflows.StaticDetails(workflows.Input{Key: key, Reason: rotation.Reason(foreign), By: foreign, Why: foreign}),
 		"a rotation's summary":     "A line: " + workflows.StaticSummary(workflows.Input{Key: key, Reason: rotation.Manual}),
@@ -270,8 +270,8 @@ func TestOnAPageWithConsolesNothingElseIsALink(t *testing.T) {
 			r.in.Why = attacks[what]
 			console := r.acts.Providers["openai"].Console(r.in.Key.Account)
 			r.after(time.Hour, func() {
-				r.signal(rotation.HandOver, rotation.Message{By: attacks[what], Why: attacks[what] + " " + console})
-				r.signal(rotation.KeyRevoked, rotation.Message{By: attacks[what]})
+				r.signal(rotation.AddNote, rotation.DecisionMessage{By: attacks[what], Why: attacks[what] + " " + console})
+				r.signal(rotation.KeyRevoked, rotation.DecisionMessage{By: attacks[what]})
 			})
 			r.after(2*time.Hour, func() {
 				d := r.status().Details
@@ -289,7 +289,7 @@ func TestOnAPageWithConsolesNothingElseIsALink(t *testing.T) {
 						t.Errorf("%s shows no link to the console:\n%s", who, d)
 					}
 				}
-				r.signal(rotation.RollBack, rotation.Message{})
+				r.signal(rotation.RollBack, rotation.DecisionMessage{})
 			})
 			r.run()
 		})
@@ -317,7 +317,7 @@ func TestAConsoleThatAFailureNamesIsALinkAndNothingElseInIt(t *testing.T) {
 				t.Errorf("%s shows the links %q:\n%s", who, got, d)
 			}
 		}
-		r.signal(rotation.RollBack, rotation.Message{})
+		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
 	r.run()
 }

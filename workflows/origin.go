@@ -12,7 +12,7 @@ func provenOrigin(ctx workflow.Context, what string, inTheMiddle bool) error {
 	info := workflow.GetInfo(ctx)
 	switch {
 	case info.CronSchedule != "":
-		return rejected("%s is not started by a cron schedule: nothing was done. Terminate this workflow, and let rekey make a schedule: starter apply", what)
+		return rejected("%s is not started by a cron schedule: nothing was done. Terminate this workflow, and let rekey make a schedule: rekey apply", what)
 	case info.RetryPolicy != nil || info.Attempt > 1:
 		return rejected("%s is not started with a retry policy: nothing was done. Start it without one: it retries what can be", what)
 	case inTheMiddle && info.ContinuedExecutionRunID == "":

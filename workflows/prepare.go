@@ -14,7 +14,7 @@ func (r *runner) conflicts() decision {
 	if r.emergency() {
 		return func() rotation.State { return r.to(rotation.StepPrepare) }
 	}
-	other, f, ok := runStep[string](r, readRetry(), "look whether a key that conflicts with this one is rotating now", acts.Apart, r.target())
+	other, f, ok := runStep[string](r, readRetry(), "look whether a key that conflicts with this one is rotating now", activities.ConflictName, r.target())
 	return func() rotation.State {
 		switch {
 		case r.emergency():
@@ -33,8 +33,8 @@ func (r *runner) conflicts() decision {
 
 // prepare looks before anything changes.
 func (r *runner) prepare() decision {
-	out, f, ok := runStep[activities.Prepared](r, readRetry(), "look at provider and stores", acts.Prepare, activities.PrepareInput{
-		Target: r.target(), Reason: r.in.Reason, StartedAt: r.Progress.StartedAt, Granted: r.Approvals.Granted, Leaked: r.leakedNames(),
+	out, f, ok := runStep[activities.Prepared](r, readRetry(), "look at provider and stores", activities.PrepareName, activities.PrepareInput{
+		Target: r.target(), Reason: r.in.Reason, StartedAt: r.Progress.StartedAt, ApprovedQuestions: r.Approvals.ApprovedQuestions, Leaked: r.leakedNames(),
 		Predecessors: r.Carry.Predecessors, Revoked: r.Carry.Revoked,
 	})
 	return func() rotation.State {
@@ -57,7 +57,7 @@ func (r *runner) prepare() decision {
 		case out.Question != nil:
 			return r.askAbout(*out.Question, rotation.StepPrepare)
 		case out.NothingKnown && out.Verdict.Work == rotation.Finish:
-			r.calmDown()
+			r.endEmergency()
 		}
 		switch out.Verdict.Work {
 		case rotation.Nothing:
@@ -103,10 +103,10 @@ func (r *runner) finishEarlier() rotation.State {
 	return rotation.State{Step: rotation.StepPromote, Commitment: rotation.ForwardOnly}
 }
 
-// calmDown makes an emergency that named nothing known an ordinary rotation: a slip of the pen must not end the grace
+// endEmergency makes an emergency that named nothing known an ordinary rotation: a slip of the pen must not end the grace
 // period of what did not leak. The result says that the names are not known.
-func (r *runner) calmDown() {
-	r.in.Reason, r.Emergency = rotation.Manual, Emergent{}
+func (r *runner) endEmergency() {
+	r.in.Reason, r.Emergency = rotation.Manual, EmergencyState{}
 	r.upsert(ReasonAttribute.ValueSet(string(r.in.Reason)))
 }
 

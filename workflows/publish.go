@@ -11,7 +11,7 @@ import (
 
 // store brings the pending value to every other store.
 func (r *runner) store() decision {
-	out, f, ok := runStep[activities.Ref](r, writeRetry(), "bring the pending value to every store", acts.Store, activities.StoreInput{Target: r.target(), New: *r.incoming()})
+	out, f, ok := runStep[activities.Ref](r, writeRetry(), "bring the pending value to every store", activities.StoreName, activities.StoreInput{Target: r.target(), New: *r.incoming()})
 	if ok {
 		*r.incoming() = out
 	}
@@ -31,7 +31,7 @@ func (r *runner) store() decision {
 // verify proves the incoming value. A fresh key may be refused for a while; an old one that is refused cannot be gone back
 // to, unless an abandoned request has disabled it.
 func (r *runner) verify() decision {
-	out, f, ok := runStep[activities.Verified](r, readRetry(), "prove the value from every store", acts.Verify, activities.VerifyInput{Target: r.target(), Value: *r.incoming()})
+	out, f, ok := runStep[activities.Verified](r, readRetry(), "prove the value from every store", activities.VerifyName, activities.VerifyInput{Target: r.target(), Value: *r.incoming()})
 	return func() rotation.State {
 		if !ok && f == nil {
 			return r.stay()
@@ -104,8 +104,8 @@ func (r *runner) promote() decision {
 	}
 	// Behind the lag that stores have, Temporal asks until they agree: it costs no events.
 	insist := !r.Poll.ExpectedUntil.IsZero() && r.now().After(r.Poll.ExpectedUntil)
-	out, f, ok := runStep[activities.Promoted](r, writeRetry(), "make the value current everywhere", acts.Promote, activities.PromoteInput{
-		Target: r.target(), To: *r.incoming(), Duties: r.outgoing(), Granted: r.Approvals.Granted, Insist: insist,
+	out, f, ok := runStep[activities.Promoted](r, writeRetry(), "make the value current everywhere", activities.PromoteName, activities.PromoteInput{
+		Target: r.target(), To: *r.incoming(), Duties: r.outgoing(), ApprovedQuestions: r.Approvals.ApprovedQuestions, Insist: insist,
 	})
 	if ok {
 		*r.incoming() = out.To

@@ -51,19 +51,19 @@ type OpenQuestion struct {
 type Approvals struct {
 	Count int           `json:"count,omitempty"`
 	Open  *OpenQuestion `json:"open,omitempty"`
-	// Granted are the questions of activities that were approved.
-	Granted []rotation.Ask `json:"granted,omitempty"`
+	// ApprovedQuestions are the questions of activities that were approved.
+	ApprovedQuestions []rotation.Ask `json:"approvedQuestions,omitempty"`
 	// Signing is what operators sign now, under four eyes, Signed who has. Recount: the signatures are to be counted by the
 	// present list of operators.
-	Signing *rotation.Question  `json:"signing,omitempty"`
-	Signed  []rotation.Decision `json:"signed,omitempty"`
-	Recount bool                `json:"recount,omitempty"`
+	Signing  *rotation.Question  `json:"signing,omitempty"`
+	Signed   []rotation.Decision `json:"signed,omitempty"`
+	Reverify bool                `json:"reverify,omitempty"`
 	// Unsigned: the worker refused to take a key away for want of signatures.
 	Unsigned bool `json:"unsigned,omitempty"`
 }
 
 // dropSigning forgets what is being signed.
-func (a *Approvals) dropSigning() { a.Signing, a.Signed, a.Recount = nil, nil, false }
+func (a *Approvals) dropSigning() { a.Signing, a.Signed, a.Reverify = nil, nil, false }
 
 // ask waits for a person to approve before the rotation goes on with next.
 func (r *runner) ask(kind questionKind, text string, next rotation.Step) rotation.State {
@@ -96,8 +96,8 @@ func (r *runner) approved() {
 		return
 	}
 	r.Direction.Approved = q.Kind
-	if granted := (rotation.Ask{Kind: string(q.Kind), About: q.About}); !granted.In(r.Approvals.Granted) {
-		r.Approvals.Granted = append(r.Approvals.Granted, granted)
+	if granted := (rotation.Ask{Kind: string(q.Kind), About: q.About}); !granted.In(r.Approvals.ApprovedQuestions) {
+		r.Approvals.ApprovedQuestions = append(r.Approvals.ApprovedQuestions, granted)
 	}
 	q.Answered = true
 }
@@ -134,7 +134,7 @@ func (r *runner) awaitApproval() decision {
 			r.nobodyActed()
 		default:
 			// The list of operators may have become old.
-			r.Approvals.Recount = r.fourEyes() && r.Approvals.Signing != nil
+			r.Approvals.Reverify = r.fourEyes() && r.Approvals.Signing != nil
 		}
 		return r.stay()
 	}
@@ -143,7 +143,7 @@ func (r *runner) awaitApproval() decision {
 // approval asks a person before the revoke. Guard looks again after the answer, and asks anew only about what is graver
 // than what was approved.
 func (r *runner) approval(kind questionKind, text string) rotation.State {
-	if slices.Index(aboutRevoke, r.Direction.Approved) >= slices.Index(aboutRevoke, kind) && (!r.fourEyes() || r.mandated()) {
+	if slices.Index(aboutRevoke, r.Direction.Approved) >= slices.Index(aboutRevoke, kind) && (!r.fourEyes() || r.hasSignedApproval()) {
 		return r.revoking()
 	}
 	return r.ask(kind, text, rotation.StepGuard)

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 )
@@ -18,7 +18,7 @@ func TestADisableWhoseReplyIsLostIsUndoneByARollBack(t *testing.T) {
 		r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "DisableServiceAccountKey", Times: 7, Kind: simcloud.LoseReply})
 	})
 	// By then the step has been tried in vain, and the key is disabled all the same.
-	r.after(2*day+25*time.Second, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.after(2*day+25*time.Second, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	r.unchanged(r.run())
 }
 
@@ -30,7 +30,7 @@ func TestARollBackThatWasSentBeforeTheTimerFiredWins(t *testing.T) {
 		if s.Phase != rotation.Revoke {
 			t.Errorf("phase %s, want revoke", s.Phase)
 		}
-		r.env.SignalWorkflowSkippingWorkflowTask(string(rotation.RollBack), rotation.Message{By: "operator", Why: "test"})
+		r.env.SignalWorkflowSkippingWorkflowTask(string(rotation.RollBack), rotation.DecisionMessage{By: "operator", Why: "test"})
 	})
 	r.unchanged(r.run())
 }
@@ -39,7 +39,7 @@ func TestAnExtensionWhileTheGuardLooksIsHonoured(t *testing.T) {
 	r := newRig(t, bothStores().policy(quick))
 	begin := r.now()
 	r.whenStarted("Guard", func() {
-		r.signal(rotation.ExtendGrace, rotation.Message{By: "o", Why: "w", For: rotation.Duration(day)})
+		r.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(day)})
 	})
 	res := r.run()
 	r.replaced(res)
@@ -50,13 +50,13 @@ func TestAnExtensionWhileTheGuardLooksIsHonoured(t *testing.T) {
 
 func TestAnApprovalOfOneRevokeDoesNotApproveTheOther(t *testing.T) {
 	r := newRig(t, bothStores().policy("approve: true"))
-	r.after(3*day, func() { r.signal(rotation.Approve, rotation.Message{}) })
+	r.after(3*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) })
 	// During the soak somebody wants the old key back; the new one is then the one to revoke.
-	r.after(3*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.after(3*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	asked := false
 	r.after(6*day, func() {
 		asked = r.status().Details != "" && strings.Contains(r.status().Details, "A person decides")
-		r.signal(rotation.Approve, rotation.Message{})
+		r.signal(rotation.Approve, rotation.DecisionMessage{})
 	})
 	r.unchanged(r.run())
 	if !asked {
@@ -73,7 +73,7 @@ func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
 		if s := r.status(); !s.Overdue || !strings.Contains(s.Details, "Overdue") {
 			t.Errorf("ten days without getting on, and nobody is told that it is overdue:\n%s", s.Details)
 		}
-		r.signal(rotation.RollBack, rotation.Message{})
+		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
 	r.after(day, func() {
 		if n := strings.Count(strings.Join(r.started, " "), "Create"); n > 150 {
@@ -90,16 +90,16 @@ func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
 }
 
 func TestARollBackGivesTheOldValueToAStoreThatNeverHadIt(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scene.Alias}})
+	r := newRig(t, setup{stores: []string{scenario.Alias}})
 	// The second store was added to the key just before this rotation: it is empty.
 	for _, id := range []string{"new-place", "new-place-rekey-pending"} {
 		if err := r.SM.CreateSecret(id, secret.Value{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.key.Stores = append(r.key.Stores, rotation.Location{Store: scene.Latest, Path: "new-place"})
+	r.key.Stores = append(r.key.Stores, rotation.Location{Store: scenario.Latest, Path: "new-place"})
 	r.in.Key, r.acts.Allow = r.key, func(rotation.Key) error { return nil }
-	r.after(day, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.after(day, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	res := r.run()
 	if res.Phase != rotation.RolledBack || !r.live(r.oldID) || len(r.Cloud.LiveKeys()) != 1 {
 		t.Errorf("%s: %s; live: %v", res.Phase, res.Outcome, r.Cloud.LiveKeys())
@@ -115,7 +115,7 @@ func TestARollBackGivesTheOldValueToAStoreThatNeverHadIt(t *testing.T) {
 func TestASuppliedKeyIsNotTakenOverTheClaimOfAnotherInstallation(t *testing.T) {
 	r := newRig(t, manualKey())
 	r.after(time.Hour, func() {
-		s := r.acts.Stores[scene.Alias]
+		s := r.acts.Stores[scenario.Alias]
 		snap, err := s.Load(context.Background(), "gpt")
 		if err == nil {
 			snap.Install = "other1"
@@ -130,11 +130,11 @@ func TestASuppliedKeyIsNotTakenOverTheClaimOfAnotherInstallation(t *testing.T) {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval || !strings.Contains(s.Details, "other1") {
 			t.Errorf("phase %s\n%s", s.Phase, s.Details)
 		}
-		r.signal(rotation.Approve, rotation.Message{})
+		r.signal(rotation.Approve, rotation.DecisionMessage{})
 	})
 	r.after(5*day, func() {
 		_ = r.OpenAI.DeleteKey(r.oldID)
-		r.signal(rotation.KeyRevoked, rotation.Message{})
+		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	r.replaced(r.run())
 }
@@ -147,15 +147,15 @@ func TestAKeyThatWasSuppliedInVainIsLeftToAPerson(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		r.signal(rotation.KeySupplied, rotation.Message{By: "o", Version: itoa(n)})
+		r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: itoa(n)})
 	})
 	r.after(2*time.Hour, func() { r.supply() })
 	r.after(5*day, func() {
 		_ = r.OpenAI.DeleteKey(r.oldID)
-		r.signal(rotation.KeyRevoked, rotation.Message{})
+		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	res := r.run()
-	if len(res.Left) != 1 || !strings.Contains(res.Left[0], "Version 2 was supplied and not used") {
-		t.Errorf("left: %v", res.Left)
+	if len(res.FollowUps) != 1 || !strings.Contains(res.FollowUps[0], "Version 2 was supplied and not used") {
+		t.Errorf("left: %v", res.FollowUps)
 	}
 }

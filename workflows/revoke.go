@@ -51,12 +51,12 @@ func (r *runner) retiring() rotation.State {
 
 // takeAway is the input that takes keys away.
 func (r *runner) takeAway(mode activities.RevokeMode, keys ...activities.Ref) activities.RevokeInput {
-	return activities.RevokeInput{Target: r.target(), Keys: keys, Keep: *r.incoming(), Mode: mode, Approval: r.Direction.Mandate, Emergency: r.raisedBy()}
+	return activities.RevokeInput{Target: r.target(), Keys: keys, Keep: *r.incoming(), Mode: mode, Approval: r.Direction.SignedApproval, Emergency: r.raisedBy()}
 }
 
 // disable makes the provider refuse the outgoing keys, which can be undone.
 func (r *runner) disable() decision {
-	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "disable the old key at the provider", acts.Revoke, r.takeAway(activities.DisableKey, r.outgoing()...))
+	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "disable the old key at the provider", activities.RevokeName, r.takeAway(activities.DisableKey, r.outgoing()...))
 	return func() rotation.State {
 		switch {
 		case f != nil:
@@ -90,7 +90,7 @@ func (r *runner) delete() decision {
 		return func() rotation.State { return r.to(rotation.StepConfirm) }
 	}
 	key := left[len(left)-1]
-	_, f, ok := runStep[activities.Revoked](r, writeRetry(), "delete the old key at the provider", acts.Revoke, r.takeAway(activities.DeleteKey, key))
+	_, f, ok := runStep[activities.Revoked](r, writeRetry(), "delete the old key at the provider", activities.RevokeName, r.takeAway(activities.DeleteKey, key))
 	switch {
 	case ok:
 		r.Direction.Deleted = append(r.Direction.Deleted, key.Name())
@@ -117,7 +117,7 @@ func (r *runner) refusedToTakeAway(f *failure, step rotation.Step) rotation.Stat
 	}
 	if f.Code == activities.FourEyes {
 		// An operator was removed, or four eyes were asked for after this rotation began: ask anew.
-		r.Direction.Mandate, r.Direction.Approved, r.Approvals.Unsigned = nil, "", true
+		r.Direction.SignedApproval, r.Direction.Approved, r.Approvals.Unsigned = nil, "", true
 		r.Progress.Note = f.text
 		return rotation.State{Step: rotation.StepGuard, Commitment: commitment}
 	}
@@ -148,7 +148,7 @@ func (r *runner) awaitRevoked(then decision) decision {
 
 // confirm proves that the outgoing keys are refused.
 func (r *runner) confirm() decision {
-	out, f, ok := runStep[activities.Confirmed](r, readRetry(), "is the old key refused?", acts.Confirm, activities.ConfirmInput{Target: r.target(), Keys: r.outgoing(), New: r.incoming()})
+	out, f, ok := runStep[activities.Confirmed](r, readRetry(), "is the old key refused?", activities.ConfirmName, activities.ConfirmInput{Target: r.target(), Keys: r.outgoing(), New: r.incoming()})
 	if ok && len(out.Accepted) == 0 {
 		r.noteRevoked(out.Unproven)
 	}
@@ -208,7 +208,7 @@ func (r *runner) noteRevoked(unproven []string) {
 
 // retire clears the stores and sweeps orphans.
 func (r *runner) retire() decision {
-	out, f, ok := runStep[activities.Retired](r, writeRetry(), "destroy old versions, sweep orphans", acts.Retire, activities.RetireInput{
+	out, f, ok := runStep[activities.Retired](r, writeRetry(), "destroy old versions, sweep orphans", activities.RetireName, activities.RetireInput{
 		Target: r.target(), Gone: r.outgoing(), Keep: r.incoming(), Predecessors: r.Carry.Predecessors,
 	})
 	r.noteSwept(out)
@@ -238,7 +238,7 @@ func (r *runner) contain() decision {
 	if r.Keys.Prepared.CanDisable {
 		mode = activities.DisableKey
 	}
-	_, f, ok := runStep[activities.Revoked](r, writeRetry(), string(mode)+" what leaked, before there is a new key", acts.Revoke, activities.RevokeInput{
+	_, f, ok := runStep[activities.Revoked](r, writeRetry(), string(mode)+" what leaked, before there is a new key", activities.RevokeName, activities.RevokeInput{
 		Target: r.target(), Keys: r.Keys.Old, Mode: mode, Contain: true, Emergency: r.raisedBy(),
 	})
 	return func() rotation.State {

@@ -21,7 +21,7 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
@@ -31,7 +31,7 @@ import (
 // rig runs one rotation with real adapters against a simulated cloud, on Temporal's skipping clock.
 type rig struct {
 	*testing.T
-	*scene.Scene
+	*scenario.Scenario
 	name  string
 	env   *testsuite.TestWorkflowEnvironment
 	acts  *activities.Activities
@@ -53,13 +53,13 @@ type setup struct {
 	// begin is the clock at the start; the real one where it is zero.
 	begin  time.Time
 	stores []string
-	opts   scene.Options
+	opts   scenario.Options
 }
 
 // bothStores is a Google key that stands in a store read by alias and in one read as latest.
-func bothStores() setup { return setup{stores: []string{scene.Alias, scene.Latest}} }
+func bothStores() setup { return setup{stores: []string{scenario.Alias, scenario.Latest}} }
 
-func manualKey() setup { return setup{openai: true, stores: []string{scene.Alias}} }
+func manualKey() setup { return setup{openai: true, stores: []string{scenario.Alias}} }
 
 func (s setup) policy(lines ...string) setup {
 	s.opts.Policy = append(slices.Clone(s.opts.Policy), lines...)
@@ -82,7 +82,7 @@ func newRig(t *testing.T, s setup) *rig {
 	r.newEnv(s.begin)
 	s.opts.Now = r.now
 	var err error
-	if r.Scene, err = scene.Start(s.opts); err != nil {
+	if r.Scenario, err = scenario.Start(s.opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Stop)
@@ -94,7 +94,7 @@ func newRig(t *testing.T, s setup) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.rules = scene.Rules(r.name, s.stores...)
+	r.rules = scenario.Rules(r.name, s.stores...)
 	cfg, err := config.Parse("rekey.yaml", []byte(r.YAML()))
 	if err != nil {
 		t.Fatal(err)
@@ -127,11 +127,8 @@ func (r *rig) register() {
 	r.env.SetWorkerOptions(worker.Options{
 		WorkflowPanicPolicy: worker.FailWorkflow, Interceptors: append(testenv.Interceptors(r.env), &activities.Interceptor{}),
 	})
-	r.env.RegisterWorkflow(workflows.RotateKey)
-	r.env.RegisterWorkflow(workflows.Tell)
-	for _, one := range r.acts.All() {
-		r.env.RegisterActivity(one)
-	}
+	workflows.RegisterRotation(r.env)
+	r.acts.RegisterRotation(r.env)
 	r.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		r.mu.Lock()
 		name := info.ActivityType.Name
@@ -153,7 +150,7 @@ func (r *rig) whenStarted(activity string, f func()) { r.on[activity] = append(r
 // after does something when the clock of the workflow has come that far.
 func (r *rig) after(d time.Duration, f func()) { r.env.RegisterDelayedCallback(f, d) }
 
-func (r *rig) signal(kind rotation.Kind, m rotation.Message) {
+func (r *rig) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	if m.By == "" {
 		m.By, m.Why = "operator", "the test says so"
 	}
@@ -230,7 +227,7 @@ func (r *rig) live(id string) bool { _, ok := r.Cloud.LiveKeys()[id]; return ok 
 func (r *rig) replaced(res rotation.Result) {
 	r.Helper()
 	if res.Phase != rotation.Completed {
-		r.Errorf("the rotation ended as %s: %s %v", res.Phase, res.Outcome, res.Left)
+		r.Errorf("the rotation ended as %s: %s %v", res.Phase, res.Outcome, res.FollowUps)
 	}
 	if r.published() == r.oldID {
 		r.Error("applications still read the old key")
@@ -254,15 +251,15 @@ func (r *rig) unchanged(res rotation.Result) {
 	}
 }
 
-// supply does what `starter supply` does, with a key made in the console.
+// supply does what `rekey supply` does, with a key made in the console.
 func (r *rig) supply() string {
-	id, value := r.OpenAI.CreateKey(scene.OpenAIProject("gpt"), "new")
+	id, value := r.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "new")
 	s := r.status()
 	version, _, err := r.acts.StageSupplied(context.Background(), r.key, s.Rotation, value)
 	if err != nil {
 		r.Errorf("the key could not be staged: %v", err)
 	}
-	r.signal(rotation.KeySupplied, rotation.Message{By: "operator", Version: version})
+	r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "operator", Version: version})
 	return id
 }
 

@@ -10,7 +10,7 @@ import (
 // requestRollback asks for a roll-back that no person asked for.
 func (r *runner) requestRollback(why string) {
 	if r.Inbox.Rollback == nil {
-		r.Inbox.Rollback = &rotation.Decision{Kind: rotation.RollBack, Message: rotation.Message{By: "rekey", Why: why}, At: r.now()}
+		r.Inbox.Rollback = &rotation.Decision{Kind: rotation.RollBack, DecisionMessage: rotation.DecisionMessage{By: "rekey", Why: why}, At: r.now()}
 		r.plan++
 	}
 }
@@ -70,7 +70,7 @@ func (r *runner) oldIsMissing() bool { return slices.Contains(r.Keys.Old[0].Numb
 // enable undoes a disable, also one whose answer was lost. That one may take effect after this: verify waits until it no
 // longer can, and comes back here if it has.
 func (r *runner) enable() decision {
-	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "enable the old key again", acts.Revoke,
+	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "enable the old key again", activities.RevokeName,
 		activities.RevokeInput{Target: r.target(), Keys: r.Keys.Old, Mode: activities.EnableKey})
 	return func() rotation.State {
 		// Once a person says that it is done by hand, verify has the last word.

@@ -43,9 +43,6 @@ func RotateKey(ctx workflow.Context, in Input) (rotation.Result, error) {
 	return newRunner(ctx, in).run()
 }
 
-// acts only names the activities.
-var acts *activities.Activities
-
 // decision says where to go. It is asked when a step has done what takes time and every message that has come was heard,
 // so what it rests on cannot be out of date. It never waits. An emergency may leave it unasked: what the step has found out,
 // and another rotation or a person has to know, is noted before.
@@ -106,11 +103,11 @@ func newRunner(root workflow.Context, in Input) *runner {
 func (r *runner) begin() {
 	now := workflow.Now(r.ctx)
 	first := rotation.StepPrepare
-	if len(r.in.Key.ApartFrom) > 0 {
+	if len(r.in.Key.ConflictsWith) > 0 {
 		first = rotation.StepConflicts
 	}
 	r.At = rotation.State{Step: first, Commitment: rotation.Looking}
-	r.Progress = Progress{StartedAt: now, Trail: []rotation.Entry{{Phase: rotation.Prepare, At: now}}}
+	r.Progress = Progress{StartedAt: now, Trail: []rotation.TrailEntry{{Phase: rotation.Prepare, At: now}}}
 	if r.in.Carry != nil {
 		r.Carry = *r.in.Carry
 		r.Keys.Prepared.Signers, r.Carry.Signers = r.Carry.Signers, nil
@@ -123,9 +120,9 @@ func (r *runner) begin() {
 // of their own, the end, and the change to a new run are handled here and nowhere else.
 func (r *runner) run() (rotation.Result, error) {
 	r.resumeNotifications()
-	r.refresh()
+	r.refreshDetails()
 	for {
-		r.hear()
+		r.takeMessages()
 		if r.superseded() {
 			return r.follow()
 		}
@@ -155,7 +152,7 @@ func (r *runner) turn() {
 		return
 	}
 	decide := r.steps[r.At.Step]()
-	r.hear()
+	r.takeMessages()
 	if r.superseded() {
 		return // what the step found is in the stores, or in the state
 	}
@@ -219,7 +216,7 @@ func (r *runner) backwards() bool { return r.At.Commitment == rotation.Reversing
 func (r *runner) enter(next rotation.State) {
 	from := r.At
 	if next == from {
-		r.refresh()
+		r.refreshDetails()
 		return
 	}
 	if err := rotation.Check(from, next); err != nil {
@@ -236,10 +233,10 @@ func (r *runner) enter(next rotation.State) {
 		r.leavePhase(from.Step.Phase(), next.Step.Phase())
 	}
 	if next.Phase() != from.Phase() {
-		r.Progress.Trail = append(r.Progress.Trail, rotation.Entry{Phase: next.Phase(), At: r.now()})
+		r.Progress.Trail = append(r.Progress.Trail, rotation.TrailEntry{Phase: next.Phase(), At: r.now()})
 		r.Progress.Trail = r.Progress.Trail[max(0, len(r.Progress.Trail)-maxTrail):]
 	}
-	r.refresh()
+	r.refreshDetails()
 }
 
 // leavePhase drops what belongs to a phase.
@@ -322,7 +319,7 @@ func (r *runner) continueAsNew() (rotation.Result, error) {
 	in.Emergencies, in.Carry = nil, nil
 	state := r.State
 	in.Resume = &state
-	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)
+	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKeyType, in)
 }
 
 // superseded reports whether the rotation leaves the rest to one that follows.
@@ -334,7 +331,7 @@ func (r *runner) superseded() bool {
 // stores' records.
 func (r *runner) follow() (rotation.Result, error) {
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
-	r.hear()
+	r.takeMessages()
 	r.endWait()
 	r.neverAskedFor()
 	in := Input{Key: r.in.Key, Reason: r.in.Reason, By: r.in.By, Why: r.in.Why}
@@ -353,7 +350,7 @@ func (r *runner) follow() (rotation.Result, error) {
 		carry.FollowUps = append(slices.Clone(carry.FollowUps), text)
 	}
 	in.Carry = &carry
-	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKey, in)
+	return rotation.Result{}, workflow.NewContinueAsNewError(r.ctx, RotateKeyType, in)
 }
 
 // finish makes the result and puts it where it can be read without a worker. It is false if something came in the last
@@ -364,7 +361,7 @@ func (r *runner) finish() (rotation.Result, bool) {
 	p := r.Progress
 	res := rotation.Result{
 		Key: r.in.Key.Name, Rotation: r.id, Reason: r.in.Reason, Phase: r.phase(), Outcome: p.Outcome, NotDue: p.NotDue,
-		Revoked: r.Carry.Revoked, Unknown: r.Carry.Unknown, Left: r.Carry.FollowUps, Decisions: r.Carry.Decisions, StartedAt: p.StartedAt,
+		Revoked: r.Carry.Revoked, Unknown: r.Carry.Unknown, FollowUps: r.Carry.FollowUps, Decisions: r.Carry.Decisions, StartedAt: p.StartedAt,
 		EndedAt: r.now(), PublishedAt: p.PublishedAt, RevokedAt: p.RevokedAt, Trail: p.Trail,
 	}
 	if r.At.Step == rotation.StepCompleted && r.Keys.New != nil {
@@ -377,9 +374,9 @@ func (r *runner) finish() (rotation.Result, bool) {
 	_ = workflow.UpsertMemo(r.ctx, map[string]any{ResultMemo: res})
 	r.notifyEnd(res)
 	// Messages that came too late for anything are answered by the rotation's end.
-	r.hear()
+	r.takeMessages()
 	_ = workflow.Await(r.ctx, func() bool { return workflow.AllHandlersFinished(r.ctx) })
-	r.hear()
+	r.takeMessages()
 	return res, !r.superseded()
 }
 
@@ -388,7 +385,7 @@ func (r *runner) status() rotation.Status {
 	s := rotation.Status{
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
 		Phase: r.phase(), Details: r.details(), Deadline: r.Wait.Deadline, GraceUntil: r.Direction.GraceUntil,
-		Overdue: r.expired(), Accepts: r.situation().Accepts(), Trail: r.Progress.Trail, Told: r.delivered(), Signing: r.signing(), Question: r.question().ID,
+		Overdue: r.expired(), Accepts: r.decisionContext().Accepts(), Trail: r.Progress.Trail, Deliveries: r.delivered(), Signing: r.signing(), Question: r.question().ID,
 	}
 	if r.Keys.New != nil {
 		s.New = r.Keys.New.Fingerprint

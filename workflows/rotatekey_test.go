@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -60,7 +60,7 @@ func TestAManualRotationWaitsForAPersonTwice(t *testing.T) {
 		if err := r.OpenAI.DeleteKey(r.oldID); err != nil {
 			t.Error(err)
 		}
-		r.signal(rotation.KeyRevoked, rotation.Message{})
+		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	res := r.run()
 	r.replaced(res)
@@ -97,11 +97,11 @@ func TestARollBackDuringAnyStepEndsAsTheDiagramSays(t *testing.T) {
 					r.whenStarted(tc.during, func() {
 						switch how {
 						case "a signal":
-							r.signal(rotation.RollBack, rotation.Message{})
+							r.signal(rotation.RollBack, rotation.DecisionMessage{})
 						case "a cancel":
 							r.env.CancelWorkflow()
 						default:
-							r.env.UpdateWorkflow(string(rotation.RollBack), "u1", &answer{refused: !tc.back, T: t}, rotation.Message{By: "operator", Why: "test"})
+							r.env.UpdateWorkflow(string(rotation.RollBack), "u1", &answer{refused: !tc.back, T: t}, rotation.DecisionMessage{By: "operator", Why: "test"})
 						}
 					})
 					res := r.run()
@@ -142,7 +142,7 @@ func (a *answer) Complete(_ any, err error) {
 
 func TestARollBackInGraceKeepsBothKeysForAnotherGracePeriod(t *testing.T) {
 	r := newRig(t, bothStores().policy(quick))
-	r.after(day, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.after(day, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	r.after(day+47*time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.RollingBack {
 			t.Errorf("phase %s, want rolling-back", s.Phase)
@@ -162,7 +162,7 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 		"an extension keeps both keys longer": {
 			func(r *rig) {
 				r.after(day, func() {
-					r.signal(rotation.ExtendGrace, rotation.Message{By: "o", Why: "w", For: rotation.Duration(day)})
+					r.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(day)})
 				})
 			},
 			3 * day, 3*day + time.Hour,
@@ -170,20 +170,22 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 		"an extension ends at the cap of the policy": {
 			func(r *rig) {
 				r.after(day, func() {
-					r.signal(rotation.ExtendGrace, rotation.Message{By: "o", Why: "w", For: rotation.Duration(90 * day)})
+					r.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(90 * day)})
 				})
 			},
 			9 * day, 9*day + time.Hour,
 		},
 		"finish ends it at once": {
-			func(r *rig) { r.after(time.Hour, func() { r.signal(rotation.FinishGrace, rotation.Message{}) }) },
+			func(r *rig) {
+				r.after(time.Hour, func() { r.signal(rotation.FinishGrace, rotation.DecisionMessage{}) })
+			},
 			time.Hour, time.Hour + 10*time.Minute,
 		},
 		"the same message twice counts once": {
 			func(r *rig) {
 				for _, at := range []time.Duration{day, day + time.Minute} {
 					r.after(at, func() {
-						r.signal(rotation.ExtendGrace, rotation.Message{ID: "one", By: "o", Why: "w", For: rotation.Duration(day)})
+						r.signal(rotation.ExtendGrace, rotation.DecisionMessage{ID: "one", By: "o", Why: "w", For: rotation.Duration(day)})
 					})
 				}
 			},
@@ -191,8 +193,8 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 		},
 		"messages for another phase change nothing": {
 			func(r *rig) {
-				for _, k := range []rotation.Kind{rotation.Approve, rotation.Reject, rotation.KeySupplied, rotation.KeyRevoked} {
-					r.after(day, func() { r.signal(k, rotation.Message{}) })
+				for _, k := range []rotation.DecisionKind{rotation.Approve, rotation.Reject, rotation.KeySupplied, rotation.KeyRevoked} {
+					r.after(day, func() { r.signal(k, rotation.DecisionMessage{}) })
 				}
 			},
 			2 * day, 2*day + time.Hour,
@@ -234,15 +236,15 @@ func TestAPersonApprovesTheRevokeWhenThePolicySaysSo(t *testing.T) {
 				if s := r.status(); s.Phase != rotation.AwaitingApproval || !r.live(r.oldID) {
 					t.Errorf("phase %s, and the old key exists: %v", s.Phase, r.live(r.oldID))
 				}
-				r.signal(rotation.Approve, rotation.Message{})
+				r.signal(rotation.Approve, rotation.DecisionMessage{})
 			})
 			r.replaced(r.run())
 		})
 		t.Run(name+", and rejects it", func(t *testing.T) {
 			r := newRig(t, bothStores().policy(quick, policy))
-			r.after(3*day, func() { r.signal(rotation.Reject, rotation.Message{}) })
+			r.after(3*day, func() { r.signal(rotation.Reject, rotation.DecisionMessage{}) })
 			// The reverse asks again before it takes the new key away.
-			r.after(6*day, func() { r.signal(rotation.Approve, rotation.Message{}) })
+			r.after(6*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) })
 			r.unchanged(r.run())
 		})
 	}
@@ -260,7 +262,7 @@ func TestADeadlineThatPassesRollsBack(t *testing.T) {
 	})
 	t.Run("when nobody approves", func(t *testing.T) {
 		r := newRig(t, bothStores().policy(quick, "approve: true", "patience: 3d"))
-		r.after(8*day, func() { r.signal(rotation.Approve, rotation.Message{}) }) // of the reverse
+		r.after(8*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) }) // of the reverse
 		r.unchanged(r.run())
 	})
 }
@@ -273,7 +275,7 @@ func TestARevocationThatNobodyMakesIsOverdueAndNeverForgotten(t *testing.T) {
 			t.Errorf("got %+v", s)
 		}
 		_ = r.OpenAI.DeleteKey(r.oldID)
-		r.signal(rotation.KeyRevoked, rotation.Message{})
+		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	r.replaced(r.run())
 }
@@ -281,13 +283,13 @@ func TestARevocationThatNobodyMakesIsOverdueAndNeverForgotten(t *testing.T) {
 func TestARevocationThatIsClaimedAndDidNotHappenIsFoundOut(t *testing.T) {
 	r := newRig(t, manualKey())
 	r.after(time.Hour, func() { r.supply() })
-	r.after(3*day, func() { r.signal(rotation.KeyRevoked, rotation.Message{}) })
+	r.after(3*day, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
 	r.after(4*day, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingRevocation || !strings.Contains(s.Details, "still accepts") {
 			t.Errorf("got %+v", s)
 		}
 		_ = r.OpenAI.DeleteKey(r.oldID)
-		r.signal(rotation.KeyRevoked, rotation.Message{})
+		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	r.replaced(r.run())
 }
@@ -313,7 +315,7 @@ func TestASuppliedKeyThatCannotBeUsedIsAnsweredAndAnotherOneTaken(t *testing.T) 
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, manualKey())
 			r.after(time.Hour, func() {
-				r.signal(rotation.KeySupplied, rotation.Message{By: "operator", Version: tc.supply(r)})
+				r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "operator", Version: tc.supply(r)})
 			})
 			r.after(2*time.Hour, func() {
 				if s := r.status(); s.Phase != rotation.AwaitingKey || !strings.Contains(s.Details, tc.want) {
@@ -323,7 +325,7 @@ func TestASuppliedKeyThatCannotBeUsedIsAnsweredAndAnotherOneTaken(t *testing.T) 
 			})
 			r.after(5*day, func() {
 				_ = r.OpenAI.DeleteKey(r.oldID)
-				r.signal(rotation.KeyRevoked, rotation.Message{})
+				r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 			})
 			r.replaced(r.run())
 		})
@@ -354,7 +356,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		r.rules.MayDie = []string{r.oldID}
 		begin := r.env.Now()
 		r.after(time.Minute, func() { r.supply() })
-		r.after(2*time.Minute, func() { r.signal(rotation.KeyRevoked, rotation.Message{}) })
+		r.after(2*time.Minute, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
 		res := r.run()
 		r.replaced(res)
 		if took := res.EndedAt.Sub(begin); took > time.Hour {
@@ -392,7 +394,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 			heal = r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "AddSecretVersion", Target: "ci-latest", Kind: simcloud.Refuse, Code: 503})
 		})
 		r.after(2*time.Hour, func() {
-			if ids := r.Cloud.PublishedKeys(); ids[scene.Path(scene.Alias, "ci")] == ids[scene.Path(scene.Latest, "ci")] {
+			if ids := r.Cloud.PublishedKeys(); ids[scenario.Path(scenario.Alias, "ci")] == ids[scenario.Path(scenario.Latest, "ci")] {
 				t.Error("the stores agree; the test proves nothing")
 			}
 			heal()
@@ -404,7 +406,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		r.whenStarted("Promote", func() {
 			r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "AddSecretVersion", Target: "ci-latest", Kind: simcloud.Refuse, Code: 503})
 		})
-		r.after(2*time.Hour, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+		r.after(2*time.Hour, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 		r.unchanged(r.run())
 	})
 	t.Run("a new key that dies in grace while the old one lives is rolled back", func(t *testing.T) {
@@ -415,7 +417,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 			r.rules.MayDie = []string{id}
 			_ = r.OpenAI.DeleteKey(id)
 		})
-		r.after(4*day, func() { r.signal(rotation.KeyRevoked, rotation.Message{}) }) // of the new key, in reverse
+		r.after(4*day, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) }) // of the new key, in reverse
 		res := r.run()
 		r.unchanged(res)
 		if !strings.Contains(res.Outcome, "refused 3 times") {
@@ -445,7 +447,7 @@ func TestAMintWithoutAnAnswerLeavesNoOrphan(t *testing.T) {
 			if st.Phase != rotation.AwaitingApproval || !strings.Contains(st.Details, "cannot be proven") {
 				t.Errorf("phase %s\n%s", st.Phase, st.Details)
 			}
-			r.signal(rotation.Approve, rotation.Message{})
+			r.signal(rotation.Approve, rotation.DecisionMessage{})
 		})
 		res := r.run()
 		r.replaced(res)
@@ -460,7 +462,7 @@ func TestAnEmergencyHasNoGraceAndNoWayBack(t *testing.T) {
 	r := newRig(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	begin := r.env.Now()
-	r.whenStarted("Promote", func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.whenStarted("Promote", func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	res := r.run()
 	if res.EndedAt.Sub(begin) > 10*time.Minute {
 		t.Errorf("it took %s", res.EndedAt.Sub(begin))

@@ -15,11 +15,11 @@ type State struct {
 	// Carry outlives the rotation: one that follows it in the same workflow gets it.
 	Carry CarryOver `json:"carry"`
 	// These live as long as the rotation.
-	Progress  Progress  `json:"progress"`
-	Keys      Keys      `json:"keys"`
-	Emergency Emergent  `json:"emergency"`
-	Inbox     Inbox     `json:"inbox"`
-	Approvals Approvals `json:"approvals"`
+	Progress  Progress       `json:"progress"`
+	Keys      Keys           `json:"keys"`
+	Emergency EmergencyState `json:"emergency"`
+	Inbox     Inbox          `json:"inbox"`
+	Approvals Approvals      `json:"approvals"`
 	// Direction is dropped when the rotation turns round.
 	Direction Direction `json:"direction"`
 	// Wait is dropped with the phase, Poll and Blocked with the step.
@@ -57,8 +57,8 @@ type CarryOver struct {
 
 // Progress is how far a rotation has come.
 type Progress struct {
-	StartedAt time.Time        `json:"startedAt"`
-	Trail     []rotation.Entry `json:"trail,omitempty"`
+	StartedAt time.Time             `json:"startedAt"`
+	Trail     []rotation.TrailEntry `json:"trail,omitempty"`
 	// Listed is the phase that the list of rotations shows.
 	Listed rotation.Phase `json:"listed,omitempty"`
 	// Outcome says why the rotation ends as it does, Note explains its latest turn.
@@ -115,8 +115,8 @@ type Direction struct {
 	// Enabled counts how often the old key was enabled on the way back.
 	Enabled int `json:"enabled,omitempty"`
 	// Approved is what the last approval was about, Mandate what operators signed.
-	Approved questionKind       `json:"approved,omitempty"`
-	Mandate  *rotation.Approval `json:"mandate,omitempty"`
+	Approved       questionKind       `json:"approved,omitempty"`
+	SignedApproval *rotation.Approval `json:"signedApproval,omitempty"`
 	// Early are signals that came before their phase.
 	Early []rotation.Decision `json:"early,omitempty"`
 }

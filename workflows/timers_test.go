@@ -18,9 +18,9 @@ func TestAMessageThatEndsAWaitLeavesNoTimerBehind(t *testing.T) {
 	r.env.SetOnTimerFiredListener(over)
 	r.env.SetOnTimerCanceledListener(over)
 	counts := func() { most = max(most, len(open)) }
-	longer := rotation.Message{By: "ana", Why: "later", For: rotation.Duration(time.Hour)}
+	longer := rotation.DecisionMessage{By: "ana", Why: "later", For: rotation.Duration(time.Hour)}
 	for n := range 5 {
-		r.after(time.Duration(n+1)*time.Hour, func() { r.signal(rotation.ExtendWait, longer) })
+		r.after(time.Duration(n+1)*time.Hour, func() { r.signal(rotation.ExtendDeadline, longer) })
 		r.after(time.Duration(n+1)*time.Hour+time.Minute, counts)
 	}
 	r.after(6*time.Hour, func() { r.supply() })
@@ -30,7 +30,7 @@ func TestAMessageThatEndsAWaitLeavesNoTimerBehind(t *testing.T) {
 	}
 	r.after(4*day, func() {
 		_ = r.OpenAI.DeleteKey(r.oldID)
-		r.signal(rotation.KeyRevoked, rotation.Message{})
+		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	r.replaced(r.run())
 	if most != 1 || all < 10 {

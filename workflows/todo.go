@@ -17,18 +17,18 @@ const (
 )
 
 // update says where the Temporal UI takes a message; a refused Update leaves nothing in the history, a Signal does.
-func update(kind rotation.Kind, data string) string {
+func update(kind rotation.DecisionKind, data string) string {
 	return "**More Actions**, **Send an Update**: " + named(kind, data)
 }
 
-func named(kind rotation.Kind, data string) string {
+func named(kind rotation.DecisionKind, data string) string {
 	return fmt.Sprintf("name %s, data %s.", code(string(kind)), code(data))
 }
 
-// takes tells whether a message would be taken now; nothing else may be proposed.
-func (r *runner) takes(kind rotation.Kind, m rotation.Message) bool {
+// accepts reports whether a message would be taken now; nothing else may be proposed.
+func (r *runner) accepts(kind rotation.DecisionKind, m rotation.DecisionMessage) bool {
 	m.By, m.Why = "you@example.com", "…"
-	return r.situation().Check(kind, m) == nil
+	return r.decisionContext().Check(kind, m) == nil
 }
 
 // todo are the numbered steps for a person; none if nobody is waited for.
@@ -59,7 +59,7 @@ func (r *runner) makeKey() []string {
 		steps[0] += " Leave the old one: " + old + "."
 	}
 	steps = append(steps,
-		fmt.Sprintf("Run %s and paste the key there. That is all.", code("starter supply "+name)),
+		fmt.Sprintf("Run %s and paste the key there. That is all.", code("rekey supply "+name)),
 		fmt.Sprintf("Without that command: put the key into %s (%s) as a new version that no application reads. Then %s rekey takes the newest version; to name another, add %s.",
 			link(first.Store, r.Keys.Prepared.StoreConsole), code(first.Path), update(rotation.KeySupplied, byInput), code(`"version": "7"`)))
 	return steps
@@ -85,9 +85,9 @@ func (r *runner) decide() []string {
 	input := strings.TrimSuffix(whyInput, "}") + fmt.Sprintf(`, "question": %q}`, r.question().ID)
 	steps := []string{fmt.Sprintf("To %s: %s", approve, update(rotation.Approve, input))}
 	if r.signs(rotation.Approve) {
-		steps[0] = fmt.Sprintf("To %s: %s", approve, r.both("starter approve "+r.in.Key.Name))
+		steps[0] = fmt.Sprintf("To %s: %s", approve, r.signBothWays("rekey approve "+r.in.Key.Name))
 	}
-	if r.takes(rotation.Reject, rotation.Message{}) {
+	if r.accepts(rotation.Reject, rotation.DecisionMessage{}) {
 		steps = append(steps, fmt.Sprintf("To %s: %s", reject, update(rotation.Reject, input)))
 	}
 	return steps
@@ -122,29 +122,29 @@ func (r *runner) answers() (approve, reject string) {
 	return "go on", back
 }
 
-// ways are the messages that a person may send besides.
-func (r *runner) ways() []string {
+// alternatives are the messages that a person may send besides.
+func (r *runner) alternatives() []string {
 	var ways []string
-	offer := func(kind rotation.Kind, m rotation.Message, what, data string) {
-		if r.takes(kind, m) {
+	offer := func(kind rotation.DecisionKind, m rotation.DecisionMessage, what, data string) {
+		if r.accepts(kind, m) {
 			ways = append(ways, what+": "+named(kind, data))
 		}
 	}
-	longer := rotation.Message{For: rotation.Duration(24 * time.Hour)}
+	longer := rotation.DecisionMessage{For: rotation.Duration(24 * time.Hour)}
 	switch r.At.Step {
 	case rotation.StepGrace, rotation.StepRecheck, rotation.StepApproval:
 		offer(rotation.ExtendGrace, longer, "keep both keys longer", forInput)
 	}
-	offer(rotation.ExtendWait, longer, "move the deadline", forInput)
-	if r.signs(rotation.FinishGrace) && r.takes(rotation.FinishGrace, rotation.Message{}) {
-		ways = append(ways, "end the grace period now: "+r.both(fmt.Sprintf("starter finish %s --why \"…\"", r.in.Key.Name)))
+	offer(rotation.ExtendDeadline, longer, "move the deadline", forInput)
+	if r.signs(rotation.FinishGrace) && r.accepts(rotation.FinishGrace, rotation.DecisionMessage{}) {
+		ways = append(ways, "end the grace period now: "+r.signBothWays(fmt.Sprintf("rekey finish-grace %s --why \"…\"", r.in.Key.Name)))
 	} else {
-		offer(rotation.FinishGrace, rotation.Message{}, "end the grace period now", whyInput)
+		offer(rotation.FinishGrace, rotation.DecisionMessage{}, "end the grace period now", whyInput)
 	}
 	if r.At.Step == rotation.StepApproval {
 		return ways // its reject says the same as a roll-back
 	}
-	if r.takes(rotation.RollBack, rotation.Message{}) {
+	if r.accepts(rotation.RollBack, rotation.DecisionMessage{}) {
 		back := "return to the old key"
 		if !r.At.Commitment.Published() {
 			back = "stop here and stay with the old key"
@@ -160,15 +160,15 @@ func (r *runner) leftovers(most int) []string {
 	var steps []string
 	for i, l := range r.Carry.FollowUps {
 		if i == listed {
-			return append(steps, fmt.Sprintf("And %d more: %s.", len(r.Carry.FollowUps)-listed, code("starter status "+r.in.Key.Name)))
+			return append(steps, fmt.Sprintf("And %d more: %s.", len(r.Carry.FollowUps)-listed, code("rekey status "+r.in.Key.Name)))
 		}
 		steps = append(steps, sentence(r.prose(clip(l, most))))
 	}
 	return steps
 }
 
-// otherwise says what happens if nobody acts.
-func (r *runner) otherwise() string {
+// deadlineText says what happens if nobody acts.
+func (r *runner) deadlineText() string {
 	when := moment(r.Wait.Deadline)
 	if !r.now().Before(r.Wait.Deadline) {
 		goes := "Nothing changes until somebody acts."
@@ -210,7 +210,7 @@ func (r *runner) describe(refs []activities.Ref) string {
 	var names []string
 	for i, o := range refs {
 		if i == listed {
-			names = append(names, fmt.Sprintf("and %d more (%s has all)", len(refs)-listed, code("starter status "+r.in.Key.Name+" --json")))
+			names = append(names, fmt.Sprintf("and %d more (%s has all)", len(refs)-listed, code("rekey status "+r.in.Key.Name+" --json")))
 			break
 		}
 		names = append(names, describe(o))

@@ -12,8 +12,8 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// triggerPatience is how long a trigger asks again when stores, providers or Temporal do not answer.
-const triggerPatience = 7 * 24 * time.Hour
+// triggerTimeout is how long a trigger asks again when stores, providers or Temporal do not answer.
+const triggerTimeout = 7 * 24 * time.Hour
 
 // TriggerID is the workflow id of a delivery: Temporal takes one of an id.
 func TriggerID(source, delivery string) string { return "trigger/" + source + "/" + delivery }
@@ -59,15 +59,15 @@ func Trigger(ctx workflow.Context, in TriggerInput) (Triggered, error) {
 		reason = rotation.Emergency
 	}
 	t.ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 5 * time.Minute, HeartbeatTimeout: 20 * time.Second, ScheduleToCloseTimeout: triggerPatience,
-		RetryPolicy: triggering(), Priority: Priority(reason),
+		StartToCloseTimeout: 5 * time.Minute, HeartbeatTimeout: 20 * time.Second, ScheduleToCloseTimeout: triggerTimeout,
+		RetryPolicy: triggerRetry(), Priority: Priority(reason),
 	})
-	t.overheard = overhear(ctx, t.show)
+	t.overheard = ignoreSignals(ctx, t.refreshDetails)
 	return t.run()
 }
 
-// triggering is for the steps of a trigger: a report of a leak is not dropped because a store is down.
-func triggering() *temporal.RetryPolicy {
+// triggerRetry is for the steps of a trigger: a report of a leak is not dropped because a store is down.
+func triggerRetry() *temporal.RetryPolicy {
 	// The patience ends before the attempts do.
 	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 3000, NonRetryableErrorTypes: needsAPerson}
 }
@@ -80,11 +80,11 @@ type trigger struct {
 	ended bool
 	since time.Time
 
-	overheard *overheard
+	overheard *ignoredSignals
 }
 
-// show puts what happens, and a key in the history, where the Temporal UI shows it.
-func (t *trigger) show() {
+// refreshDetails puts what happens, and a key in the history, where the Temporal UI shows it.
+func (t *trigger) refreshDetails() {
 	workflow.SetCurrentDetails(t.ctx, fit(func(most int) string { return strings.TrimSpace(prose(t.overheard.text()) + "\n\n" + t.page(most)) }))
 }
 
@@ -95,12 +95,12 @@ func (t *trigger) page(most int) string {
 	return t.begin()
 }
 
-// wanted is one rotation to start.
-type wanted struct{ key, value string }
+// rotationRequest is one rotation to start.
+type rotationRequest struct{ key, value string }
 
 func (t *trigger) run() (Triggered, error) {
-	t.show()
-	wants, err := t.wants()
+	t.refreshDetails()
+	wants, err := t.requests()
 	if err != nil {
 		return t.Triggered, t.failed("Nobody can say whose value was reported. ", err)
 	}
@@ -116,7 +116,7 @@ func (t *trigger) begin() string {
 		return "Starting the rotations that the source asks for.\n\nYou need to do nothing."
 	}
 	return fmt.Sprintf("Looking whose value was reported, and starting that key's rotation.\n\nYou need to do nothing. If stores or providers do not answer, this tries again for %d days and then fails."+
-		" If you know whose value it is, do not wait: `starter emergency KEY`.", int(triggerPatience.Hours()/24))
+		" If you know whose value it is, do not wait: `rekey emergency KEY`.", int(triggerTimeout.Hours()/24))
 }
 
 // TriggerDetails is what the Temporal UI shows about a delivery for as long as it is kept.
@@ -138,20 +138,20 @@ func TriggerDetails(in TriggerInput) string {
 	return text + "\n\n*Request Cancellation* and *Terminate* stop the start of further rotations; one that has begun goes on."
 }
 
-// wants gives the rotations to start; if there are none, Why says why.
-func (t *trigger) wants() (wants []wanted, err error) {
+// requests returns the rotations to start; if there are none, Why says why.
+func (t *trigger) requests() (wants []rotationRequest, err error) {
 	if len(t.in.Fingerprints) == 0 {
 		for _, k := range t.in.Keys {
 			if !activities.Within(t.in.Within, k) {
 				return nil, rejected("the source %s may not trigger the key %s", t.in.Source, k)
 			}
-			wants = append(wants, wanted{key: k})
+			wants = append(wants, rotationRequest{key: k})
 		}
 		return wants, nil
 	}
 	ctx := t.summary("find whose value was reported")
 	var out activities.Identified
-	if err := workflow.ExecuteActivity(ctx, acts.Identify, activities.IdentifyInput{Fingerprints: t.in.Fingerprints, Within: t.in.Within}).Get(ctx, &out); err != nil {
+	if err := workflow.ExecuteActivity(ctx, activities.IdentifyName, activities.IdentifyInput{Fingerprints: t.in.Fingerprints, Within: t.in.Within}).Get(ctx, &out); err != nil {
 		return nil, err
 	}
 	name := strings.Join(t.in.Fingerprints, " or ")
@@ -161,20 +161,20 @@ func (t *trigger) wants() (wants []wanted, err error) {
 			t.Why = fmt.Sprintf("Nothing was started: the value %s of %s is no longer live.", f.Value, f.Key)
 			continue
 		}
-		wants = append(wants, wanted{key: f.Key, value: f.Value})
+		wants = append(wants, rotationRequest{key: f.Key, value: f.Value})
 	}
 	return wants, nil
 }
 
 // start starts the rotations, all at once: one that cannot be started does not keep the others from it.
-func (t *trigger) start(wants []wanted) (failed error) {
+func (t *trigger) start(wants []rotationRequest) (failed error) {
 	var starts []workflow.Future
 	for _, w := range wants {
 		in := activities.StartInput{Key: w.key, Since: t.since, By: "webhook " + t.in.Source, Why: t.in.Why, Leaked: t.in.Leaked, ID: t.leak(w)}
 		if t.in.Leaked {
 			in.Value = w.value
 		}
-		starts = append(starts, workflow.ExecuteActivity(t.summary("start the rotation of "+w.key), acts.StartRotation, in))
+		starts = append(starts, workflow.ExecuteActivity(t.summary("start the rotation of "+w.key), activities.StartRotationName, in))
 	}
 	var done []string
 	for i, s := range starts {
@@ -196,7 +196,7 @@ func (t *trigger) start(wants []wanted) (failed error) {
 }
 
 // leak names the leak: the same value, reported by several senders or several times, is one leak.
-func (t *trigger) leak(w wanted) string {
+func (t *trigger) leak(w rotationRequest) string {
 	switch {
 	case w.value != "":
 		return "leak/" + w.value
@@ -224,7 +224,7 @@ func (t *trigger) failed(what string, err error) error {
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (t *trigger) finish() (Triggered, error) {
 	t.ended = true
-	t.show()
+	t.refreshDetails()
 	t.Why = t.overheard.addTo(t.Why)
 	_ = workflow.UpsertMemo(t.ctx, map[string]any{ResultMemo: t.Triggered})
 	return t.Triggered, nil

@@ -10,7 +10,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -21,7 +21,7 @@ type starters struct {
 	away    int
 	refuses string
 	started []string
-	told    []rotation.Message
+	told    []rotation.DecisionMessage
 }
 
 func (s *starters) note(text, key string) error {
@@ -42,21 +42,21 @@ func (s *starters) Start(_ context.Context, k rotation.Key, _, _ string) (bool, 
 	return true, s.note("manual", k.Name)
 }
 
-func (s *starters) Raise(_ context.Context, k rotation.Key, m rotation.Message) error {
+func (s *starters) Raise(_ context.Context, k rotation.Key, m rotation.DecisionMessage) error {
 	s.mu.Lock()
 	s.told = append(s.told, m)
 	s.mu.Unlock()
 	return s.note("emergency", k.Name)
 }
 
-func (s *starters) Standing(context.Context, string) (rotation.Standing, error) {
-	return rotation.Standing{}, nil
+func (s *starters) Latest(context.Context, string) (rotation.LatestRotation, error) {
+	return rotation.LatestRotation{}, nil
 }
 
 func triggered(t *testing.T, r *rig, s *starters, in workflows.TriggerInput) (workflows.Triggered, error) {
 	t.Helper()
 	r.acts.Starter = s
-	r.env.RegisterWorkflow(workflows.Trigger)
+	workflows.RegisterLaunch(r.env)
 	r.env.RegisterActivity(r.acts.Identify)
 	r.env.RegisterActivity(r.acts.StartRotation)
 	in.Source, in.Delivery = "scanner", "d1"
@@ -93,7 +93,7 @@ func TestATriggerStartsWhatItWasAskedFor(t *testing.T) {
 		}, started: "emergency ci", why: "The emergency was raised"},
 		"a value that is refused already": {in: workflows.TriggerInput{Leaked: true}, value: value, arrange: func(r *rig) {
 			r.rules.MayDie = append(r.rules.MayDie, r.oldID)
-			if err := r.acts.Providers["google"].Delete(context.Background(), scene.Account("ci"), r.oldID); err != nil {
+			if err := r.acts.Providers["google"].Delete(context.Background(), scenario.Account("ci"), r.oldID); err != nil {
 				r.Fatal(err)
 			}
 		}, why: "is no longer live"},

@@ -81,8 +81,8 @@ func (r *runner) wait(w waiting) {
 			r.awaitUntil(moment, w.summary, over)
 		}
 		// A message that was sent before the moment counts, also when no worker was there to hear it in time.
-		r.hear()
-		r.refresh()
+		r.takeMessages()
+		r.refreshDetails()
 	}
 }
 
@@ -130,7 +130,7 @@ func (r *runner) needPerson() {
 		r.Wait.Began = r.now()
 		r.Wait.Deadline = r.Wait.Began.Add(time.Duration(r.in.Key.Policy.Patience))
 		r.upsert(DeadlineAttribute.ValueSet(r.Wait.Deadline))
-		r.refresh()
+		r.refreshDetails()
 	}
 	r.notifyDue()
 }
@@ -228,7 +228,7 @@ func (r *runner) block(f *failure) {
 		r.pollAgain(d, poll{why: f.text, summary: "wait as long as was asked for", expected: r.Poll.ExpectedUntil})
 	}
 	r.publishPhase()
-	r.refresh()
+	r.refreshDetails()
 }
 
 // unblock notes that the step gets on.
@@ -240,7 +240,7 @@ func (r *runner) unblock() {
 	if !r.At.Step.Phase().Waiting() {
 		r.endWait()
 	}
-	r.refresh()
+	r.refreshDetails()
 }
 
 // poll says what is polled for.

@@ -16,7 +16,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/workflows"
@@ -40,12 +40,12 @@ func newFleetRig(t *testing.T, n int) *fleetRig {
 	f.newEnv(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))
 	f.env.SetTestTimeout(10 * time.Minute)
 	var err error
-	if f.Scene, err = scene.Start(scene.Options{Now: f.now, Mode: "create", KeyBits: 1024, Policy: []string{"grace: 12h", "quiet: 0s"}}); err != nil {
+	if f.Scenario, err = scenario.Start(scenario.Options{Now: f.now, Mode: "create", KeyBits: 1024, Policy: []string{"grace: 12h", "quiet: 0s"}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Stop)
 	for i := range n {
-		if _, err := f.Google(fmt.Sprintf("key-%03d", i), scene.Alias); err != nil {
+		if _, err := f.Google(fmt.Sprintf("key-%03d", i), scenario.Alias); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,7 +58,7 @@ func newFleetRig(t *testing.T, n int) *fleetRig {
 	}
 	f.acts.Now = f.now
 	f.register()
-	f.env.RegisterWorkflow(workflows.Dispatch)
+	workflows.RegisterLaunch(f.env)
 	f.env.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, args converter.EncodedValues) {
 		var in workflows.Input
 		if info.WorkflowType.Name == "RotateKey" && args.Get(&in) == nil {
@@ -163,7 +163,7 @@ func TestInAWeekEveryKeyOfAFleetIsRotatedWhenItIsDueAndOnlyThen(t *testing.T) {
 		if late := begin.Add(length).Sub(last) - period; late > 4*day {
 			t.Errorf("%s (%d): %s late at the end of the week; rotated at %v", k.Name, i, late, starts)
 		}
-		for _, broken := range f.Cloud.Check(scene.Rules(k.Name, scene.Alias)) {
+		for _, broken := range f.Cloud.Check(scenario.Rules(k.Name, scenario.Alias)) {
 			t.Errorf("%s: %s", k.Name, broken)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 var awsRole = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}$`)
 
 // awsStore checks what only a store on AWS has.
-func (c *check) awsStore(where at, f fileStore, s *Store) {
+func (c *check) awsStore(where yamlPath, f fileStore, s *Store) {
 	for _, o := range []struct{ field, value string }{{"region", f.Region}, {"role", f.Role}} {
-		c.only(where, o.field, o.value, f.Type, AWSSecretsManager)
+		c.onlyForType(where, o.field, o.value, f.Type, AWSSecretsManager)
 	}
 	if f.Type != AWSSecretsManager {
 		return
@@ -34,15 +34,15 @@ func (c *check) awsStore(where at, f fileStore, s *Store) {
 }
 
 // awsPath checks a key's path in a store on AWS: one name for each secret.
-func (c *check) awsPath(where at, path string) {
+func (c *check) awsPath(where yamlPath, path string) {
 	if !awssm.ValidPath(path) {
 		c.problem(where, "%q is no path; expected the name of a secret, not its ARN: 1 to 500 letters, digits and /_+=.@-, not below rekey/, where rekey keeps its records", path)
 	}
 }
 
-// onlyAmong is only for a field of several types.
-func (c *check) onlyAmong(where at, field, value, have string, want ...string) {
+// onlyForTypes is only for a field of several types.
+func (c *check) onlyForTypes(where yamlPath, field, value, have string, want ...string) {
 	if !slices.Contains(want, have) {
-		c.only(where, field, value, have, strings.Join(want, " and "))
+		c.onlyForType(where, field, value, have, strings.Join(want, " and "))
 	}
 }

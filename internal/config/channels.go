@@ -22,7 +22,7 @@ var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 func (c *check) channels() {
 	names := map[string]bool{}
 	for i, f := range c.file.Channels {
-		where := at("$.channels").index(i)
+		where := yamlPath("$.channels").index(i)
 		switch {
 		case f.Name == "":
 			c.problem(where.field("name"), "missing; every channel has a name")
@@ -46,8 +46,8 @@ func (c *check) channels() {
 			c.problem(where, "the address is missing; expected url_file or url_env")
 		}
 		ch.Options.URL = f.URL
-		c.only(where, "secret_file", f.SecretFile, f.Type, webhook.Webhook)
-		c.only(where, "secret_env", f.SecretEnv, f.Type, webhook.Webhook)
+		c.onlyForType(where, "secret_file", f.SecretFile, f.Type, webhook.Webhook)
+		c.onlyForType(where, "secret_env", f.SecretEnv, f.Type, webhook.Webhook)
 		if ch.Options.Secret = c.secretSource(where, "secret", f.SecretFile, f.SecretEnv); f.Type == webhook.Webhook && ch.Options.Secret.IsEmpty() {
 			c.problem(where, "the secret to sign with is missing; expected secret_file or secret_env")
 		}
@@ -67,7 +67,7 @@ func (c *check) channels() {
 }
 
 // secretSource reads where something secret lies.
-func (c *check) secretSource(where at, what, file, env string) (s webhook.Source) {
+func (c *check) secretSource(where yamlPath, what, file, env string) (s webhook.Source) {
 	switch {
 	case file != "" && env != "":
 		c.problem(where.field(what+"_env"), "expected one of %s_file and %s_env", what, what)
@@ -82,8 +82,8 @@ func (c *check) secretSource(where at, what, file, env string) (s webhook.Source
 	return s
 }
 
-// telling lays over p whom to tell, and when.
-func (c *check) telling(where at, f filePolicy, p *rotation.Policy) {
+// notifications lays over p whom to tell, and when.
+func (c *check) notifications(where yamlPath, f filePolicy, p *rotation.Policy) {
 	for _, o := range []struct {
 		field string
 		names []string
@@ -112,8 +112,8 @@ func (c *check) telling(where at, f filePolicy, p *rotation.Policy) {
 	}
 }
 
-// tellingFits looks at what tier and key say together.
-func (c *check) tellingFits(where at, p rotation.Policy) {
+// checkNotifications looks at what tier and key say together.
+func (c *check) checkNotifications(where yamlPath, p rotation.Policy) {
 	for _, e := range p.Escalate {
 		if slices.ContainsFunc(p.Notify, func(n rotation.Channel) bool { return n.Name == e.Name }) {
 			c.problem(where.field("policy").field("escalate"), "%q is told first already (notify); expected another channel", e.Name)

@@ -109,8 +109,8 @@ type fileKey struct {
 	Tier     string         `yaml:"tier"`
 	Policy   filePolicy     `yaml:"policy"`
 
-	Paused    bool     `yaml:"paused"`
-	ApartFrom []string `yaml:"apart_from"`
+	Paused        bool     `yaml:"paused"`
+	ConflictsWith []string `yaml:"conflicts_with"`
 }
 
 type fileLocation struct {

@@ -17,7 +17,7 @@ type Limit struct {
 const maxLimit = 10000
 
 // limit reads how fast, and how many at once, the steps of a provider's rotations may go.
-func (c *check) limit(where at, f fileProvider) (l Limit) {
+func (c *check) limit(where yamlPath, f fileProvider) (l Limit) {
 	if f.Rate != "" {
 		l.Rate = c.rate(where.field("rate"), f.Rate, "steps")
 	}
@@ -33,7 +33,7 @@ func (c *check) limit(where at, f fileProvider) (l Limit) {
 }
 
 // rate reads how many of something may happen, a second.
-func (c *check) rate(where at, text, what string) float64 {
+func (c *check) rate(where yamlPath, text, what string) float64 {
 	count, unit, _ := strings.Cut(text, "/")
 	n, err := strconv.Atoi(count)
 	seconds := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]

@@ -15,7 +15,7 @@ var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._%+@-]{0,63}$`)
 func (c *check) operators() {
 	names, keys := map[string]bool{}, map[string]string{}
 	for i, f := range c.file.Operators {
-		where := at("$.operators").index(i)
+		where := yamlPath("$.operators").index(i)
 		switch {
 		case f.Name == "":
 			c.problem(where.field("name"), "missing; every operator has a name, such as alice@example.com")
@@ -44,7 +44,7 @@ func (c *check) operators() {
 }
 
 // fourEyes looks whether four eyes can be had.
-func (c *check) fourEyes(where at, p *rotation.Policy) {
+func (c *check) fourEyes(where yamlPath, p *rotation.Policy) {
 	if !p.FourEyes {
 		return
 	}

@@ -45,17 +45,19 @@ type check struct {
 	places map[rotation.Location]string
 }
 
-// at is a place in the file: "$.keys[0].tier".
-type at string
+// yamlPath is a place in the file: "$.keys[0].tier".
+type yamlPath string
 
-func (a at) field(name string) at { return a + at("."+name) }
-func (a at) index(i int) at       { return a + at(fmt.Sprintf("[%d]", i)) }
+func (a yamlPath) field(name string) yamlPath { return a + yamlPath("."+name) }
+func (a yamlPath) index(i int) yamlPath       { return a + yamlPath(fmt.Sprintf("[%d]", i)) }
 
 // entry is a member of a map whose name people chose.
-func (a at) entry(name string) at { return a + at(".'"+strings.ReplaceAll(name, "'", "\\'")+"'") }
+func (a yamlPath) entry(name string) yamlPath {
+	return a + yamlPath(".'"+strings.ReplaceAll(name, "'", "\\'")+"'")
+}
 
 // problem notes what is wrong at a place, or at the nearest place around it that the file has.
-func (c *check) problem(where at, format string, args ...any) {
+func (c *check) problem(where yamlPath, format string, args ...any) {
 	p := Problem{File: c.name, Message: fmt.Sprintf("%s: %s", strings.TrimPrefix(strings.ReplaceAll(string(where), "'", ""), "$."), fmt.Sprintf(format, args...))}
 	for place := string(where); ; {
 		if found, err := yaml.PathString(place); err == nil {
@@ -90,7 +92,7 @@ func (c *check) run() {
 	}
 	for _, tier := range slices.Sorted(maps.Keys(c.file.Tiers)) {
 		if !rotation.Tier(tier).Valid() {
-			c.problem(at("$.tiers").entry(tier), "there is no such tier; expected %s", oneOf(rotation.Tiers()))
+			c.problem(yamlPath("$.tiers").entry(tier), "there is no such tier; expected %s", oneOf(rotation.Tiers()))
 		}
 	}
 	c.channels()
@@ -99,18 +101,18 @@ func (c *check) run() {
 	for i := range c.file.Keys {
 		c.key(i, names)
 	}
-	c.apart()
+	c.conflicts()
 	c.triggers()
 }
 
 func (c *check) provider(name string) {
-	f, where := c.file.Providers[name], at("$.providers").entry(name)
+	f, where := c.file.Providers[name], yamlPath("$.providers").entry(name)
 	p := Provider{Type: f.Type, Mode: f.Mode, Organization: f.Organization, accounts: f.Accounts}
 	c.choice(where.field("type"), f.Type, true, OpenAI, GoogleServiceAccount)
-	c.only(where, "mode", f.Mode, f.Type, GoogleServiceAccount)
-	c.only(where, "token_url", f.TokenURL, f.Type, GoogleServiceAccount)
-	c.only(where, "list_lag", f.ListLag, f.Type, GoogleServiceAccount)
-	c.only(where, "organization", f.Organization, f.Type, OpenAI)
+	c.onlyForType(where, "mode", f.Mode, f.Type, GoogleServiceAccount)
+	c.onlyForType(where, "token_url", f.TokenURL, f.Type, GoogleServiceAccount)
+	c.onlyForType(where, "list_lag", f.ListLag, f.Type, GoogleServiceAccount)
+	c.onlyForType(where, "organization", f.Organization, f.Type, OpenAI)
 	c.choice(where.field("mode"), f.Mode, false, "upload", "create")
 	if f.Type == GoogleServiceAccount {
 		p.Endpoint = f.Endpoint
@@ -132,21 +134,21 @@ func (c *check) provider(name string) {
 }
 
 func (c *check) store(name string) {
-	f, where := c.file.Stores[name], at("$.stores").entry(name)
+	f, where := c.file.Stores[name], yamlPath("$.stores").entry(name)
 	s := Store{Type: f.Type, Project: f.Project, Readers: f.Readers, Endpoint: f.Endpoint, paths: f.Paths}
 	c.choice(where.field("type"), f.Type, true, GoogleSecretManager, AWSSecretsManager, Local)
 	for _, o := range []struct{ field, value string }{{"project", f.Project}, {"readers", f.Readers}} {
-		c.only(where, o.field, o.value, f.Type, GoogleSecretManager)
+		c.onlyForType(where, o.field, o.value, f.Type, GoogleSecretManager)
 	}
 	for _, o := range []struct{ field, value string }{{"request_timeout", f.RequestTimeout}, {"read_lag", f.ReadLag}, {"endpoint", f.Endpoint}} {
-		c.onlyAmong(where, o.field, o.value, f.Type, GoogleSecretManager, AWSSecretsManager)
+		c.onlyForTypes(where, o.field, o.value, f.Type, GoogleSecretManager, AWSSecretsManager)
 	}
 	if f.Type == GoogleSecretManager {
 		c.loopback(where.field("endpoint"), f.Endpoint)
 	}
 	c.awsStore(where, f, &s)
-	c.only(where, "dir", f.Dir, f.Type, Local)
-	c.only(where, "identity", f.Identity, f.Type, Local)
+	c.onlyForType(where, "dir", f.Dir, f.Type, Local)
+	c.onlyForType(where, "identity", f.Identity, f.Type, Local)
 	c.choice(where.field("readers"), f.Readers, false, "alias", "latest")
 	if f.Type == GoogleSecretManager && f.Project == "" {
 		c.problem(where.field("project"), "missing; expected the id of the Google Cloud project that holds the secrets")
@@ -164,7 +166,7 @@ func (c *check) store(name string) {
 }
 
 // filePath makes a path that is relative to the folder of rekey.yaml absolute.
-func (c *check) filePath(where at, name string) string {
+func (c *check) filePath(where yamlPath, name string) string {
 	if name == "" {
 		c.problem(where, "missing; expected a path, from the folder of %s", filepath.Base(c.name))
 		return ""
@@ -182,7 +184,7 @@ func inside(file, dir string) bool {
 }
 
 // path checks the name of a key's secret by the type of its store.
-func (c *check) path(where at, storeName, path string) {
+func (c *check) path(where yamlPath, storeName, path string) {
 	switch kind := c.file.Stores[storeName].Type; {
 	case path == "":
 	case kind == Local && !local.ValidPath(path):
@@ -201,7 +203,7 @@ var (
 )
 
 func (c *check) key(i int, names map[string]bool) {
-	f, where := c.file.Keys[i], at("$.keys").index(i)
+	f, where := c.file.Keys[i], yamlPath("$.keys").index(i)
 	switch {
 	case f.Name == "":
 		c.problem(where.field("name"), "missing; every key has a name")
@@ -241,9 +243,9 @@ func (c *check) key(i int, names map[string]bool) {
 	}
 	c.choice(where.field("tier"), f.Tier, false, text(rotation.Tiers())...)
 	k.Policy = rotation.Preset(k.Tier)
-	c.policy(at("$.tiers").entry(string(k.Tier)), c.file.Tiers[string(k.Tier)], &k.Policy)
+	c.policy(yamlPath("$.tiers").entry(string(k.Tier)), c.file.Tiers[string(k.Tier)], &k.Policy)
 	c.policy(where.field("policy"), f.Policy, &k.Policy)
-	asks := at("$.tiers").entry(string(k.Tier))
+	asks := yamlPath("$.tiers").entry(string(k.Tier))
 	if f.Policy.FourEyes != nil {
 		asks = where.field("policy")
 	}
@@ -257,7 +259,7 @@ func (c *check) key(i int, names map[string]bool) {
 }
 
 // policy lays what a file says over p.
-func (c *check) policy(where at, f filePolicy, p *rotation.Policy) {
+func (c *check) policy(where yamlPath, f filePolicy, p *rotation.Policy) {
 	for _, o := range []struct {
 		field, text string
 		to          *rotation.Duration
@@ -289,11 +291,11 @@ func (c *check) policy(where at, f filePolicy, p *rotation.Policy) {
 		p.FourEyes = *f.FourEyes
 	}
 	c.window(where, f, &p.Window)
-	c.telling(where, f, p)
+	c.notifications(where, f, p)
 }
 
-func (c *check) consistent(where at, p rotation.Policy) {
-	c.tellingFits(where, p)
+func (c *check) consistent(where yamlPath, p rotation.Policy) {
+	c.checkNotifications(where, p)
 	if p.MaxGrace < p.Grace {
 		c.problem(where.field("policy").field("max_grace"), "%s is shorter than the grace period of %s", p.MaxGrace, p.Grace)
 	}
@@ -303,7 +305,7 @@ func (c *check) consistent(where at, p rotation.Policy) {
 }
 
 // outlives refuses a step that ends before its requests do: every rotation would end with its first step.
-func (c *check) outlives(where at, f fileKey, p rotation.Policy) {
+func (c *check) outlives(where yamlPath, f fileKey, p rotation.Policy) {
 	provider, ok := c.out.Providers[f.Provider]
 	if !ok {
 		return
@@ -320,7 +322,7 @@ func (c *check) outlives(where at, f fileKey, p rotation.Policy) {
 // defaultRequestTimeout is that of every provider.
 const defaultRequestTimeout = 30 * time.Second
 
-func (c *check) choice(where at, value string, required bool, options ...string) {
+func (c *check) choice(where yamlPath, value string, required bool, options ...string) {
 	switch {
 	case value == "" && required:
 		c.problem(where, "missing; expected %s", oneOf(options))
@@ -329,14 +331,14 @@ func (c *check) choice(where at, value string, required bool, options ...string)
 	}
 }
 
-// only refuses a field that another type would need: it would be ignored otherwise, and somebody counts on it.
-func (c *check) only(where at, field, value, have, want string) {
+// onlyForType refuses a field that another type would need: it would be ignored otherwise, and somebody counts on it.
+func (c *check) onlyForType(where yamlPath, field, value, have, want string) {
 	if value != "" && have != want {
 		c.problem(where.field(field), "is for type %s only; this one is %s", want, have)
 	}
 }
 
-func (c *check) reference(where at, what, name string, have []string) {
+func (c *check) reference(where yamlPath, what, name string, have []string) {
 	switch {
 	case name == "":
 		c.problem(where, "missing; expected the name of a %s", what)
@@ -345,7 +347,7 @@ func (c *check) reference(where at, what, name string, have []string) {
 	}
 }
 
-func (c *check) url(where at, value string) string {
+func (c *check) url(where yamlPath, value string) string {
 	if value == "" {
 		return ""
 	}
@@ -361,7 +363,7 @@ func (c *check) url(where at, value string) string {
 }
 
 // loopback checks host:port of a gRPC service, which is reached without TLS.
-func (c *check) loopback(where at, value string) {
+func (c *check) loopback(where yamlPath, value string) {
 	if value == "" {
 		return
 	}
@@ -371,7 +373,7 @@ func (c *check) loopback(where at, value string) {
 	}
 }
 
-func (c *check) optional(where at, value string) *time.Duration {
+func (c *check) optional(where yamlPath, value string) *time.Duration {
 	if value == "" {
 		return nil
 	}
@@ -384,7 +386,7 @@ func (c *check) optional(where at, value string) *time.Duration {
 	return &out
 }
 
-func (c *check) positive(where at, value string) time.Duration {
+func (c *check) positive(where yamlPath, value string) time.Duration {
 	d := c.optional(where, value)
 	if d == nil {
 		return 0
@@ -395,7 +397,7 @@ func (c *check) positive(where at, value string) time.Duration {
 	return *d
 }
 
-func (c *check) patterns(where at, patterns []string) {
+func (c *check) patterns(where yamlPath, patterns []string) {
 	for i, p := range patterns {
 		if _, err := path.Match(p, ""); err != nil || p == "" {
 			c.problem(where.index(i), "%q is no pattern; expected a name in which * stands for any text", p)

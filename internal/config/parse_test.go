@@ -117,9 +117,9 @@ func TestABadFileIsRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 		"a blackout that ends early":  {"period: 45d", "blackout: [2026-12-24 to 2026-12-01]", []string{`"2026-12-24 to 2026-12-01" ends before it begins`}},
 		"a blackout without end":      {"period: 45d", "blackout: [2026-01-01 to 2099-12-31]", []string{"is longer than a year; pause the keys instead"}},
 		"a blackout in a tier":        {"grace: 3d", "blackout: [soon]", []string{`rekey.yaml:19:16: tiers.staging.blackout[0]: "soon" is no date`}},
-		"apart from itself":           {"    tier: staging", "    tier: staging\n    apart_from: [ci]", []string{"rekey.yaml:34:18: keys[1].apart_from[0]: a key cannot be apart from itself"}},
-		"apart from nobody":           {"    tier: staging", "    tier: staging\n    apart_from: [openai]", []string{`rekey.yaml:34:18: keys[1].apart_from[0]: there is no key "openai"; expected openai-prod or ci`}},
-		"apart from one twice":        {"    tier: staging", "    tier: staging\n    apart_from: [openai-prod, openai-prod]", []string{`"openai-prod" stands here twice`}},
+		"apart from itself":           {"    tier: staging", "    tier: staging\n    conflicts_with: [ci]", []string{"rekey.yaml:34:22: keys[1].conflicts_with[0]: a key cannot conflict with itself"}},
+		"apart from nobody":           {"    tier: staging", "    tier: staging\n    conflicts_with: [openai]", []string{`rekey.yaml:34:22: keys[1].conflicts_with[0]: there is no key "openai"; expected openai-prod or ci`}},
+		"apart from one twice":        {"    tier: staging", "    tier: staging\n    conflicts_with: [openai-prod, openai-prod]", []string{`"openai-prod" stands here twice`}},
 		"paused by another word":      {"    tier: staging", "    tier: staging\n    paused: later", []string{"rekey.yaml:34:"}},
 		"no YAML at all":              {"install: abc123", "install: [", []string{"rekey.yaml:"}},
 		"a field twice":               {"install: abc123", "install: abc123\ninstall: abc124", []string{"rekey.yaml:2:1:", "already defined"}},
@@ -153,7 +153,7 @@ func TestABadFileIsRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 
 func TestAKeyHasTheWindowOfItsTierOrItsOwnAndKeepsApartBothWays(t *testing.T) {
 	text := strings.Replace(good, "    grace: 3d", "    grace: 3d\n    window: {days: [sat, sun], zone: Europe/Berlin}\n    blackout: [2026-12-24]", 1)
-	text = strings.Replace(text, "    tier: staging", "    tier: staging\n    paused: true\n    apart_from: [openai-prod]", 1)
+	text = strings.Replace(text, "    tier: staging", "    tier: staging\n    paused: true\n    conflicts_with: [openai-prod]", 1)
 	text = strings.Replace(text, "      period: 45d", "      window: {from: 22:00, to: 04:00}\n      blackout: [2026-12-30 to 2027-01-02]", 1)
 	c, err := config.Parse("rekey.yaml", []byte(text))
 	if err != nil {
@@ -161,7 +161,7 @@ func TestAKeyHasTheWindowOfItsTierOrItsOwnAndKeepsApartBothWays(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, k := range c.Keys {
-		got[k.Name] = fmt.Sprintf("%s %v, apart from %v, paused %v", k.Policy.Window, k.Policy.Window.Blackout, k.ApartFrom, c.Paused[k.Name])
+		got[k.Name] = fmt.Sprintf("%s %v, apart from %v, paused %v", k.Policy.Window, k.Policy.Window.Blackout, k.ConflictsWith, c.Paused[k.Name])
 	}
 	want := map[string]string{
 		"openai-prod": "any day 22:00 to 04:00, but for 1 blackout(s) [2026-12-30 to 2027-01-02], apart from [ci], paused false",

@@ -11,7 +11,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 )
 
-// refusedFile gives the problems of a text that is not taken.
+// refusedFile returns the problems of a text that is not taken.
 func refusedFile(t *testing.T, text string) string {
 	t.Helper()
 	c, err := config.Parse("rekey.yaml", []byte(text))

@@ -59,7 +59,7 @@ var (
 const defaultTriggerRate = 10
 
 func (c *check) triggers() {
-	f, where := c.file.Triggers, at("$.triggers")
+	f, where := c.file.Triggers, yamlPath("$.triggers")
 	if f == nil {
 		return
 	}
@@ -94,7 +94,7 @@ func validPort(port string) bool {
 // source reads one sender. files are the files of secrets that others have taken: whoever knows the secret of one source
 // could sign for the other.
 func (c *check) source(name string, files map[string]string) TriggerSource {
-	f, where := c.file.Triggers.Sources[name], at("$.triggers.sources").entry(name)
+	f, where := c.file.Triggers.Sources[name], yamlPath("$.triggers.sources").entry(name)
 	s := TriggerSource{
 		Name: name, Type: f.Type, Keys: f.Keys, SecretTypes: f.SecretTypes,
 		Audience: f.Audience, ServiceAccount: f.ServiceAccount, Store: f.Store, ProjectNumber: f.ProjectNumber,
@@ -106,14 +106,14 @@ func (c *check) source(name string, files map[string]string) TriggerSource {
 	c.patterns(where.field("keys"), f.Keys)
 	c.known(where.field("keys"), f.Keys)
 	if f.Type == GoogleSecretRotate {
-		c.only(where, "secret_file", f.SecretFile, f.Type, HMAC+" or "+GitHubSecretScanning)
+		c.onlyForType(where, "secret_file", f.SecretFile, f.Type, HMAC+" or "+GitHubSecretScanning)
 		c.push(where, f, &s)
 		return s
 	}
 	for _, o := range []struct{ field, value string }{
 		{"audience", f.Audience}, {"service_account", f.ServiceAccount}, {"store", f.Store}, {"project_number", f.ProjectNumber},
 	} {
-		c.only(where, o.field, o.value, f.Type, GoogleSecretRotate)
+		c.onlyForType(where, o.field, o.value, f.Type, GoogleSecretRotate)
 	}
 	if s.SecretFile = c.filePath(where.field("secret_file"), f.SecretFile); s.SecretFile != "" {
 		if other, taken := files[s.SecretFile]; taken {
@@ -136,7 +136,7 @@ func (c *check) source(name string, files map[string]string) TriggerSource {
 }
 
 // push reads what a Pub/Sub push must say.
-func (c *check) push(where at, f fileTriggerSource, s *TriggerSource) {
+func (c *check) push(where yamlPath, f fileTriggerSource, s *TriggerSource) {
 	if len(f.SecretTypes) > 0 {
 		c.problem(where.field("secret_types"), "is for type %s only; this one is %s", GitHubSecretScanning, f.Type)
 	}
@@ -160,7 +160,7 @@ func (c *check) push(where at, f fileTriggerSource, s *TriggerSource) {
 }
 
 // known refuses patterns that mean no key of the file: somebody counts on them.
-func (c *check) known(where at, patterns []string) {
+func (c *check) known(where yamlPath, patterns []string) {
 	for i, p := range patterns {
 		if p != "" && !slices.ContainsFunc(c.file.Keys, func(k fileKey) bool { return matches([]string{p}, k.Name) }) {
 			c.problem(where.index(i), "%q means no key of this file", p)
@@ -168,7 +168,7 @@ func (c *check) known(where at, patterns []string) {
 	}
 }
 
-// SecretIs tells whether a message's name of a secret (projects/…/secrets/…) means the given path of the source's store.
+// SecretIs reports whether a message's name of a secret (projects/…/secrets/…) means the given path of the source's store.
 func (s TriggerSource) SecretIs(name, path string) bool {
 	for _, project := range []string{s.ProjectNumber, s.Project} {
 		if project != "" && name == "projects/"+project+"/secrets/"+path {

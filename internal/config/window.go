@@ -8,7 +8,7 @@ import (
 )
 
 // window lays the window and the blackout of a policy over w, each as a whole.
-func (c *check) window(where at, f filePolicy, w *rotation.Window) {
+func (c *check) window(where yamlPath, f filePolicy, w *rotation.Window) {
 	if f.Window != nil {
 		*w = rotation.Window{Zone: f.Window.Zone, Blackout: w.Blackout}
 		c.hours(where.field("window"), *f.Window, w)
@@ -33,7 +33,7 @@ func (c *check) window(where at, f filePolicy, w *rotation.Window) {
 // longestBlackout bounds what a schedule has to carry: a calendar for each month.
 const longestBlackout = 366 * 24 * time.Hour
 
-func (c *check) hours(where at, f fileWindow, w *rotation.Window) {
+func (c *check) hours(where yamlPath, f fileWindow, w *rotation.Window) {
 	for i, d := range f.Days {
 		c.choice(where.field("days").index(i), d, true, text(rotation.Days())...)
 		if slices.Contains(w.Days, rotation.Day(d)) {
@@ -66,9 +66,9 @@ func (c *check) hours(where at, f fileWindow, w *rotation.Window) {
 	}
 }
 
-// apart gives every key the names that it must not be rotated with. Who keeps apart from another, the other keeps
-// apart from, too.
-func (c *check) apart() {
+// conflicts returns every key the names that it must not be rotated with. Who keeps apart from another, the other keeps
+// conflicts from, too.
+func (c *check) conflicts() {
 	index := map[string]int{}
 	var names []string
 	for i, k := range c.out.Keys {
@@ -76,25 +76,25 @@ func (c *check) apart() {
 		names = append(names, k.Name)
 	}
 	for i, f := range c.file.Keys {
-		for n, other := range f.ApartFrom {
-			where := at("$.keys").index(i).field("apart_from").index(n)
+		for n, other := range f.ConflictsWith {
+			where := yamlPath("$.keys").index(i).field("conflicts_with").index(n)
 			o, known := index[other]
 			switch {
 			case other == f.Name:
-				c.problem(where, "a key cannot be apart from itself")
+				c.problem(where, "a key cannot conflict with itself")
 			case !known:
 				c.problem(where, "there is no key %q; expected %s", other, oneOf(names))
-			case slices.Index(f.ApartFrom, other) < n:
+			case slices.Index(f.ConflictsWith, other) < n:
 				c.problem(where, "%q stands here twice", other)
 			default:
 				a, b := &c.out.Keys[i], &c.out.Keys[o]
-				a.ApartFrom, b.ApartFrom = append(a.ApartFrom, b.Name), append(b.ApartFrom, a.Name)
+				a.ConflictsWith, b.ConflictsWith = append(a.ConflictsWith, b.Name), append(b.ConflictsWith, a.Name)
 			}
 		}
 	}
 	for i := range c.out.Keys {
 		k := &c.out.Keys[i]
-		slices.Sort(k.ApartFrom)
-		k.ApartFrom = slices.Compact(k.ApartFrom)
+		slices.Sort(k.ConflictsWith)
+		k.ConflictsWith = slices.Compact(k.ConflictsWith)
 	}
 }

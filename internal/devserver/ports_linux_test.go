@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// listening gives the TCP ports that this process listens on.
+// listening returns the TCP ports that this process listens on.
 func listening(t *testing.T) (all []netip.AddrPort) {
 	t.Helper()
 	own := map[string]bool{}

@@ -37,7 +37,7 @@ func Arguments(args []string) error {
 			} else if flagName.MatchString(before) && !strings.HasPrefix(arg, "-") {
 				where = before
 			}
-			instead := "A new key goes to standard input: starter supply KEY"
+			instead := "A new key goes to standard input: rekey supply KEY"
 			if where == "--leaked" {
 				instead = "--leaked takes fingerprints and version numbers, never the key itself"
 			}

@@ -72,7 +72,7 @@ func (r *Run) closeActivity(id string, begun bool, end func(a Activity, started 
 	}})
 }
 
-// CompleteActivity gives the activity's result; nil is none.
+// CompleteActivity returns the activity's result; nil is none.
 func (r *Run) CompleteActivity(id string, result any) {
 	r.f.t.Helper()
 	var payloads *commonpb.Payloads

@@ -15,8 +15,7 @@ import (
 )
 
 func registerRotation(r worker.WorkflowRegistry) {
-	r.RegisterWorkflow(workflows.RotateKey)
-	r.RegisterWorkflow(workflows.Tell)
+	workflows.RegisterRotation(r)
 }
 
 func theKey() rotation.Key {
@@ -55,7 +54,7 @@ func answers(run *lockstep.Run, a lockstep.Activity) any {
 	case "CheckHealth":
 		return activities.Health{New: true, Current: true}
 	case "Guard":
-		return []rotation.Signal{{Known: true, AskedAt: run.Now()}}
+		return []rotation.UsageReport{{Known: true, AskedAt: run.Now()}}
 	case "Confirm":
 		return activities.Confirmed{}
 	case "Retire":
@@ -67,7 +66,7 @@ func answers(run *lockstep.Run, a lockstep.Activity) any {
 	}
 }
 
-// drive gives every activity its answer and lets time pass, until the rotation is over. before is asked before each
+// drive returns every activity its answer and lets time pass, until the rotation is over. before is asked before each
 // workflow task, with what happens in it.
 func drive(t *testing.T, run *lockstep.Run, before func(what string)) rotation.Result {
 	t.Helper()
@@ -143,7 +142,7 @@ func TestARollBackThatComesWithThePromotesAnswerIsCarriedOut(t *testing.T) {
 	result := drive(t, run, func(what string) {
 		if what == "Promote" && !asked {
 			asked = true
-			run.Signal(string(rotation.RollBack), rotation.Message{By: "operator", Why: "the test says so"})
+			run.Signal(string(rotation.RollBack), rotation.DecisionMessage{By: "operator", Why: "the test says so"})
 		}
 	})
 	if !asked || result.Phase != rotation.RolledBack || len(result.Revoked) != 1 || result.Revoked[0] != "new" {

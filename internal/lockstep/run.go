@@ -242,7 +242,7 @@ func (r *Run) SearchAttribute(name string, to any) (bool, error) {
 // replays it.
 func (r *Run) DropCache() { r.cached, r.lost = nil, false }
 
-// OtherWorker gives the next tasks to another worker, which replays the history first.
+// OtherWorker returns the next tasks to another worker, which replays the history first.
 func (r *Run) OtherWorker() {
 	r.DropCache()
 	i := slices.Index(r.f.workers, r.host)

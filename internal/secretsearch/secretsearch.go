@@ -54,10 +54,10 @@ func New(values ...secret.Value) *Search {
 	return s
 }
 
-// Searches tells whether the search looks for anything of v.
+// Searches reports whether the search looks for anything of v.
 func Searches(v secret.Value) bool { return len(forms(v)) > 0 }
 
-// In gives the fingerprints of the values that text holds a part of, each once.
+// In returns the fingerprints of the values that text holds a part of, each once.
 func (s *Search) In(text []byte) []string {
 	var found []string
 	for i := 0; i+prefix <= len(text); i++ {

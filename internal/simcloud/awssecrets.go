@@ -129,14 +129,14 @@ func (m *AWSSecrets) PutValue(name string, v secret.Value) (id string, err error
 	return m.add(s, strings.ToLower(rand.Text())+"-0000-0000", v, false, []string{awsCurrent}).id, nil
 }
 
-// Labels gives the versions of a secret that have labels, with their labels.
+// Labels returns the versions of a secret that have labels, with their labels.
 func (m *AWSSecrets) Labels(name string) map[string][]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.secrets[name].stages()
 }
 
-// Seen gives every value that was ever stored here: what a search for leaks looks for.
+// Seen returns every value that was ever stored here: what a search for leaks looks for.
 func (m *AWSSecrets) Seen() []secret.Value {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,7 +146,7 @@ func (m *AWSSecrets) Seen() []secret.Value {
 // Deny takes the permission for an operation ("PutSecretValue") away from rekey's identity; Allow gives it back.
 func (m *AWSSecrets) Deny(operation string) { m.setDenied(operation, true) }
 
-// Allow gives back what Deny took.
+// Allow returns back what Deny took.
 func (m *AWSSecrets) Allow(operation string) { m.setDenied(operation, false) }
 
 func (m *AWSSecrets) setDenied(operation string, denied bool) {
@@ -254,7 +254,7 @@ func (s *awsSecret) labelled(label string) *awsVersion {
 	return s.versions[i]
 }
 
-// move gives a label to a version; a label is on one version at a time, and where AWSCURRENT was is AWSPREVIOUS then
+// move returns a label to a version; a label is on one version at a time, and where AWSCURRENT was is AWSPREVIOUS then
 // (API reference, UpdateSecretVersionStage).
 func (s *awsSecret) move(label string, to *awsVersion) {
 	from := s.labelled(label)

@@ -25,7 +25,7 @@ func (m *AWSSecrets) operations() map[string]func(body []byte) (any, *awsError) 
 	}
 }
 
-// find gives a secret by name or complete ARN; nil if there is none. The caller holds mu.
+// find returns a secret by name or complete ARN; nil if there is none. The caller holds mu.
 func (m *AWSSecrets) find(id string) *awsSecret {
 	if s := m.secrets[id]; s != nil {
 		return s
@@ -234,7 +234,7 @@ func (m *AWSSecrets) putSecretValue(body []byte) (any, *awsError) {
 	return map[string]any{"ARN": s.arn, "Name": s.name, "VersionId": v.id, "VersionStages": v.labels}, nil
 }
 
-// overwrite gives a version these labels and no others; see OverwriteLabels. The caller holds mu.
+// overwrite returns a version these labels and no others; see OverwriteLabels. The caller holds mu.
 func (m *AWSSecrets) overwrite(s *awsSecret, v *awsVersion, labels []string) {
 	if labels == nil {
 		labels = []string{awsCurrent}

@@ -82,7 +82,7 @@ func (m *AWSSecrets) RunRotation(ctx context.Context, name, token string) error 
 	return nil
 }
 
-// PendingToken gives the id of the version that a rotation of AWS is to fill, which is its ClientRequestToken.
+// PendingToken returns the id of the version that a rotation of AWS is to fill, which is its ClientRequestToken.
 func (m *AWSSecrets) PendingToken(name string) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

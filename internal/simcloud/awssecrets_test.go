@@ -23,7 +23,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// startAWS gives a simulated Secrets Manager with one secret, and AWS's own client for it.
+// startAWS returns a simulated Secrets Manager with one secret, and AWS's own client for it.
 func startAWS(t *testing.T) (*simcloud.Cloud, *simcloud.AWSSecrets, *secretsmanager.Client) {
 	t.Helper()
 	c := simcloud.New(nil)
@@ -257,7 +257,7 @@ func TestWhatApplicationsReadFromAWSStandsInTheJournal(t *testing.T) {
 	}
 }
 
-// versionOf gives the version of the secret db that has a label; empty if none has.
+// versionOf returns the version of the secret db that has a label; empty if none has.
 func versionOf(m *simcloud.AWSSecrets, label string) string {
 	for id, labels := range m.Labels("db") {
 		if slices.Contains(labels, label) {

@@ -56,7 +56,7 @@ func (c *Cloud) SetTiming(t Timing) {
 	c.timing = t
 }
 
-// Timing gives the delays in force.
+// Timing returns the delays in force.
 func (c *Cloud) Timing() Timing {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,7 +17,7 @@ const (
 	LoseReply
 	// CutReply does what was asked and closes the connection in the middle of the answer; over gRPC it is LoseReply.
 	CutReply
-	// CommitLate gives no answer until the caller has gone, and does what was asked when Release is closed.
+	// CommitLate returns no answer until the caller has gone, and does what was asked when Release is closed.
 	CommitLate
 	// Hold waits for Release, then goes on as if nothing had been.
 	Hold

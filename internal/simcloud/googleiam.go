@@ -347,13 +347,13 @@ func (a *googleAccount) full() bool {
 	return n >= googleKeyLimit
 }
 
-// accepted tells whether the token endpoint takes the key's signature.
+// accepted reports whether the token endpoint takes the key's signature.
 func (k *googleKey) accepted(now time.Time) bool {
 	return k.public != nil && !now.Before(k.acceptedFrom) && (k.refusedFrom.IsZero() || now.Before(k.refusedFrom)) &&
 		!now.Before(k.validFrom) && now.Before(k.validUntil)
 }
 
-// listed tells whether a list shows the key.
+// listed reports whether a list shows the key.
 func (k *googleKey) listed(now time.Time) bool {
 	return !now.Before(k.listedFrom) && (k.unlistedFrom.IsZero() || now.Before(k.unlistedFrom))
 }

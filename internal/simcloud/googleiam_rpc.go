@@ -209,7 +209,7 @@ func (g *GoogleIAM) ListServiceAccountKeys(_ context.Context, req *adminpb.ListS
 	return out, nil
 }
 
-// GetServiceAccountKey gives one key, with its certificate or public key if asked.
+// GetServiceAccountKey returns one key, with its certificate or public key if asked.
 func (g *GoogleIAM) GetServiceAccountKey(_ context.Context, req *adminpb.GetServiceAccountKeyRequest) (*adminpb.ServiceAccountKey, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -36,7 +36,7 @@ const (
 	robotName = "projects/acme-prod/serviceAccounts/" + robot
 )
 
-// startGoogle gives a simulated Google with one account, and Google's own client for it.
+// startGoogle returns a simulated Google with one account, and Google's own client for it.
 func startGoogle(t *testing.T) (*simcloud.Cloud, *simcloud.GoogleIAM, *admin.IamClient) {
 	t.Helper()
 	c := simcloud.New(nil)

@@ -78,7 +78,7 @@ func (g *GoogleIAM) tokenHandler() http.Handler {
 	return mux
 }
 
-// judge gives the error of a token request; none if it is good.
+// judge returns the error of a token request; none if it is good.
 func (g *GoogleIAM) judge(r *http.Request) (name, words string) {
 	c, ok := claimed(r)
 	if !ok {

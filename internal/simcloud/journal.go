@@ -51,7 +51,7 @@ func (c *Cloud) Record(e Event) {
 	c.journal = append(c.journal, e)
 }
 
-// Journal gives a copy of all events so far, oldest first.
+// Journal returns a copy of all events so far, oldest first.
 func (c *Cloud) Journal() []Event {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,7 +131,7 @@ func (c *Cloud) Check(r Rules) []string {
 	return broken
 }
 
-// LiveKeys gives the ids of the keys that exist, with their stamps, disabled ones included.
+// LiveKeys returns the ids of the keys that exist, with their stamps, disabled ones included.
 func (c *Cloud) LiveKeys() map[string]string {
 	keys := map[string]string{}
 	for _, e := range c.Journal() {
@@ -145,7 +145,7 @@ func (c *Cloud) LiveKeys() map[string]string {
 	return keys
 }
 
-// PublishedKeys gives the key id that applications read under each path.
+// PublishedKeys returns the key id that applications read under each path.
 func (c *Cloud) PublishedKeys() map[string]string {
 	published := map[string]string{}
 	for _, e := range c.Journal() {
@@ -156,7 +156,7 @@ func (c *Cloud) PublishedKeys() map[string]string {
 	return published
 }
 
-// Orphans gives the ids of the stamped keys that exist and that no store publishes.
+// Orphans returns the ids of the stamped keys that exist and that no store publishes.
 func (c *Cloud) Orphans() []string {
 	published := map[string]bool{}
 	for _, id := range c.PublishedKeys() {

@@ -233,7 +233,7 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// reached tells whether moment has come; the zero moment never comes.
+// reached reports whether moment has come; the zero moment never comes.
 func reached(now, moment time.Time) bool { return !moment.IsZero() && !now.Before(moment) }
 
 func permits(prefixes []netip.Prefix, remote string) bool {

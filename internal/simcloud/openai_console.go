@@ -73,7 +73,7 @@ func (o *OpenAI) Keys(project string) []OpenAIKey {
 	return keys
 }
 
-// Made gives every value that was ever made here, of deleted keys too: what a search for leaks looks for.
+// Made returns every value that was ever made here, of deleted keys too: what a search for leaks looks for.
 func (o *OpenAI) Made() []secret.Value {
 	o.mu.Lock()
 	defer o.mu.Unlock()

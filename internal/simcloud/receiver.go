@@ -136,8 +136,8 @@ var delivery = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 
 // noticeFields are the fields of a webhook's body, and whether each must be there.
 var noticeFields = map[string]bool{
-	"id": true, "about": true, "at": true, "key": true, "provider": true, "rotation": true, "reason": true, "phase": true, "need": true, "text": true,
-	"tier": false, "deadline": false, "then": false, "command": false, "note": false, "told": false, "link": false,
+	"id": true, "event": true, "at": true, "key": true, "provider": true, "rotation": true, "reason": true, "phase": true, "message": true, "text": true,
+	"tier": false, "deadline": false, "otherwise": false, "command": false, "note": false, "notified": false, "link": false,
 }
 
 func (r *Receiver) webhook(w http.ResponseWriter, q *http.Request) {

@@ -15,8 +15,8 @@ import (
 func TestTheReceiverIsStrict(t *testing.T) {
 	const secret = "0123456789abcdef"
 	good := map[string]any{
-		"id": "a-1", "about": "needed", "at": "2026-11-23T00:00:00Z", "key": "k", "provider": "openai", "rotation": "r", "reason": "manual",
-		"phase": "awaiting-key", "need": "n", "text": "t",
+		"id": "a-1", "event": "needed", "at": "2026-11-23T00:00:00Z", "key": "k", "provider": "openai", "rotation": "r", "reason": "manual",
+		"phase": "awaiting-key", "message": "n", "text": "t",
 	}
 	with := func(name string, value any) map[string]any {
 		m := map[string]any{name: value}

@@ -163,7 +163,7 @@ func (m *SecretManager) SetAlias(id, alias string, version int64) error {
 	return nil
 }
 
-// Seen gives every value that was ever stored here, destroyed ones too: what a search for leaks looks for.
+// Seen returns every value that was ever stored here, destroyed ones too: what a search for leaks looks for.
 func (m *SecretManager) Seen() []secret.Value {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -173,7 +173,7 @@ func (m *SecretManager) Seen() []secret.Value {
 // Deny takes a permission ("secretmanager.secrets.update") away from rekey's identity; Allow gives it back.
 func (m *SecretManager) Deny(permission string) { m.setDenied(permission, true) }
 
-// Allow gives back what Deny took.
+// Allow returns back what Deny took.
 func (m *SecretManager) Allow(permission string) { m.setDenied(permission, false) }
 
 func (m *SecretManager) setDenied(permission string, denied bool) {
@@ -276,7 +276,7 @@ func (m *SecretManager) pathOf(s *smSecret) string {
 	return "projects/" + m.opts.Project + "/secrets/" + s.id
 }
 
-// nextEtag gives an etag that was never used, quoted like the real ones.
+// nextEtag returns an etag that was never used, quoted like the real ones.
 func (m *SecretManager) nextEtag() string {
 	m.etags++
 	return fmt.Sprintf("%q", fmt.Sprintf("16%012x", m.etags))

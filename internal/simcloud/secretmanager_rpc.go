@@ -49,7 +49,7 @@ func (m secretManagerAPI) CreateSecret(_ context.Context, req *secretmanagerpb.C
 	return m.secretProto(s), nil
 }
 
-// GetSecret gives a secret's metadata.
+// GetSecret returns a secret's metadata.
 func (m secretManagerAPI) GetSecret(_ context.Context, req *secretmanagerpb.GetSecretRequest) (*secretmanagerpb.Secret, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,7 +154,7 @@ func (m secretManagerAPI) AddSecretVersion(_ context.Context, req *secretmanager
 	return m.versionProto(s, m.add(s, secret.New(data), checked, m.cloud.Timing())), nil
 }
 
-// AccessSecretVersion gives a payload, by number at once, by alias or `latest` late.
+// AccessSecretVersion returns a payload, by number at once, by alias or `latest` late.
 func (m secretManagerAPI) AccessSecretVersion(_ context.Context, req *secretmanagerpb.AccessSecretVersionRequest) (*secretmanagerpb.AccessSecretVersionResponse, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,7 +175,7 @@ func (m secretManagerAPI) AccessSecretVersion(_ context.Context, req *secretmana
 	}, nil
 }
 
-// GetSecretVersion gives a version's metadata.
+// GetSecretVersion returns a version's metadata.
 func (m secretManagerAPI) GetSecretVersion(_ context.Context, req *secretmanagerpb.GetSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -186,7 +186,7 @@ func (m secretManagerAPI) GetSecretVersion(_ context.Context, req *secretmanager
 	return m.versionProto(s, v), nil
 }
 
-// ListSecretVersions gives a secret's versions, newest first; new ones are missing for Timing.ListLag.
+// ListSecretVersions returns a secret's versions, newest first; new ones are missing for Timing.ListLag.
 func (m secretManagerAPI) ListSecretVersions(_ context.Context, req *secretmanagerpb.ListSecretVersionsRequest) (*secretmanagerpb.ListSecretVersionsResponse, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -288,7 +288,7 @@ func (m secretManagerAPI) setState(req interface {
 	return m.versionProto(s, v), nil
 }
 
-// TestIamPermissions gives those of the asked permissions that were not denied. Google's docs: a resource that does
+// TestIamPermissions returns those of the asked permissions that were not denied. Google's docs: a resource that does
 // not exist answers with none, not with NOT_FOUND.
 func (m secretManagerAPI) TestIamPermissions(_ context.Context, req *iampb.TestIamPermissionsRequest) (*iampb.TestIamPermissionsResponse, error) {
 	m.mu.Lock()

@@ -72,7 +72,7 @@ func (m *SecretManager) split(name string) (id, version string, ok bool) {
 	return p[3], version, true
 }
 
-// find gives the secret of a name, if the caller may do with it what the permission says. The caller holds mu.
+// find returns the secret of a name, if the caller may do with it what the permission says. The caller holds mu.
 func (m *SecretManager) find(name, permission string) (*smSecret, error) {
 	id, version, ok := m.split(name)
 	if !ok || version != "" {
@@ -92,7 +92,7 @@ func (m *SecretManager) permitted(id, name, permission string) (*smSecret, error
 	return s, nil
 }
 
-// findVersion gives the version of a name: a number, or, where aliases are taken, an alias or `latest` as readers
+// findVersion returns the version of a name: a number, or, where aliases are taken, an alias or `latest` as readers
 // see it now. `latest` is the newest that was created, whatever its state (the proto's comment). The caller holds mu.
 func (m *SecretManager) findVersion(name, permission string, aliases bool) (*smSecret, *smVersion, error) {
 	id, version, ok := m.split(name)

@@ -14,15 +14,15 @@ import (
 
 // Body is what a webhook of your own gets: the notice, and its text as a person reads it.
 type Body struct {
-	rotation.Notice
+	rotation.Notification
 	Text string `json:"text"`
 }
 
-func (c *Channel) body(n rotation.Notice) ([]byte, error) {
+func (c *Channel) body(n rotation.Notification) ([]byte, error) {
 	if c.options.Type == Slack {
 		return json.Marshal(map[string]string{"text": mrkdwn.Replace(n.Text())})
 	}
-	return json.Marshal(Body{Notice: n, Text: n.Text()})
+	return json.Marshal(Body{Notification: n, Text: n.Text()})
 }
 
 // mrkdwn takes the meaning out of Slack's control characters, so that no text mentions a channel or hides a link

@@ -50,22 +50,22 @@ func newPost(t *testing.T) *post {
 	return p
 }
 
-func notice() rotation.Notice {
-	return rotation.Notice{
-		ID: "aipm4sev-awaiting-key-1", About: rotation.AboutNeeded, At: time.Now(), Key: "openai-prod", Provider: "openai", Tier: rotation.Production,
-		Rotation: "aipm4sev", Reason: rotation.Scheduled, Phase: rotation.AwaitingKey, Need: "Make a new key <now> & give it to <!channel>.",
-		Deadline: time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC), Then: "Then the rotation rolls back.", Command: "starter supply openai-prod",
-		Told: []string{"team"}, Link: "https://temporal.example.com/namespaces/default/workflows/rotate%2Fopenai-prod",
+func notice() rotation.Notification {
+	return rotation.Notification{
+		ID: "aipm4sev-awaiting-key-1", Event: rotation.EventNeeded, At: time.Now(), Key: "openai-prod", Provider: "openai", Tier: rotation.Production,
+		Rotation: "aipm4sev", Reason: rotation.Scheduled, Phase: rotation.AwaitingKey, Message: "Make a new key <now> & give it to <!channel>.",
+		Deadline: time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC), Otherwise: "Then the rotation rolls back.", Command: "rekey supply openai-prod",
+		Notified: []string{"team"}, Link: "https://temporal.example.com/namespaces/default/workflows/rotate%2Fopenai-prod",
 	}.Clean()
 }
 
 func TestSlackGetsTheTextAndNothingThatItWouldTakeForACommand(t *testing.T) {
 	p := newPost(t)
-	if err := p.slack.Tell(context.Background(), notice()); err != nil {
+	if err := p.slack.Notify(context.Background(), notice()); err != nil {
 		t.Fatal(err)
 	}
 	got := p.Messages()
-	if len(got) != 1 || !strings.Contains(got[0].Text, "Make a new key &lt;now&gt; &amp; give it to &lt;!channel&gt;.") || !strings.Contains(got[0].Text, "starter supply openai-prod") {
+	if len(got) != 1 || !strings.Contains(got[0].Text, "Make a new key &lt;now&gt; &amp; give it to &lt;!channel&gt;.") || !strings.Contains(got[0].Text, "rekey supply openai-prod") {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -73,7 +73,7 @@ func TestSlackGetsTheTextAndNothingThatItWouldTakeForACommand(t *testing.T) {
 func TestAWebhookIsSignedAndSaysEverything(t *testing.T) {
 	p := newPost(t)
 	for range 2 {
-		if err := p.webhook.Tell(context.Background(), notice()); err != nil {
+		if err := p.webhook.Notify(context.Background(), notice()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestAWebhookIsSignedAndSaysEverything(t *testing.T) {
 	}
 	for field, want := range map[string]any{
 		"key": "openai-prod", "provider": "openai", "tier": "production", "rotation": "aipm4sev", "phase": "awaiting-key", "reason": "scheduled",
-		"about": "needed", "deadline": "2026-11-30T09:00:00Z", "link": notice().Link,
+		"event": "needed", "deadline": "2026-11-30T09:00:00Z", "link": notice().Link,
 	} {
 		if got[0].Fields[field] != want {
 			t.Errorf("%s is %v, want %v", field, got[0].Fields[field], want)
@@ -110,7 +110,7 @@ func TestWhatGoesWrongIsSortedAndNamesNoSecret(t *testing.T) {
 			p := newPost(t)
 			p.cloud.Inject(tc.fault)
 			for _, c := range []*webhook.Channel{p.slack, p.webhook} {
-				err := c.Tell(context.Background(), notice())
+				err := c.Notify(context.Background(), notice())
 				var f *fault.Error
 				if !errors.As(err, &f) || f.Class != tc.want || f.RetryAfter != tc.fault.RetryAfter {
 					t.Errorf("got %v (%+v), want %s", err, f, tc.want)
@@ -129,10 +129,10 @@ func TestWhatGoesWrongIsSortedAndNamesNoSecret(t *testing.T) {
 func TestALostAnswerIsToldTwiceWithTheSameID(t *testing.T) {
 	p := newPost(t)
 	p.cloud.Inject(simcloud.Fault{Kind: simcloud.LoseReply, Times: 1})
-	if err := p.webhook.Tell(context.Background(), notice()); err == nil {
+	if err := p.webhook.Notify(context.Background(), notice()); err == nil {
 		t.Fatal("no error although the answer was lost")
 	}
-	if err := p.webhook.Tell(context.Background(), notice()); err != nil {
+	if err := p.webhook.Notify(context.Background(), notice()); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.Messages(); len(got) != 2 || got[0].ID != got[1].ID || !got[1].Again {
@@ -143,12 +143,12 @@ func TestALostAnswerIsToldTwiceWithTheSameID(t *testing.T) {
 func TestNobodyListens(t *testing.T) {
 	p := newPost(t)
 	p.Stop()
-	err := p.slack.Tell(context.Background(), notice())
+	err := p.slack.Notify(context.Background(), notice())
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Class != fault.Unavailable || f.Code != "connect" || strings.Contains(err.Error(), "services") {
 		t.Errorf("got %v", err)
 	}
-	if err := p.slack.Reach(context.Background()); err == nil || strings.Contains(err.Error(), "services") {
+	if err := p.slack.Connect(context.Background()); err == nil || strings.Contains(err.Error(), "services") {
 		t.Errorf("doctor says %v", err)
 	}
 }
@@ -157,7 +157,7 @@ func TestAPageThatAnswersEverythingIsNotSlack(t *testing.T) {
 	portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in")) }))
 	defer portal.Close()
 	c := webhook.New(webhook.Options{Name: "team", Type: webhook.Slack, Address: webhook.Source{File: file(t, portal.URL+"/services/x", 0o600)}})
-	if err := c.Tell(context.Background(), notice()); !fault.Is(err, fault.Internal) {
+	if err := c.Notify(context.Background(), notice()); !fault.Is(err, fault.Internal) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -180,7 +180,7 @@ func TestASecretThatCannotBeUsedIsSaidAndNothingIsSent(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			c := webhook.New(tc.o)
-			err := c.Tell(context.Background(), notice())
+			err := c.Notify(context.Background(), notice())
 			if !fault.Is(err, fault.AccessDenied) || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "pw@") {
 				t.Errorf("got %v", err)
 			}
@@ -198,13 +198,13 @@ func TestASecretIsReadAnewEachTime(t *testing.T) {
 	p := newPost(t)
 	name := file(t, "http://127.0.0.1:1/services/old/one", 0o600)
 	c := webhook.New(webhook.Options{Name: "team", Type: webhook.Slack, Address: webhook.Source{File: name}})
-	if err := c.Tell(context.Background(), notice()); err == nil {
+	if err := c.Notify(context.Background(), notice()); err == nil {
 		t.Fatal("nobody listens there")
 	}
 	if err := os.WriteFile(name, []byte(p.SlackURL), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Tell(context.Background(), notice()); err != nil {
+	if err := c.Notify(context.Background(), notice()); err != nil {
 		t.Error(err)
 	}
 }
@@ -222,7 +222,7 @@ func TestTheBodyIsThePageOfTheDocs(t *testing.T) {
 	}
 	n := notice()
 	n.Note = "ana@example.com: asked Kim"
-	own, err := json.Marshal(webhook.Body{Notice: n, Text: n.Text()})
+	own, err := json.Marshal(webhook.Body{Notification: n, Text: n.Text()})
 	if err != nil {
 		t.Fatal(err)
 	}

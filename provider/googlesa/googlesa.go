@@ -131,7 +131,7 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 	}, nil
 }
 
-// Close gives the connections back.
+// Close returns the connections back.
 func (p *Provider) Close() error {
 	p.tokens.CloseIdleConnections()
 	return p.iam.Close()
@@ -189,7 +189,7 @@ func (p *Provider) Console(account string) string {
 
 func (p *Provider) doing(what string) string { return what + " (" + p.opts.Name + ")" }
 
-// bounded gives one request its time.
+// bounded returns one request its time.
 func (p *Provider) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, p.opts.RequestTimeout)
 }

@@ -40,7 +40,7 @@ func (p *Provider) keyName(account, keyID, what string) (string, error) {
 	return name + "/keys/" + keyID, nil
 }
 
-// List gives the user-managed keys. In the mode Upload it asks for the certificate of each uploaded key, whose
+// List returns the user-managed keys. In the mode Upload it asks for the certificate of each uploaded key, whose
 // common name is our stamp; an answer without all stamps would make our keys look foreign, so it is an error.
 func (p *Provider) List(ctx context.Context, account string) ([]provider.Key, error) {
 	what := "list keys of " + account

@@ -56,7 +56,7 @@ func atMint(mode Mode, f simcloud.Fault) simcloud.Fault {
 	return f
 }
 
-func TestOrganizationPoliciesAreToldApartFromTheLimitAndNamed(t *testing.T) {
+func TestOrganizationPoliciesAreToldConflictsWithTheLimitAndNamed(t *testing.T) {
 	constraints := map[Mode]string{Upload: "disableServiceAccountKeyUpload", Create: "disableServiceAccountKeyCreation"}
 	for mode, constraint := range constraints {
 		for managed, prefix := range map[bool]string{false: "iam.", true: "iam.managed."} {

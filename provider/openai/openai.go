@@ -122,7 +122,7 @@ func (p *Provider) Console(projectID string) string {
 	}
 }
 
-// safe tells whether keys may travel to address.
+// safe reports whether keys may travel to address.
 func safe(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {

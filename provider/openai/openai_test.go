@@ -44,7 +44,7 @@ func at(t *testing.T, url string) *openai.Provider {
 	return p
 }
 
-// leaks tells whether eight characters in a row of the key's secret part stand in text.
+// leaks reports whether eight characters in a row of the key's secret part stand in text.
 func leaks(text string, key secret.Value) bool {
 	plain := strings.TrimPrefix(key.Reveal(), "sk-proj-")
 	for i := range len(plain) - 8 {

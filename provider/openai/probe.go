@@ -147,7 +147,7 @@ func refusal(err error) (code string, scope, enveloped bool) {
 		return "", false, false
 	}
 	code, _ = e.Code.(string)
-	// OpenAI gives a missing scope no code, and as users report it, sometimes the status 401.
+	// OpenAI returns a missing scope no code, and as users report it, sometimes the status 401.
 	scope = code == "" && strings.Contains(e.Message, "Missing scopes:")
 	// A code that could be free text is dropped here, before it becomes part of a Proof.
 	return fault.New(fault.Rejected, code, "").Code, scope, e.Type != ""
@@ -169,7 +169,7 @@ func residency(err error) string {
 	return where + "endpoint: https://eu.api.openai.com/v1 (or us.api.openai.com)" + others
 }
 
-// interrupted tells whether an answer broke off, rather than being something else than it should.
+// interrupted reports whether an answer broke off, rather than being something else than it should.
 func interrupted(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

@@ -80,7 +80,7 @@ func (b *bench) checkLeaks() {
 	}
 }
 
-// leaked gives the first piece of part that stands in text.
+// leaked returns the first piece of part that stands in text.
 func leaked(text, part string) string {
 	for i := 0; i+leakLength <= len(part); i++ {
 		if piece := part[i : i+leakLength]; strings.Contains(text, piece) {
@@ -127,7 +127,7 @@ func (b *bench) probe(v secret.Value) provider.Proof {
 	return proof
 }
 
-// list gives the keys by id.
+// list returns the keys by id.
 func (b *bench) list() map[string]provider.Key {
 	b.Helper()
 	keys, err := b.Provider.List(b.Context(), b.account)
@@ -167,7 +167,7 @@ type operation struct {
 	send    func(ctx context.Context) error
 }
 
-// claimed gives the operations that the provider claims, ready to be sent on a live key.
+// claimed returns the operations that the provider claims, ready to be sent on a live key.
 func (b *bench) claimed() []operation {
 	b.Helper()
 	id, v := b.aKey()

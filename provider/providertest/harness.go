@@ -53,7 +53,7 @@ type Harness struct {
 	// Requests name the requests that the claimed operations send; Probe is always among them. For an operation
 	// that sends several, it is the one that decides.
 	Requests map[Operation]Request
-	// Sensitive gives the parts of a value that must not appear anywhere, without parts that are public (a prefix
+	// Sensitive returns the parts of a value that must not appear anywhere, without parts that are public (a prefix
 	// that all keys have, PEM headings). nil: the whole value.
 	Sensitive func(v secret.Value) []string
 	// ServerWords are texts that the simulator's answers hold and our faults must not.

@@ -32,7 +32,7 @@ const (
 	Internal Class = "Internal"
 )
 
-// Retryable tells whether the same request may succeed later without anybody changing anything.
+// Retryable reports whether the same request may succeed later without anybody changing anything.
 func (c Class) Retryable() bool { return c == Unavailable || c == Throttled }
 
 // Error is a classified failure. Its text is safe in logs and histories.
@@ -121,7 +121,7 @@ func Of(err error) *Error {
 	return New(Internal, "", fmt.Sprintf("unclassified error of type %T", errors.Unwrap(err)))
 }
 
-// Is tells whether err is a fault of the given class.
+// Is reports whether err is a fault of the given class.
 func Is(err error, class Class) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Class == class

@@ -24,7 +24,7 @@ const header = "rekey decision 1"
 
 // Text is what an operator signs: one line for each field, its value in JSON, always all of them in this order.
 // docs/security.md describes it. A field that is added or changes its meaning changes the header.
-func Text(q rotation.Question, m rotation.Message) []byte {
+func Text(q rotation.Question, m rotation.DecisionMessage) []byte {
 	var b bytes.Buffer
 	b.WriteString(header + "\n")
 	for _, f := range []struct {
@@ -38,7 +38,7 @@ func Text(q rotation.Question, m rotation.Message) []byte {
 		{"workflow", q.Workflow},
 		{"rotation", q.Rotation},
 		{"number", q.Number},
-		{"about", q.About},
+		{"subject", q.Subject},
 		{"question", q.Text},
 		{"effect", q.Effect},
 		{"asked", stamp(q.Asked)},
@@ -60,10 +60,10 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // Check tells who signed a decision, or gives a *rotation.Refusal that says why it does not count for a question and what
 // to run instead. before are the decisions that count for it already.
-func Check(q rotation.Question, m rotation.Message, operators []rotation.Operator, before []rotation.Decision, now time.Time) (rotation.Signer, error) {
+func Check(q rotation.Question, m rotation.DecisionMessage, operators []rotation.Operator, before []rotation.Decision, now time.Time) (rotation.Signer, error) {
 	none := rotation.Signer{}
 	refuse := func(format string, args ...any) (rotation.Signer, error) {
-		return none, &rotation.Refusal{Message: fmt.Sprintf(format, args...) + ". " + advice(q)}
+		return none, &rotation.RejectedDecision{Message: fmt.Sprintf(format, args...) + ". " + advice(q)}
 	}
 	if m.Signature == "" {
 		return refuse("%s of %s needs the signatures of %d different operators, and this message has none. The Temporal UI cannot sign", q.Kind, q.Key, rotation.Eyes)
@@ -91,16 +91,16 @@ func Check(q rotation.Question, m rotation.Message, operators []rotation.Operato
 	case slices.ContainsFunc(before, func(d rotation.Decision) bool {
 		return d.Signer != nil && (d.Signer.Operator == signer.Operator || d.Signer.Fingerprint == signer.Fingerprint)
 	}):
-		return none, &rotation.Refusal{Message: fmt.Sprintf("%s has signed this already; another operator has to: %s", signer.Operator, command(q))}
+		return none, &rotation.RejectedDecision{Message: fmt.Sprintf("%s has signed this already; another operator has to: %s", signer.Operator, command(q))}
 	}
 	return signer, nil
 }
 
-// Count gives those of the signed decisions on a question that count by a list of operators: each for another operator.
+// Count returns those of the signed decisions on a question that count by a list of operators: each for another operator.
 func Count(q rotation.Question, decisions []rotation.Decision, operators []rotation.Operator) []rotation.Decision {
 	var counted []rotation.Decision
 	for _, d := range decisions {
-		signer, err := Check(q, d.Message, operators, counted, d.SignedAt)
+		signer, err := Check(q, d.DecisionMessage, operators, counted, d.SignedAt)
 		if err != nil || d.Kind != q.Kind {
 			continue
 		}
@@ -136,7 +136,7 @@ func advice(q rotation.Question) string { return "An operator runs: " + command(
 
 func command(q rotation.Question) string {
 	if q.Kind == rotation.FinishGrace {
-		return fmt.Sprintf("starter finish %s --why \"…\"", q.Key)
+		return fmt.Sprintf("rekey finish-grace %s --why \"…\"", q.Key)
 	}
-	return "starter approve " + q.Key
+	return "rekey approve " + q.Key
 }

@@ -25,7 +25,7 @@ var asked = time.Date(2026, 11, 23, 4, 0, 0, 123, time.UTC)
 func question() rotation.Question {
 	return rotation.Question{
 		Namespace: "rekey", Workflow: "rotate/openai-prod", Rotation: "k3f9x2ab", Key: "openai-prod", Number: 3, Kind: rotation.Approve,
-		About: "revoke-policy", Text: "The policy wants a person to approve the revoke.\nThe old key is <unused>.", Effect: "revoke the old key",
+		Subject: "revoke-policy", Text: "The policy wants a person to approve the revoke.\nThe old key is <unused>.", Effect: "revoke the old key",
 		Revokes: []string{"0a1b2c3d4e5f"}, Asked: asked,
 	}
 }
@@ -53,8 +53,8 @@ func operator(name string, s ssh.Signer) rotation.Operator {
 }
 
 // by is a message of an operator, a minute after the question.
-func by(name string) rotation.Message {
-	return rotation.Message{ID: "1", By: name, Why: "dashboards show no use", SignedAt: asked.Add(time.Minute)}
+func by(name string) rotation.DecisionMessage {
+	return rotation.DecisionMessage{ID: "1", By: name, Why: "dashboards show no use", SignedAt: asked.Add(time.Minute)}
 }
 
 func TestWithoutIDsToRevokeTheTextSaysAnEmptyList(t *testing.T) {
@@ -68,7 +68,7 @@ func TestWithoutIDsToRevokeTheTextSaysAnEmptyList(t *testing.T) {
 }
 
 // sign signs a message on a question.
-func sign(t *testing.T, s ssh.Signer, q rotation.Question, m rotation.Message) rotation.Message {
+func sign(t *testing.T, s ssh.Signer, q rotation.Question, m rotation.DecisionMessage) rotation.DecisionMessage {
 	t.Helper()
 	var err error
 	if m.Signature, err = signed.Sign(s, signed.Text(q, m)); err != nil {
@@ -86,7 +86,7 @@ namespace: "rekey"
 workflow: "rotate/openai-prod"
 rotation: "k3f9x2ab"
 number: 3
-about: "revoke-policy"
+subject: "revoke-policy"
 question: "The policy wants a person to approve the revoke.\nThe old key is <unused>."
 effect: "revoke the old key"
 asked: "2026-11-23T04:00:00.000000123Z"
@@ -127,51 +127,51 @@ func TestASignatureThatDoesNotCountIsRefusedWithWhatToDo(t *testing.T) {
 	weak := signer(t, small, err)
 	operators := []rotation.Operator{operator("alice", alice), operator("bob", bob), operator("weak", weak)}
 	// other is alice's signature on another question.
-	other := func(change func(*rotation.Question)) rotation.Message {
+	other := func(change func(*rotation.Question)) rotation.DecisionMessage {
 		q := question()
 		change(&q)
 		return sign(t, alice, q, by("alice"))
 	}
 	// altered is alice's message, changed after it was signed.
-	altered := func(change func(*rotation.Message)) rotation.Message {
+	altered := func(change func(*rotation.DecisionMessage)) rotation.DecisionMessage {
 		m := sign(t, alice, question(), by("alice"))
 		change(&m)
 		return m
 	}
 	early, late := by("alice"), by("alice")
 	early.SignedAt, late.SignedAt = asked.Add(-time.Hour), asked.Add(2*time.Hour)
-	const run = "An operator runs: starter approve openai-prod"
+	const run = "An operator runs: rekey approve openai-prod"
 	for sentence, c := range map[string]struct {
-		m    rotation.Message
+		m    rotation.DecisionMessage
 		want []string
 	}{
 		"no signature":                   {by("alice"), []string{"needs the signatures of 2 different operators", "Temporal UI cannot sign", run}},
-		"no base64":                      {altered(func(m *rotation.Message) { m.Signature = "yes!" }), []string{"no SSH signature that counts", run}},
-		"a signature of something else":  {altered(func(m *rotation.Message) { m.Signature = "aGVsbG8=" }), []string{"no SSHSIG of version 1"}},
-		"a frame without an end":         {altered(func(m *rotation.Message) { m.Signature = "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH" }), []string{"does not end with"}},
-		"a signature cut short":          {altered(func(m *rotation.Message) { m.Signature = m.Signature[:40] }), []string{"no SSHSIG of version 1"}},
+		"no base64":                      {altered(func(m *rotation.DecisionMessage) { m.Signature = "yes!" }), []string{"no SSH signature that counts", run}},
+		"a signature of something else":  {altered(func(m *rotation.DecisionMessage) { m.Signature = "aGVsbG8=" }), []string{"no SSHSIG of version 1"}},
+		"a frame without an end":         {altered(func(m *rotation.DecisionMessage) { m.Signature = "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH" }), []string{"does not end with"}},
+		"a signature cut short":          {altered(func(m *rotation.DecisionMessage) { m.Signature = m.Signature[:40] }), []string{"no SSHSIG of version 1"}},
 		"somebody who is no operator":    {sign(t, mallory, question(), by("alice")), []string{ssh.FingerprintSHA256(mallory.PublicKey()) + " is no operator's", "alice, bob", run}},
 		"another namespace":              {sign(t, alice, question(), by("alice")), nil}, // replaced below
 		"in another's name":              {sign(t, bob, question(), by("alice")), []string{`the key is bob's, but the message says it is by "alice"`}},
-		"an RSA key that is too small":   {rotation.Message{By: "weak", SignedAt: asked, Signature: envelopeBy(t, weak, "rekey", question(), by("weak"))}, []string{"an RSA key of 2048 bits does not count"}},
+		"an RSA key that is too small":   {rotation.DecisionMessage{By: "weak", SignedAt: asked, Signature: envelopeBy(t, weak, "rekey", question(), by("weak"))}, []string{"an RSA key of 2048 bits does not count"}},
 		"an earlier question":            {other(func(q *rotation.Question) { q.Number-- }), []string{"not over this message and the present question (number 3 of rotation k3f9x2ab)", run}},
 		"the same number asked earlier":  {other(func(q *rotation.Question) { q.Asked = q.Asked.Add(-time.Second) }), []string{"not over this message"}},
 		"other words":                    {other(func(q *rotation.Question) { q.Text += " Really." }), []string{"not over this message"}},
 		"another effect":                 {other(func(q *rotation.Question) { q.Effect = "keep it" }), []string{"not over this message"}},
-		"another subject":                {other(func(q *rotation.Question) { q.About = "not-cleared" }), []string{"not over this message"}},
+		"another subject":                {other(func(q *rotation.Question) { q.Subject = "not-cleared" }), []string{"not over this message"}},
 		"another rotation":               {other(func(q *rotation.Question) { q.Rotation = "aaaaaaaa" }), []string{"not over this message"}},
 		"another key":                    {other(func(q *rotation.Question) { q.Key = "openai-dev" }), []string{"not over this message"}},
 		"another workflow":               {other(func(q *rotation.Question) { q.Workflow = "rotate/openai-dev" }), []string{"not over this message"}},
 		"another namespace of Temporal":  {other(func(q *rotation.Question) { q.Namespace = "staging" }), []string{"not over this message"}},
 		"another kind of decision":       {other(func(q *rotation.Question) { q.Kind = rotation.FinishGrace }), []string{"not over this message"}},
 		"other keys to revoke":           {other(func(q *rotation.Question) { q.Revokes = []string{"0a1b2c3d4e5f", "ffffffffffff"} }), []string{"not over this message"}},
-		"another reason than was signed": {altered(func(m *rotation.Message) { m.Why = "because" }), []string{"not over this message"}},
-		"another id than was signed":     {altered(func(m *rotation.Message) { m.ID = "2" }), []string{"not over this message"}},
-		"another time than was signed":   {altered(func(m *rotation.Message) { m.SignedAt = m.SignedAt.Add(time.Second) }), []string{"not over this message"}},
+		"another reason than was signed": {altered(func(m *rotation.DecisionMessage) { m.Why = "because" }), []string{"not over this message"}},
+		"another id than was signed":     {altered(func(m *rotation.DecisionMessage) { m.ID = "2" }), []string{"not over this message"}},
+		"another time than was signed":   {altered(func(m *rotation.DecisionMessage) { m.SignedAt = m.SignedAt.Add(time.Second) }), []string{"not over this message"}},
 		"signed before the question":     {sign(t, alice, question(), early), []string{"before the present question was asked", run}},
 		"signed in the future":           {sign(t, alice, question(), late), []string{"is in the future"}},
-		"the same operator once more":    {sign(t, bob, question(), by("bob")), []string{"bob has signed this already; another operator has to: starter approve openai-prod"}},
-		"a frame with something after it": {altered(func(m *rotation.Message) {
+		"the same operator once more":    {sign(t, bob, question(), by("bob")), []string{"bob has signed this already; another operator has to: rekey approve openai-prod"}},
+		"a frame with something after it": {altered(func(m *rotation.DecisionMessage) {
 			m.Signature = "-----BEGIN SSH SIGNATURE-----\n" + m.Signature + "\n-----END SSH SIGNATURE-----\nsk-more"
 		}), []string{"does not end with"}},
 	} {
@@ -179,12 +179,12 @@ func TestASignatureThatDoesNotCountIsRefusedWithWhatToDo(t *testing.T) {
 			if sentence == "another namespace" {
 				c.m.Signature, c.want = envelopeBy(t, alice, "git", question(), c.m), []string{`made for "git" and not for "rekey" (ssh-keygen -Y sign -n rekey)`}
 			}
-			before := signed.Count(question(), []rotation.Decision{{Kind: rotation.Approve, Message: sign(t, bob, question(), by("bob"))}}, operators)
+			before := signed.Count(question(), []rotation.Decision{{Kind: rotation.Approve, DecisionMessage: sign(t, bob, question(), by("bob"))}}, operators)
 			if len(before) != 1 {
 				t.Fatal("bob's own signature does not count")
 			}
 			_, err := signed.Check(question(), c.m, operators, before, asked.Add(time.Hour))
-			if r, ok := errors.AsType[*rotation.Refusal](err); !ok {
+			if r, ok := errors.AsType[*rotation.RejectedDecision](err); !ok {
 				t.Fatalf("got %v, want a refusal", err)
 			} else {
 				for _, want := range c.want {
@@ -202,7 +202,7 @@ func TestASignatureThatDoesNotCountIsRefusedWithWhatToDo(t *testing.T) {
 }
 
 // envelopeBy is a signature as a program would make it that does not care what counts.
-func envelopeBy(t *testing.T, s ssh.Signer, namespace string, q rotation.Question, m rotation.Message) string {
+func envelopeBy(t *testing.T, s ssh.Signer, namespace string, q rotation.Question, m rotation.DecisionMessage) string {
 	t.Helper()
 	h := crypto.SHA512.New()
 	h.Write(signed.Text(q, m))
@@ -227,7 +227,7 @@ func TestOnlyDifferentOperatorsOfTheListAreCounted(t *testing.T) {
 	decided := func(s ssh.Signer, name, id string) rotation.Decision {
 		m := by(name)
 		m.ID = id
-		return rotation.Decision{Kind: rotation.Approve, Message: sign(t, s, question(), m), Signer: &rotation.Signer{Operator: "made up"}}
+		return rotation.Decision{Kind: rotation.Approve, DecisionMessage: sign(t, s, question(), m), Signer: &rotation.Signer{Operator: "made up"}}
 	}
 	three := []rotation.Decision{decided(alice, "alice", "1"), decided(alice, "alice", "2"), decided(bob, "bob", "3")}
 	forged := decided(carol, "bob", "4")

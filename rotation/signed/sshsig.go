@@ -97,7 +97,7 @@ func Read(text string) (Signature, error) {
 	return s, nil
 }
 
-// Fits tells whether the signature was made over a text, for rekey, by the key that it names.
+// Fits reports whether the signature was made over a text, for rekey, by the key that it names.
 func (s Signature) Fits(text []byte) bool {
 	sum, err := s.sum(text)
 	return err == nil && s.namespace == Namespace && s.Key.Verify(frame(s.namespace, s.hash, sum), &s.signature) == nil

@@ -24,18 +24,18 @@ var ErrBlocked = errors.New("the schedule is not ours")
 // Apply takes the steps of a plan but for deletions. Every schedule is read again just before, so that what somebody
 // else did meanwhile counts; when two apply at once both end in the same state. Taken again it changes nothing.
 // Several keys can fail; the others are done all the same.
-func (f *Fleet) Apply(ctx context.Context, p Plan) error {
-	return f.carryOut(ctx, p, []Action{Create, Update, Pause, Unpause}, func(ctx context.Context, s Step) error { return f.settle(ctx, *s.want) })
+func (f *Client) Apply(ctx context.Context, p Plan) error {
+	return f.carryOut(ctx, p, []Action{Create, Update, Pause, Unpause}, func(ctx context.Context, s KeyPlan) error { return f.reconcile(ctx, *s.want) })
 }
 
 // Prune deletes the schedules that a plan calls to be deleted. One that is gone is as good.
-func (f *Fleet) Prune(ctx context.Context, p Plan) error {
-	return f.carryOut(ctx, p, []Action{Delete}, func(ctx context.Context, s Step) error { return f.remove(ctx, s.Key) })
+func (f *Client) Prune(ctx context.Context, p Plan) error {
+	return f.carryOut(ctx, p, []Action{Delete}, func(ctx context.Context, s KeyPlan) error { return f.remove(ctx, s.Key) })
 }
 
-func (f *Fleet) carryOut(ctx context.Context, p Plan, actions []Action, do func(context.Context, Step) error) error {
-	var steps []Step
-	for _, s := range p.Steps {
+func (f *Client) carryOut(ctx context.Context, p Plan, actions []Action, do func(context.Context, KeyPlan) error) error {
+	var steps []KeyPlan
+	for _, s := range p.Keys {
 		for _, a := range actions {
 			if s.Action == a {
 				steps = append(steps, s)
@@ -50,14 +50,14 @@ func (f *Fleet) carryOut(ctx context.Context, p Plan, actions []Action, do func(
 	return errors.Join(append(failed, err)...)
 }
 
-// settle brings the schedule of one key to where it is wanted.
-func (f *Fleet) settle(ctx context.Context, w Want) error {
+// reconcile brings the schedule of one key to where it is wanted.
+func (f *Client) reconcile(ctx context.Context, w Desired) error {
 	for range 8 {
 		h, err := f.describe(ctx, w.Key.Name)
 		if err != nil {
 			return err
 		}
-		var have Have
+		var have Actual
 		if h != nil {
 			have = *h
 		}
@@ -87,7 +87,7 @@ func (f *Fleet) settle(ctx context.Context, w Want) error {
 }
 
 // create makes a schedule. done is false if somebody else was faster.
-func (f *Fleet) create(ctx context.Context, w Want) (done bool, err error) {
+func (f *Client) create(ctx context.Context, w Desired) (done bool, err error) {
 	s, err := f.wanted(w, nil)
 	if err != nil {
 		return false, err
@@ -108,7 +108,7 @@ func (f *Fleet) create(ctx context.Context, w Want) (done bool, err error) {
 }
 
 // update changes a schedule, unless it changed since it was read.
-func (f *Fleet) update(ctx context.Context, w Want, h Have) error {
+func (f *Client) update(ctx context.Context, w Desired, h Actual) error {
 	s, err := f.wanted(w, &h)
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (f *Fleet) update(ctx context.Context, w Want, h Have) error {
 		return f.Client.WorkflowService().UpdateSchedule(ctx, request)
 	})
 	var conflict *serviceerror.FailedPrecondition
-	if gone(err) || errors.As(err, &conflict) {
+	if notFound(err) || errors.As(err, &conflict) {
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("the schedule of %s could not be changed: %w", w.Key.Name, err)
@@ -129,7 +129,7 @@ func (f *Fleet) update(ctx context.Context, w Want, h Have) error {
 }
 
 // wanted is the whole schedule. A pause by hand stays as it is.
-func (f *Fleet) wanted(w Want, h *Have) (*schedulepb.Schedule, error) {
+func (f *Client) wanted(w Desired, h *Actual) (*schedulepb.Schedule, error) {
 	s, err := schedule(f.Install, w.Key)
 	if err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (f *Fleet) wanted(w Want, h *Have) (*schedulepb.Schedule, error) {
 }
 
 // remove deletes a schedule, if it is ours.
-func (f *Fleet) remove(ctx context.Context, key string) error {
+func (f *Client) remove(ctx context.Context, key string) error {
 	h, err := f.describe(ctx, key)
 	switch {
 	case err != nil:
@@ -159,7 +159,7 @@ func (f *Fleet) remove(ctx context.Context, key string) error {
 			Namespace: f.Namespace, ScheduleId: workflows.ScheduleID(key), Identity: identity,
 		})
 	})
-	if err != nil && !gone(err) {
+	if err != nil && !notFound(err) {
 		return fmt.Errorf("the schedule of %s could not be deleted: %w", key, err)
 	}
 	return nil

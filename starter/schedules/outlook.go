@@ -7,8 +7,8 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// Outlook is what will become of a key, as far as anybody can tell now.
-type Outlook struct {
+// Forecast is what will become of a key, as far as anybody can tell now.
+type Forecast struct {
 	// DueAt is when the key is due; zero if that cannot be known. Why says it in a sentence.
 	DueAt time.Time `json:"dueAt,omitzero"`
 	Why   string    `json:"why,omitempty"`
@@ -27,15 +27,15 @@ type Outlook struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Look says what will become of a key of the plan. d is nil if nobody looked at provider and stores. It asks nobody.
-func (p Plan) Look(s Step, d *activities.Dueness, underWay bool) Outlook {
+// Forecast says what will become of a key of the plan. d is nil if nobody looked at provider and stores. It asks nobody.
+func (p Plan) Forecast(s KeyPlan, d *activities.Dueness, underWay bool) Forecast {
 	k := s.want.Key
-	o := Outlook{Touches: []string{k.Provider + ":" + k.Account}, UnderWay: underWay}
+	o := Forecast{Touches: []string{k.Provider + ":" + k.Account}, UnderWay: underWay}
 	for _, l := range k.Stores {
 		o.Touches = append(o.Touches, l.String())
 	}
 	if underWay {
-		o.note("a rotation is under way; see `starter status " + k.Name + "`")
+		o.note("a rotation is under way; see `rekey status " + k.Name + "`")
 	}
 	if d == nil {
 		return o
@@ -65,10 +65,10 @@ func (p Plan) Look(s Step, d *activities.Dueness, underWay bool) Outlook {
 	return o
 }
 
-func (o *Outlook) note(text string) { o.Notes = append(o.Notes, text) }
+func (o *Forecast) note(text string) { o.Notes = append(o.Notes, text) }
 
 // rotatesAt is the first beat that finds the key due.
-func (p Plan) rotatesAt(s Step, v rotation.Verdict) time.Time {
+func (p Plan) rotatesAt(s KeyPlan, v rotation.Verdict) time.Time {
 	if s.Paused || len(s.Beats) == 0 {
 		return time.Time{}
 	}

@@ -29,8 +29,8 @@ const (
 // pauseNote begins the note of every pause that rekey.yaml asked for. Any other pause is a person's, and stays.
 const pauseNote = "rekey.yaml:"
 
-// Have is a schedule as Temporal has it.
-type Have struct {
+// Actual is a schedule as Temporal has it.
+type Actual struct {
 	Key string
 	// Install is whose schedule it is; empty if it is none of rekey's.
 	Install  string
@@ -46,7 +46,7 @@ type Have struct {
 }
 
 // byHand: a person has paused the schedule.
-func (h Have) byHand() bool { return h.Paused && !strings.HasPrefix(h.Note, pauseNote) }
+func (h Actual) byHand() bool { return h.Paused && !strings.HasPrefix(h.Note, pauseNote) }
 
 // Missed counts the beats that came to nothing since the schedule was made.
 type Missed struct {
@@ -80,8 +80,8 @@ type Change struct {
 	To      string `json:"to,omitempty"`
 }
 
-// Step is what has to be done for one key, and what there is to know about its schedule.
-type Step struct {
+// KeyPlan is what has to be done for one key, and what there is to know about its schedule.
+type KeyPlan struct {
 	Key     string   `json:"key"`
 	Action  Action   `json:"action"`
 	Changes []Change `json:"changes,omitempty"`
@@ -93,19 +93,19 @@ type Step struct {
 	// Beats are the next beats of the schedule as it will be; none while it is paused.
 	Beats []time.Time `json:"beats,omitempty"`
 
-	want *Want
+	want *Desired
 }
 
 // Plan is what differs between rekey.yaml and the schedules.
 type Plan struct {
 	Install string `json:"install"`
-	// Steps stand in the order of rekey.yaml; what it does not have comes last, by name.
-	Steps []Step `json:"steps"`
+	// Keys stand in the order of rekey.yaml; what it does not have comes last, by name.
+	Keys []KeyPlan `json:"steps"`
 }
 
 // Count tells how many steps have one of the given actions.
 func (p Plan) Count(actions ...Action) (n int) {
-	for _, s := range p.Steps {
+	for _, s := range p.Keys {
 		if slices.Contains(actions, s.Action) {
 			n++
 		}
@@ -116,9 +116,9 @@ func (p Plan) Count(actions ...Action) (n int) {
 // Applies tells how many steps apply would take.
 func (p Plan) Applies() int { return p.Count(Create, Update, Pause, Unpause) }
 
-// Make compares what an install wants with what there is, at a moment. It asks nobody and changes nothing.
-func Make(install string, want []Want, have []Have, now time.Time) (Plan, error) {
-	there := map[string]Have{}
+// NewPlan compares what an install wants with what there is, at a moment. It asks nobody and changes nothing.
+func NewPlan(install string, want []Desired, have []Actual, now time.Time) (Plan, error) {
+	there := map[string]Actual{}
 	for _, h := range have {
 		there[h.Key] = h
 	}
@@ -130,23 +130,23 @@ func Make(install string, want []Want, have []Have, now time.Time) (Plan, error)
 		if err != nil {
 			return p, err
 		}
-		p.Steps = append(p.Steps, step)
+		p.Keys = append(p.Keys, step)
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		if h := there[name]; h.Install == install {
-			p.Steps = append(p.Steps, Step{Key: name, Action: Delete, Missed: h.Missed})
+			p.Keys = append(p.Keys, KeyPlan{Key: name, Action: Delete, Missed: h.Missed})
 		}
 	}
 	return p, nil
 }
 
 // compare finds the step for one key, at a moment.
-func compare(install string, w Want, h Have, exists bool, now time.Time) (Step, error) {
+func compare(install string, w Desired, h Actual, exists bool, now time.Time) (KeyPlan, error) {
 	wanted, err := schedule(install, w.Key)
 	if err != nil {
-		return Step{}, err
+		return KeyPlan{}, err
 	}
-	s := judge(install, w, h, exists, settings(wanted))
+	s := decideAction(install, w, h, exists, settings(wanted))
 	if s.Paused || s.Action == Blocked {
 		return s, nil
 	}
@@ -157,8 +157,8 @@ func compare(install string, w Want, h Have, exists bool, now time.Time) (Step, 
 	return s, nil
 }
 
-func judge(install string, w Want, h Have, exists bool, wanted Settings) Step {
-	s := Step{Key: w.Key.Name, Paused: w.Paused, want: &w}
+func decideAction(install string, w Desired, h Actual, exists bool, wanted Settings) KeyPlan {
+	s := KeyPlan{Key: w.Key.Name, Paused: w.Paused, want: &w}
 	if !exists {
 		s.Action = Create
 		return s

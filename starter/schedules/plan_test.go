@@ -40,13 +40,13 @@ func wanted(t *testing.T, k rotation.Key) *schedulepb.Schedule {
 }
 
 // have is a schedule as it is read back after somebody has changed it.
-func have(t *testing.T, k rotation.Key, change func(*schedulepb.Schedule)) Have {
+func have(t *testing.T, k rotation.Key, change func(*schedulepb.Schedule)) Actual {
 	t.Helper()
 	s := proto.CloneOf(wanted(t, k))
 	if change != nil {
 		change(s)
 	}
-	return Have{
+	return Actual{
 		Key: k.Name, Install: owner(nil, s), Settings: settings(s), Paused: s.State.Paused, Note: s.State.Notes,
 		Next: []time.Time{now.Add(time.Hour)},
 	}
@@ -58,80 +58,80 @@ func TestThePlanSaysWhatDiffersAndNothingElse(t *testing.T) {
 		return func(s *schedulepb.Schedule) { s.State.Paused, s.State.Notes = true, note }
 	}
 	for sentence, tc := range map[string]struct {
-		want    Want
-		have    *Have
+		want    Desired
+		have    *Actual
 		action  Action
 		changes []string
 		notes   []string
 		paused  bool
 	}{
-		"a key without a schedule gets one":    {Want{Key: k}, nil, Create, nil, nil, false},
-		"one that is to be paused, too":        {Want{k, true}, nil, Create, nil, nil, true},
-		"a schedule as it should be is left":   {Want{Key: k}, ptr(have(t, k, nil)), Unchanged, nil, nil, false},
-		"a new grace period is written":        {Want{Key: k}, ptr(have(t, with(k, func(k *rotation.Key) { k.Policy.Grace = 0 }), nil)), Update, []string{"key.policy.grace: 0s -> 2d"}, nil, false},
-		"a key that moves gets another window": {Want{Key: with(k, func(k *rotation.Key) { k.Policy.Window.Zone = "Europe/Berlin" })}, ptr(have(t, k, nil)), Update, []string{"key.policy.window.zone:  -> Europe/Berlin", "zone: UTC -> Europe/Berlin"}, nil, false},
+		"a key without a schedule gets one":    {Desired{Key: k}, nil, Create, nil, nil, false},
+		"one that is to be paused, too":        {Desired{k, true}, nil, Create, nil, nil, true},
+		"a schedule as it should be is left":   {Desired{Key: k}, ptr(have(t, k, nil)), Unchanged, nil, nil, false},
+		"a new grace period is written":        {Desired{Key: k}, ptr(have(t, with(k, func(k *rotation.Key) { k.Policy.Grace = 0 }), nil)), Update, []string{"key.policy.grace: 0s -> 2d"}, nil, false},
+		"a key that moves gets another window": {Desired{Key: with(k, func(k *rotation.Key) { k.Policy.Window.Zone = "Europe/Berlin" })}, ptr(have(t, k, nil)), Update, []string{"key.policy.window.zone:  -> Europe/Berlin", "zone: UTC -> Europe/Berlin"}, nil, false},
 		"a beat moved by hand is put back": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Spec.StructuredCalendar[0].Hour = span(12, 12) })),
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Spec.StructuredCalendar[0].Hour = span(12, 12) })),
 			Update, []string{"beats: 12:04:13 -> 02:04:13"}, []string{"somebody has changed the schedule by hand"}, false,
 		},
 		"a catch-up window shortened by hand is put back": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.CatchupWindow = durationpb.New(time.Minute) })),
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.CatchupWindow = durationpb.New(time.Minute) })),
 			Update, []string{"policies.catchupWindow: 60s -> 691200s"}, []string{"by hand"}, false,
 		},
 		"pause-on-failure is taken away": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.PauseOnFailure = true })),
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.PauseOnFailure = true })),
 			Update, []string{"policies.pauseOnFailure: true -> "}, []string{"by hand"}, false,
 		},
 		"another overlap policy is put back": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.OverlapPolicy = enumspb.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL })),
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.OverlapPolicy = enumspb.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL })),
 			Update, []string{"policies.overlapPolicy: SCHEDULE_OVERLAP_POLICY_ALLOW_ALL -> SCHEDULE_OVERLAP_POLICY_SKIP"}, []string{"by hand"}, false,
 		},
 		"a limit of actions is taken away": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.State.LimitedActions = true })),
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.State.LimitedActions = true })),
 			Update, []string{"state.limitedActions: true -> "}, []string{"by hand"}, false,
 		},
 		"another task queue is put back": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Action.GetStartWorkflow().TaskQueue.Name = "mine" })),
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Action.GetStartWorkflow().TaskQueue.Name = "mine" })),
 			Update, []string{"action.startWorkflow.taskQueue.name: mine -> rekey"}, []string{"by hand"}, false,
 		},
 		"a second beat is taken away": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
 				s.Spec.Interval = []*schedulepb.IntervalSpec{{Interval: durationpb.New(time.Hour)}}
 			})), Update, []string{"spec.interval[0].interval: 3600s -> "}, []string{"by hand"}, false,
 		},
 		"a digest of another release is written anew": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
 				s.Action.GetStartWorkflow().Memo.Fields[digestMemo] = text("0000")
 			})), Update, []string{"memo.rekey-digest: 0000 -> *"}, nil, false,
 		},
 		"ranges cut in another way are the same": {
-			Want{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
+			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
 				s.Spec.StructuredCalendar[0].DayOfWeek = span(0, 6)
 				s.Spec.StructuredCalendar[0].Month = append(span(1, 6), span(7, 12)...)
 				s.Spec.StructuredCalendar[0].Hour = []*schedulepb.Range{{Start: s.Spec.StructuredCalendar[0].Hour[0].Start}}
 			})), Unchanged, nil, nil, false,
 		},
-		"paused in the file: pause":               {Want{k, true}, ptr(have(t, k, nil)), Pause, []string{"paused: false -> true"}, nil, true},
-		"paused in the file, and it is":           {Want{k, true}, ptr(have(t, k, paused("rekey.yaml: paused"))), Unchanged, nil, nil, true},
-		"no longer paused in the file: unpause":   {Want{Key: k}, ptr(have(t, k, paused("rekey.yaml: paused"))), Unpause, []string{"paused: true -> false"}, nil, false},
-		"paused by a person: stays so":            {Want{Key: k}, ptr(have(t, k, paused("incident 4711"))), Unchanged, nil, []string{`paused by hand ("incident 4711") and stays so`}, true},
-		"paused by a person without a word: too":  {Want{Key: k}, ptr(have(t, k, paused(""))), Unchanged, nil, []string{"paused by hand"}, true},
-		"paused by both: the person's pause wins": {Want{k, true}, ptr(have(t, k, paused("incident"))), Unchanged, nil, []string{"paused by hand"}, true},
+		"paused in the file: pause":               {Desired{k, true}, ptr(have(t, k, nil)), Pause, []string{"paused: false -> true"}, nil, true},
+		"paused in the file, and it is":           {Desired{k, true}, ptr(have(t, k, paused("rekey.yaml: paused"))), Unchanged, nil, nil, true},
+		"no longer paused in the file: unpause":   {Desired{Key: k}, ptr(have(t, k, paused("rekey.yaml: paused"))), Unpause, []string{"paused: true -> false"}, nil, false},
+		"paused by a person: stays so":            {Desired{Key: k}, ptr(have(t, k, paused("incident 4711"))), Unchanged, nil, []string{`paused by hand ("incident 4711") and stays so`}, true},
+		"paused by a person without a word: too":  {Desired{Key: k}, ptr(have(t, k, paused(""))), Unchanged, nil, []string{"paused by hand"}, true},
+		"paused by both: the person's pause wins": {Desired{k, true}, ptr(have(t, k, paused("incident"))), Unchanged, nil, []string{"paused by hand"}, true},
 		"a schedule of another install": {
-			Want{Key: k}, &Have{Key: "ci", Install: "zzz999", Settings: Settings{"beats": "always"}}, Blocked, nil, []string{"belongs to rekey installation zzz999"}, false,
+			Desired{Key: k}, &Actual{Key: "ci", Install: "zzz999", Settings: Settings{"beats": "always"}}, Blocked, nil, []string{"belongs to rekey installation zzz999"}, false,
 		},
-		"a schedule of nobody": {Want{Key: k}, &Have{Key: "ci"}, Blocked, nil, []string{"was not made by rekey"}, false},
+		"a schedule of nobody": {Desired{Key: k}, &Actual{Key: "ci"}, Blocked, nil, []string{"was not made by rekey"}, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			var there []Have
+			var there []Actual
 			if tc.have != nil {
 				there = append(there, *tc.have)
 			}
-			p, err := Make(install, []Want{tc.want}, there, now)
-			if err != nil || len(p.Steps) != 1 {
+			p, err := NewPlan(install, []Desired{tc.want}, there, now)
+			if err != nil || len(p.Keys) != 1 {
 				t.Fatalf("%+v, %v", p, err)
 			}
-			s := p.Steps[0]
+			s := p.Keys[0]
 			if s.Action != tc.action || s.Paused != tc.paused {
 				t.Errorf("%s, paused %v; want %s, %v", s.Action, s.Paused, tc.action, tc.paused)
 			}
@@ -156,7 +156,7 @@ func TestThePlanSaysWhatDiffersAndNothingElse(t *testing.T) {
 	}
 }
 
-func ptr(h Have) *Have { return &h }
+func ptr(h Actual) *Actual { return &h }
 
 func with(k rotation.Key, change func(*rotation.Key)) rotation.Key {
 	change(&k)
@@ -168,12 +168,12 @@ func TestOnlyOurOwnSchedulesAreDeleted(t *testing.T) {
 	foreign.Install = "zzz999"
 	nobody := have(t, key("nobody"), nil)
 	nobody.Install = ""
-	p, err := Make(install, []Want{{Key: key("b")}, {Key: key("a")}}, []Have{old, foreign, nobody}, now)
+	p, err := NewPlan(install, []Desired{{Key: key("b")}, {Key: key("a")}}, []Actual{old, foreign, nobody}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, s := range p.Steps {
+	for _, s := range p.Keys {
 		got = append(got, s.Key+" "+string(s.Action))
 	}
 	if want := []string{"b create", "a create", "old delete"}; !slices.Equal(got, want) {
@@ -241,27 +241,27 @@ func TestTheOutlookSaysWhatWouldBeRevokedAndWhen(t *testing.T) {
 	}
 	beat := time.Date(2026, 11, 24, 2, 4, 13, 0, time.UTC)
 	for sentence, tc := range map[string]struct {
-		want            Want
+		want            Desired
 		due             *activities.Dueness
 		rotates, revoke time.Time
 		notes           string
 	}{
-		"a due key at the next beat":       {Want{Key: k}, due(rotation.Rotate, now.Add(-time.Hour)), beat, beat.Add(48 * time.Hour), ""},
-		"a fresh key at the beat after it": {Want{Key: k}, due(rotation.Nothing, beat.AddDate(0, 0, 9).Add(time.Second)), beat.AddDate(0, 0, 10), beat.AddDate(0, 0, 12), ""},
-		"also if it is due at the beat":    {Want{Key: k}, due(rotation.Nothing, beat.AddDate(0, 0, 9)), beat.AddDate(0, 0, 9), beat.AddDate(0, 0, 11), ""},
-		"a key of unknown age never":       {Want{Key: k}, due(rotation.Nothing, time.Time{}), time.Time{}, time.Time{}, ""},
-		"a paused key never":               {Want{k, true}, due(rotation.Rotate, now), time.Time{}, time.Time{}, ""},
-		"nobody knows without a look":      {Want{Key: k}, nil, time.Time{}, time.Time{}, ""},
-		"a person says when it is revoked": {Want{Key: k}, &activities.Dueness{Verdict: rotation.Verdict{Work: rotation.Rotate}, Old: []activities.Ref{{Fingerprint: "f"}}, RevokeByHand: true}, beat, time.Time{}, ""},
-		"a full account is told":           {Want{Key: k}, &activities.Dueness{Verdict: rotation.Verdict{Work: rotation.Rotate}, Full: "ten keys"}, beat, time.Time{}, "a new key could not be made: ten keys"},
-		"an unknown age is told":           {Want{Key: k}, &activities.Dueness{Verdict: rotation.Verdict{Work: rotation.Nothing, Rule: "age-unknown"}}, time.Time{}, time.Time{}, "no schedule will rotate it before its age is known"},
+		"a due key at the next beat":       {Desired{Key: k}, due(rotation.Rotate, now.Add(-time.Hour)), beat, beat.Add(48 * time.Hour), ""},
+		"a fresh key at the beat after it": {Desired{Key: k}, due(rotation.Nothing, beat.AddDate(0, 0, 9).Add(time.Second)), beat.AddDate(0, 0, 10), beat.AddDate(0, 0, 12), ""},
+		"also if it is due at the beat":    {Desired{Key: k}, due(rotation.Nothing, beat.AddDate(0, 0, 9)), beat.AddDate(0, 0, 9), beat.AddDate(0, 0, 11), ""},
+		"a key of unknown age never":       {Desired{Key: k}, due(rotation.Nothing, time.Time{}), time.Time{}, time.Time{}, ""},
+		"a paused key never":               {Desired{k, true}, due(rotation.Rotate, now), time.Time{}, time.Time{}, ""},
+		"nobody knows without a look":      {Desired{Key: k}, nil, time.Time{}, time.Time{}, ""},
+		"a person says when it is revoked": {Desired{Key: k}, &activities.Dueness{Verdict: rotation.Verdict{Work: rotation.Rotate}, Old: []activities.Ref{{Fingerprint: "f"}}, RevokeByHand: true}, beat, time.Time{}, ""},
+		"a full account is told":           {Desired{Key: k}, &activities.Dueness{Verdict: rotation.Verdict{Work: rotation.Rotate}, Full: "ten keys"}, beat, time.Time{}, "a new key could not be made: ten keys"},
+		"an unknown age is told":           {Desired{Key: k}, &activities.Dueness{Verdict: rotation.Verdict{Work: rotation.Nothing, Rule: "age-unknown"}}, time.Time{}, time.Time{}, "no schedule will rotate it before its age is known"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			p, err := Make(install, []Want{tc.want}, nil, now)
+			p, err := NewPlan(install, []Desired{tc.want}, nil, now)
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := p.Look(p.Steps[0], tc.due, false)
+			o := p.Forecast(p.Keys[0], tc.due, false)
 			if !o.RotatesAt.Equal(tc.rotates) || !o.RevokesAt.Equal(tc.revoke) || strings.Join(o.Notes, ";") != tc.notes {
 				t.Errorf("rotates %s, revokes %s, notes %q; want %s, %s, %q", o.RotatesAt, o.RevokesAt, o.Notes, tc.rotates, tc.revoke, tc.notes)
 			}

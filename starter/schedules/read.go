@@ -21,8 +21,8 @@ import (
 // inParallel is how many requests are on their way at once.
 const inParallel = 16
 
-// Fleet is the schedules of one install in a namespace.
-type Fleet struct {
+// Client is the schedules of one install in a namespace.
+type Client struct {
 	Client    client.Client
 	Namespace string
 	Install   string
@@ -31,13 +31,13 @@ type Fleet struct {
 }
 
 // Read reads the schedules of the given keys. A key without one is missing in the answer.
-func (f *Fleet) Read(ctx context.Context, keys []string) ([]Have, error) {
-	all := make([]*Have, len(keys))
+func (f *Client) Read(ctx context.Context, keys []string) ([]Actual, error) {
+	all := make([]*Actual, len(keys))
 	err := Each(ctx, len(keys), f.Progress, func(ctx context.Context, i int) (err error) {
 		all[i], err = f.describe(ctx, keys[i])
 		return err
 	})
-	var have []Have
+	var have []Actual
 	for _, h := range all {
 		if h != nil {
 			have = append(have, *h)
@@ -48,7 +48,7 @@ func (f *Fleet) Read(ctx context.Context, keys []string) ([]Have, error) {
 
 // Others names the keys that have a schedule, of whichever install, and are not among the given ones. The list that it
 // is taken from lags a moment behind; what it names is read again before anything is done.
-func (f *Fleet) Others(ctx context.Context, keys []string) ([]string, error) {
+func (f *Client) Others(ctx context.Context, keys []string) ([]string, error) {
 	var names []string
 	for token := []byte(nil); ; {
 		page, err := retried(ctx, func(ctx context.Context) (*workflowservice.ListSchedulesResponse, error) {
@@ -72,17 +72,17 @@ func (f *Fleet) Others(ctx context.Context, keys []string) ([]string, error) {
 }
 
 // describe reads one schedule from its own state; nil if there is none.
-func (f *Fleet) describe(ctx context.Context, key string) (*Have, error) {
+func (f *Client) describe(ctx context.Context, key string) (*Actual, error) {
 	d, err := retried(ctx, func(ctx context.Context) (*workflowservice.DescribeScheduleResponse, error) {
 		return f.Client.WorkflowService().DescribeSchedule(ctx, &workflowservice.DescribeScheduleRequest{Namespace: f.Namespace, ScheduleId: workflows.ScheduleID(key)})
 	})
-	if gone(err) {
+	if notFound(err) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("the schedule of %s cannot be read: %w", key, err)
 	}
 	info := d.GetInfo()
-	h := &Have{
+	h := &Actual{
 		Key: key, Install: owner(d.GetMemo(), d.GetSchedule()), Settings: settings(d.GetSchedule()), token: d.GetConflictToken(),
 		Paused: d.GetSchedule().GetState().GetPaused(), Note: d.GetSchedule().GetState().GetNotes(),
 		Missed: Missed{TooLate: info.GetMissedCatchupWindow(), Overlapped: info.GetOverlapSkipped(), Dropped: info.GetBufferDropped()},
@@ -93,7 +93,7 @@ func (f *Fleet) describe(ctx context.Context, key string) (*Have, error) {
 	return h, nil
 }
 
-func gone(err error) bool {
+func notFound(err error) bool {
 	_, ok := errors.AsType[*serviceerror.NotFound](err)
 	return ok
 }
@@ -104,7 +104,7 @@ func retried[T any](ctx context.Context, call func(context.Context) (T, error)) 
 		once, cancel := context.WithTimeout(ctx, 10*time.Second)
 		out, err = call(once)
 		cancel()
-		if err == nil || ctx.Err() != nil || try == 6 || !passing(err) {
+		if err == nil || ctx.Err() != nil || try == 6 || !transient(err) {
 			return out, err
 		}
 		select {
@@ -115,9 +115,9 @@ func retried[T any](ctx context.Context, call func(context.Context) (T, error)) 
 	}
 }
 
-// passing tells whether the same call may succeed in a moment. All of ours can be made twice. Temporal answers Unknown
+// transient reports whether the same call may succeed in a moment. All of ours can be made twice. Temporal answers Unknown
 // when one of its own parts is too busy.
-func passing(err error) bool {
+func transient(err error) bool {
 	switch serviceerror.ToStatus(err).Code() {
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted, codes.Unknown, codes.Internal:
 		return true

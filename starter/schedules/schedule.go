@@ -29,10 +29,10 @@ const (
 )
 
 // dispatcher is the type of the workflow that schedules start.
-const dispatcher = "Dispatch"
+const dispatcher = workflows.DispatchType
 
-// Want is what rekey.yaml wants of the schedule of one key.
-type Want struct {
+// Desired is what rekey.yaml wants of the schedule of one key.
+type Desired struct {
 	Key    rotation.Key
 	Paused bool
 }

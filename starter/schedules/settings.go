@@ -23,7 +23,7 @@ import (
 type Settings map[string]string
 
 // settings brings a schedule into that form. It forgets nothing: what it has no words for comes under the name that
-// Temporal gives it.
+// Temporal returns it.
 func settings(s *schedulepb.Schedule) Settings {
 	out := Settings{
 		"beats": calendars(s.GetSpec().GetStructuredCalendar()), "blackout": calendars(s.GetSpec().GetExcludeStructuredCalendar()),

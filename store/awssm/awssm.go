@@ -133,19 +133,19 @@ func endpoint(text string) *string {
 	return &text
 }
 
-// ValidRegion tells whether a text can be the name of a region.
+// ValidRegion reports whether a text can be the name of a region.
 func ValidRegion(text string) bool { return regionName.MatchString(text) }
 
 // domains are those of AWS's endpoints, as its SDK has them: everywhere, in China, in the European Sovereign Cloud.
 var domains = []string{".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.amazonwebservices.eu"}
 
-// ValidEndpoint tells whether an endpoint may get values: https below a domain of AWS's, or http on loopback.
+// ValidEndpoint reports whether an endpoint may get values: https below a domain of AWS's, or http on loopback.
 func ValidEndpoint(text string) bool {
 	_, ok := judgeEndpoint(text)
 	return ok
 }
 
-// judgeEndpoint tells whether an endpoint may get values.
+// judgeEndpoint reports whether an endpoint may get values.
 func judgeEndpoint(text string) (loopback, ok bool) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {

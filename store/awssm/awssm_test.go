@@ -44,7 +44,7 @@ func (p *place) published(t *testing.T, path string, want secret.Value) {
 	}
 }
 
-// on gives the version that has a label.
+// on returns the version that has a label.
 func (p *place) on(path, label string) string {
 	for id, labels := range p.sm.Labels(path) {
 		if slices.Contains(labels, label) {

@@ -38,15 +38,15 @@ func (s *Store) Check(ctx context.Context, path string) error {
 		}
 	}
 	if r.id != "" {
-		g, err := s.get(ctx, keeper(path), r.id, "")
+		g, err := s.get(ctx, recordSecret(path), r.id, "")
 		if err != nil {
 			return err
 		}
-		if err := s.tryWrites(ctx, keeper(path), g); err != nil {
+		if err := s.tryWrites(ctx, recordSecret(path), g); err != nil {
 			return err
 		}
 	}
-	for _, id := range []string{path, keeper(path)} {
+	for _, id := range []string{path, recordSecret(path)} {
 		if _, err := s.list(ctx, id); err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ type Staged struct {
 	MadeAt time.Time
 }
 
-// PathOf gives the path of a secret that AWS names by its complete ARN, or by its name. ok is false for what can be none
+// PathOf returns the path of a secret that AWS names by its complete ARN, or by its name. ok is false for what can be none
 // of this store's.
 func (s *Store) PathOf(id string) (path string, ok bool) {
 	if !strings.HasPrefix(id, "arn:") {

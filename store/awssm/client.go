@@ -39,10 +39,10 @@ const maxValue = 64 << 10
 // give applications the second one, too.
 const keeperPrefix = "rekey/"
 
-func keeper(path string) string { return keeperPrefix + path }
+func recordSecret(path string) string { return keeperPrefix + path }
 
-// keep is the label that a version of ours has until it is destroyed.
-func keep(number string) string { return "rekey-keep-" + number }
+// keepLabel is the label that a version of ours has until it is destroyed.
+func keepLabel(number string) string { return "rekey-keep-" + number }
 
 var (
 	secretName = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,500}$`)
@@ -50,7 +50,7 @@ var (
 	versionID = regexp.MustCompile(`^[\x21-\x7e]{32,64}$`)
 )
 
-// ValidPath tells whether a text can be a path: names only. An ARN would be a second name for the same secret, and rekey
+// ValidPath reports whether a text can be a path: names only. An ARN would be a second name for the same secret, and rekey
 // could take the two for two.
 func ValidPath(path string) bool {
 	return secretName.MatchString(path) && !strings.HasPrefix(path, keeperPrefix)
@@ -67,11 +67,11 @@ func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, s.opts.RequestTimeout)
 }
 
-// shape is a secret's versions with their labels; those without labels are not in it.
-type shape map[string][]string
+// labels is a secret's versions with their labels; those without labels are not in it.
+type labels map[string][]string
 
-// with gives the version that has a label; empty if none has.
-func (m shape) with(label string) string {
+// with returns the version that has a label; empty if none has.
+func (m labels) with(label string) string {
 	for id, labels := range m {
 		if slices.Contains(labels, label) {
 			return id
@@ -80,13 +80,13 @@ func (m shape) with(label string) string {
 	return ""
 }
 
-// ours tells whether rekey made a version.
-func (m shape) ours(id string) bool { return slices.Contains(m[id], keep(id)) }
+// ours reports whether rekey made a version.
+func (m labels) ours(id string) bool { return slices.Contains(m[id], keepLabel(id)) }
 
 // description is what is to know of a secret without its values.
 type description struct {
 	arn      string
-	versions shape
+	versions labels
 	// rotates: AWS's own rotation is on.
 	rotates bool
 }
@@ -208,7 +208,7 @@ type listed struct {
 	created time.Time
 }
 
-// list gives the versions that have labels.
+// list returns the versions that have labels.
 func (s *Store) list(ctx context.Context, id string) ([]listed, error) {
 	var all []listed
 	pages := secretsmanager.NewListSecretVersionIdsPaginator(s.sm, &secretsmanager.ListSecretVersionIdsInput{SecretId: &id, MaxResults: aws.Int32(100)})

@@ -30,7 +30,7 @@ var errNoCredentials = errors.New("no credentials")
 // marked tells errors of the credentials' source from AWS's answers.
 type marked struct{ aws.CredentialsProvider }
 
-// Retrieve gives the credentials, or errNoCredentials.
+// Retrieve returns the credentials, or errNoCredentials.
 func (m marked) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	c, err := m.CredentialsProvider.Retrieve(ctx)
 	if err != nil {

@@ -29,7 +29,7 @@ func (s *Store) Promote(ctx context.Context, path string, snap store.Snapshot, v
 	// A value that waits keeps its id when it moves.
 	v.Number = strings.TrimPrefix(v.Number, waitingMark)
 	if c := snap.Current; c != nil && c.Number == v.Number && c.Fingerprint == v.Fingerprint {
-		s.tidy(ctx, path, asked)
+		s.removeAsked(ctx, path, asked)
 		return snap, nil
 	}
 	value, err := s.Read(ctx, path, asked)
@@ -56,15 +56,15 @@ func (s *Store) Promote(ctx context.Context, path string, snap store.Snapshot, v
 	}
 	out := store.Snapshot{Record: snap.Promoted(v), Revision: revision(id, v.Number)}
 	s.follow(ctx, path, d.versions.promoted(v.Number), numberOf(out.Pending))
-	s.tidy(ctx, path, asked)
+	s.removeAsked(ctx, path, asked)
 	return out, nil
 }
 
 // promoted is the shape after AWSCURRENT has moved, as far as follow needs it.
-func (m shape) promoted(to string) shape {
+func (m labels) promoted(to string) labels {
 	out := maps.Clone(m)
 	if out == nil {
-		out = shape{}
+		out = labels{}
 	}
 	for id, labels := range out {
 		out[id] = slices.DeleteFunc(slices.Clone(labels), func(l string) bool { return l == labelCurrent })
@@ -74,12 +74,12 @@ func (m shape) promoted(to string) shape {
 }
 
 // publish makes applications read a version, if they still read what they did.
-func (s *Store) publish(ctx context.Context, path string, m shape, asked, number string, value secret.Value) error {
+func (s *Store) publish(ctx context.Context, path string, m labels, asked, number string, value secret.Value) error {
 	what := "promote version " + number + " of secret " + path
 	current := m.with(labelCurrent)
 	if current == "" {
 		// The first version of a secret becomes AWSCURRENT. If it does not, it is not the first any more.
-		if err := s.put(ctx, path, number, value, keep(number)); errors.Is(err, errOther) {
+		if err := s.put(ctx, path, number, value, keepLabel(number)); errors.Is(err, errOther) {
 			return s.refuse("other_value", what, "A version with this id holds another value.")
 		} else if err != nil {
 			return err
@@ -92,7 +92,7 @@ func (s *Store) publish(ctx context.Context, path string, m shape, asked, number
 	}
 	if asked != number {
 		// It waited while the secret was empty, and somebody has published another value since.
-		if _, err := s.add(ctx, path, number, value, keep(number)); errors.Is(err, errOther) {
+		if _, err := s.add(ctx, path, number, value, keepLabel(number)); errors.Is(err, errOther) {
 			return s.refuse("other_value", what, "A version with this id holds another value.")
 		} else if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (s *Store) publish(ctx context.Context, path string, m shape, asked, number
 	if !m.ours(current) {
 		// AWS lets go of it after one more promote, and it may have to be read until its key is revoked. If this fails,
 		// it can be read for as long as it is AWSPREVIOUS.
-		_, _ = s.move(ctx, path, keep(current), current, "")
+		_, _ = s.move(ctx, path, keepLabel(current), current, "")
 	}
 	moved, err := s.move(ctx, path, labelCurrent, number, current)
 	if err != nil || moved {
@@ -121,8 +121,8 @@ func (s *Store) publish(ctx context.Context, path string, m shape, asked, number
 	}
 }
 
-// tidy destroys the copy of what has waited. If it fails the copy stays, and Versions shows it.
-func (s *Store) tidy(ctx context.Context, path, asked string) {
+// removeAsked destroys the copy of what has waited. If it fails the copy stays, and Versions shows it.
+func (s *Store) removeAsked(ctx context.Context, path, asked string) {
 	if strings.HasPrefix(asked, waitingMark) {
 		_ = s.Destroy(ctx, path, asked)
 	}

@@ -28,31 +28,31 @@ type promoting struct {
 	From string        `json:"from,omitempty"`
 }
 
-// seen is a record with the id of the version that holds it; an empty id means that there is none yet.
-type seen struct {
+// recordState is a record with the id of the version that holds it; an empty id means that there is none yet.
+type recordState struct {
 	id string
 	r  stored
 }
 
 // record reads the record of a path, and says which version holds it.
-func (s *Store) record(ctx context.Context, path string) (seen, error) {
-	g, err := s.get(ctx, keeper(path), "", labelRecord)
+func (s *Store) record(ctx context.Context, path string) (recordState, error) {
+	g, err := s.get(ctx, recordSecret(path), "", labelRecord)
 	if fault.Is(err, fault.NotFound) {
 		// Either nobody has written one, or there is no such secret.
-		if _, err := s.describe(ctx, keeper(path)); err != nil {
-			return seen{}, s.createAdvice(err, keeper(path))
+		if _, err := s.describe(ctx, recordSecret(path)); err != nil {
+			return recordState{}, s.createAdvice(err, recordSecret(path))
 		}
-		return seen{}, nil
+		return recordState{}, nil
 	}
 	if err != nil {
-		return seen{}, err
+		return recordState{}, err
 	}
 	r, err := s.decode(path, g.value)
 	if err != nil {
-		return seen{}, err
+		return recordState{}, err
 	}
-	s.seen.Store(path, seen{g.id, r})
-	return seen{g.id, r}, nil
+	s.seen.Store(path, recordState{g.id, r})
+	return recordState{g.id, r}, nil
 }
 
 // recordAt is record for a version that is known: read again only if it is not the last one that was seen.
@@ -60,10 +60,10 @@ func (s *Store) recordAt(ctx context.Context, path, id string) (stored, error) {
 	if id == "" {
 		return stored{}, nil
 	}
-	if last, ok := s.seen.Load(path); ok && last.(seen).id == id {
-		return last.(seen).r, nil
+	if last, ok := s.seen.Load(path); ok && last.(recordState).id == id {
+		return last.(recordState).r, nil
 	}
-	g, err := s.get(ctx, keeper(path), id, "")
+	g, err := s.get(ctx, recordSecret(path), id, "")
 	if err != nil {
 		return stored{}, err
 	}
@@ -86,10 +86,10 @@ func (s *Store) decode(path string, text secret.Value) (stored, error) {
 	var r stored
 	what := "read rekey's record of secret " + path
 	if json.Unmarshal([]byte(text.Reveal()), &r) != nil {
-		return stored{}, s.refuse("bad_record", what, "Version %s of secret %s is not what rekey wrote. Move the label back to the version that it was on, or, if no rotation of this key is under way and nothing waits to be revoked, remove the label.", labelRecord, keeper(path))
+		return stored{}, s.refuse("bad_record", what, "Version %s of secret %s is not what rekey wrote. Move the label back to the version that it was on, or, if no rotation of this key is under way and nothing waits to be revoked, remove the label.", labelRecord, recordSecret(path))
 	}
 	if r.Format != recordFormat {
-		return stored{}, s.refuse("record_format", what, "Secret %s was written by another version of rekey: update this one.", keeper(path))
+		return stored{}, s.refuse("record_format", what, "Secret %s was written by another version of rekey: update this one.", recordSecret(path))
 	}
 	return r, nil
 }
@@ -106,23 +106,23 @@ func (s *Store) commit(ctx context.Context, path, from string, r stored) (id str
 		return "", s.refuse("too_large", what, "It has %d bytes and %d keys to revoke; Secrets Manager takes 64 KiB. Revoke what waits.", len(text), len(r.Duties))
 	}
 	id = uuid.NewString()
-	if err := s.put(ctx, keeper(path), id, secret.New(text), labelDraft); err != nil {
-		return "", s.createAdvice(err, keeper(path))
+	if err := s.put(ctx, recordSecret(path), id, secret.New(text), labelDraft); err != nil {
+		return "", s.createAdvice(err, recordSecret(path))
 	}
-	moved, err := s.move(ctx, keeper(path), labelRecord, id, from)
+	moved, err := s.move(ctx, recordSecret(path), labelRecord, id, from)
 	if err != nil {
 		return "", err
 	}
 	if !moved {
-		return "", s.lost(ctx, path, from, what)
+		return "", s.conflict(ctx, path, from, what)
 	}
-	s.seen.Store(path, seen{id, r})
+	s.seen.Store(path, recordState{id, r})
 	return id, nil
 }
 
-// lost tells why the label could not be moved: because it was elsewhere, or for a reason of AWS's own.
-func (s *Store) lost(ctx context.Context, path, from, what string) error {
-	now, err := s.describe(ctx, keeper(path))
+// conflict tells why the label could not be moved: because it was elsewhere, or for a reason of AWS's own.
+func (s *Store) conflict(ctx context.Context, path, from, what string) error {
+	now, err := s.describe(ctx, recordSecret(path))
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (s *Store) lost(ctx context.Context, path, from, what string) error {
 		return store.ErrConflict(path)
 	}
 	// A look may lag, so that a conflict does not show yet: not for ever, hence retryable.
-	return fault.New(fault.Unavailable, "label_refused", s.doing(what)).WithAdvice("If this stays, look at the secret: %s", fault.Link(s.Console(keeper(path))))
+	return fault.New(fault.Unavailable, "label_refused", s.doing(what)).WithAdvice("If this stays, look at the secret: %s", fault.Link(s.Console(recordSecret(path))))
 }
 
 // The revision of a path is the version that holds the record and the one that applications read.

@@ -85,7 +85,7 @@ func (s *Store) Save(ctx context.Context, path string, snap store.Snapshot) (sto
 // follow puts AWSPENDING on the pending version, and takes it from a version of ours that is not pending any more. On
 // AWSCURRENT's own version it may stay: that is how AWS's rotations end. It never touches the version of somebody else.
 // What counts is the record, so if this fails the next Save does it.
-func (s *Store) follow(ctx context.Context, path string, m shape, pending string) {
+func (s *Store) follow(ctx context.Context, path string, m labels, pending string) {
 	at, current := m.with(labelPending), m.with(labelCurrent)
 	if at == pending || at != "" && at != current && !m.ours(at) || pending == "" && at == current || strings.HasPrefix(pending, waitingMark) {
 		return
@@ -123,14 +123,14 @@ func (s *Store) Add(ctx context.Context, path string, v secret.Value) (string, e
 			reserved = err != nil
 		}
 		if reserved {
-			number, err := s.add(ctx, path, at, v, labelPending, keep(at))
+			number, err := s.add(ctx, path, at, v, labelPending, keepLabel(at))
 			if !errors.Is(err, errOther) {
 				return number, err
 			}
 		}
 	}
 	id := idFor(path, v)
-	return s.add(ctx, path, id, v, keep(id))
+	return s.add(ctx, path, id, v, keepLabel(id))
 }
 
 // addWaiting stores the first value of an empty secret in the second one. That one must have the record already, or
@@ -144,7 +144,7 @@ func (s *Store) addWaiting(ctx context.Context, path string, v secret.Value) (st
 		return "", s.refuse("no_record", "add a version to secret "+path, "Save the record first: the secret is empty, and AWS would publish its first version at once.")
 	}
 	id := idFor(path, v)
-	if _, err := s.add(ctx, keeper(path), id, v, keep(id)); err != nil {
+	if _, err := s.add(ctx, recordSecret(path), id, v, keepLabel(id)); err != nil {
 		return "", err
 	}
 	return waitingMark + id, nil
@@ -161,7 +161,7 @@ func (s *Store) add(ctx context.Context, id, version string, v secret.Value, lab
 	}
 	if err == nil {
 		var moved bool
-		if moved, err = s.move(ctx, id, keep(version), version, ""); err == nil && !moved {
+		if moved, err = s.move(ctx, id, keepLabel(version), version, ""); err == nil && !moved {
 			err = fault.New(fault.Unavailable, "label_refused", s.doing("label a version of secret "+id))
 		}
 	}
@@ -177,12 +177,12 @@ func (s *Store) add(ctx context.Context, id, version string, v secret.Value, lab
 func place(path, number string) (id, version string, ok bool) {
 	id = path
 	if rest, waiting := strings.CutPrefix(number, waitingMark); waiting {
-		id, number = keeper(path), rest
+		id, number = recordSecret(path), rest
 	}
 	return id, number, versionID.MatchString(number)
 }
 
-// Read gives a value by version id. A version without labels is destroyed.
+// Read returns a value by version id. A version without labels is destroyed.
 func (s *Store) Read(ctx context.Context, path, number string) (secret.Value, error) {
 	g, err := s.read(ctx, path, number)
 	return g.value, err
@@ -207,13 +207,13 @@ func (s *Store) read(ctx context.Context, path, number string) (got, error) {
 	if err != nil {
 		return got{}, err
 	}
-	if len(g.labels) == 0 || id != path && !slices.Contains(g.labels, keep(version)) {
+	if len(g.labels) == 0 || id != path && !slices.Contains(g.labels, keepLabel(version)) {
 		return got{}, fault.New(fault.NotFound, "destroyed", s.doing(what))
 	}
 	return g, nil
 }
 
-// Versions gives the versions that have labels and values, newest first, and those that wait in the second secret.
+// Versions returns the versions that have labels and values, newest first, and those that wait in the second secret.
 func (s *Store) Versions(ctx context.Context, path string) ([]string, error) {
 	if err := s.checkPath(path); err != nil {
 		return nil, err
@@ -233,12 +233,12 @@ func (s *Store) Versions(ctx context.Context, path string) ([]string, error) {
 			}
 		}
 	}
-	waiting, err := s.list(ctx, keeper(path))
+	waiting, err := s.list(ctx, recordSecret(path))
 	if err != nil {
-		return nil, s.createAdvice(err, keeper(path))
+		return nil, s.createAdvice(err, recordSecret(path))
 	}
 	for _, v := range waiting {
-		if slices.Contains(v.labels, keep(v.id)) {
+		if slices.Contains(v.labels, keepLabel(v.id)) {
 			v.id = waitingMark + v.id
 			all = append(all, v)
 		}
@@ -278,7 +278,7 @@ func (s *Store) Destroy(ctx context.Context, path, number string) error {
 		return s.refuse("in_use", "destroy version "+number+" of secret "+path, "Applications read it.")
 	}
 	for _, label := range labels {
-		if id != path && label != keep(version) {
+		if id != path && label != keepLabel(version) {
 			continue
 		}
 		// Refused means that somebody was faster, or that it became AWSCURRENT, which cannot be removed.

@@ -176,7 +176,7 @@ func (a *aliasReaders) Add(ctx context.Context, path string, v secret.Value) (st
 	return strconv.FormatInt(number, 10), nil
 }
 
-// Read gives a value by number.
+// Read returns a value by number.
 func (a *aliasReaders) Read(ctx context.Context, path, number string) (secret.Value, error) {
 	n, ok := parseNumber(number)
 	if !ok {
@@ -185,7 +185,7 @@ func (a *aliasReaders) Read(ctx context.Context, path, number string) (secret.Va
 	return a.read(ctx, path, n)
 }
 
-// Versions gives the enabled versions, newest first.
+// Versions returns the enabled versions, newest first.
 func (a *aliasReaders) Versions(ctx context.Context, path string) ([]string, error) {
 	all, err := a.list(ctx, path)
 	if err != nil {

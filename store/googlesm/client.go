@@ -53,7 +53,7 @@ type client struct {
 	seen sync.Map
 }
 
-// atRevision gives the secret whose etag is revision, or a conflict if it has another one by now.
+// atRevision returns the secret whose etag is revision, or a conflict if it has another one by now.
 func (c *client) atRevision(ctx context.Context, id, revision string) (*secretmanagerpb.Secret, error) {
 	if s, ok := c.seen.Load(id); ok && s.(*secretmanagerpb.Secret).GetEtag() == revision {
 		return s.(*secretmanagerpb.Secret), nil
@@ -74,7 +74,7 @@ func (c *client) versionName(id, version string) string {
 	return c.secretName(id) + "/versions/" + version
 }
 
-// bounded gives one request its time.
+// bounded returns one request its time.
 func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, c.opts.RequestTimeout)
 }
@@ -185,7 +185,7 @@ func (c *client) add(ctx context.Context, id string, v secret.Value) (int64, err
 	return number, nil
 }
 
-// access gives the value of a version: by number, alias or `latest`. number says which version it was. A version that
+// access returns the value of a version: by number, alias or `latest`. number says which version it was. A version that
 // is not enabled is Rejected with code not_enabled.
 func (c *client) access(ctx context.Context, id, version string) (value secret.Value, number int64, err error) {
 	if err := c.checkPath(id); err != nil {
@@ -212,7 +212,7 @@ func (c *client) access(ctx context.Context, id, version string) (value secret.V
 // notEnabled is the code of the fault for a version whose value cannot be read.
 const notEnabled = "not_enabled"
 
-// read gives a value by number; destroyed and unknown versions are NotFound.
+// read returns a value by number; destroyed and unknown versions are NotFound.
 func (c *client) read(ctx context.Context, id string, number int64) (secret.Value, error) {
 	value, _, err := c.access(ctx, id, strconv.FormatInt(number, 10))
 	if !isNotEnabled(err) {
@@ -264,7 +264,7 @@ type listed struct {
 	created time.Time
 }
 
-// list gives all versions, newest first.
+// list returns all versions, newest first.
 func (c *client) list(ctx context.Context, id string) ([]listed, error) {
 	if err := c.checkPath(id); err != nil {
 		return nil, err

@@ -115,7 +115,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	}
 }
 
-// Close gives the connections back.
+// Close returns the connections back.
 func (s *Store) Close() error { return s.c.sm.Close() }
 
 // Capabilities: etags give compare-and-set.

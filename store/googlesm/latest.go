@@ -220,7 +220,7 @@ func (l *latestReaders) place(path, number string) (id string, n int64, ok bool)
 	return id, n, ok
 }
 
-// Read gives a value by number, of either secret.
+// Read returns a value by number, of either secret.
 func (l *latestReaders) Read(ctx context.Context, path, number string) (secret.Value, error) {
 	id, n, ok := l.place(path, number)
 	if !ok {
@@ -229,7 +229,7 @@ func (l *latestReaders) Read(ctx context.Context, path, number string) (secret.V
 	return l.read(ctx, id, n)
 }
 
-// Versions gives the enabled versions of both secrets, newest first.
+// Versions returns the enabled versions of both secrets, newest first.
 func (l *latestReaders) Versions(ctx context.Context, path string) ([]string, error) {
 	type numbered struct {
 		listed

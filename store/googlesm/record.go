@@ -50,7 +50,7 @@ func (c *client) decode(id string, annotations map[string]string) (stored, error
 	return r, nil
 }
 
-// encode gives the secret's annotations with r in them; those of others stay as they are.
+// encode returns the secret's annotations with r in them; those of others stay as they are.
 func (c *client) encode(id string, annotations map[string]string, r stored) (map[string]string, error) {
 	doing := c.doing("write rekey's record of secret " + id)
 	r.Format = recordFormat

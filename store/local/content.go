@@ -97,7 +97,7 @@ var (
 	errFormat  = errors.New("written by another version of rekey")
 )
 
-// encrypt gives the bytes of a file.
+// encrypt returns the bytes of a file.
 func encrypt(c *content, to age.Recipient) ([]byte, error) {
 	p := plain{
 		Format: fileFormat, Path: c.Path, Instance: c.Instance, Generation: c.Generation, RecordGeneration: c.RecordGeneration,

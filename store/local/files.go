@@ -231,7 +231,7 @@ func (s *Store) Accept(ctx context.Context, path string) error {
 	return s.write(st)
 }
 
-// readFile gives nil if there is no file.
+// readFile returns nil if there is no file.
 func (s *Store) readFile(path, doing string) (*content, error) {
 	file, err := os.Open(s.file(path))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -333,7 +333,7 @@ func (s *Store) removeTemps() {
 	}
 }
 
-// probe tells whether both folders can be written to.
+// probe reports whether both folders can be written to.
 func (s *Store) probe() error {
 	for _, dir := range []string{s.opts.Dir, s.ledger} {
 		temp, err := os.CreateTemp(dir, tempPrefix+"*")

@@ -292,7 +292,7 @@ func TestADamagedFileIsRefusedAndLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAWrongIdentityIsToldApartFromADamagedFile(t *testing.T) {
+func TestAWrongIdentityIsToldConflictsWithADamagedFile(t *testing.T) {
 	p := newPlace(t)
 	put(t, p.open(t), "k", one)
 	id, err := age.GenerateX25519Identity()

@@ -97,7 +97,7 @@ func (s *Store) Console(path string) string { return s.file(path) }
 
 func (s *Store) file(path string) string { return filepath.Join(s.opts.Dir, path+ending) }
 
-// Check tells whether path can be read, and whether files can be written here.
+// Check reports whether path can be read, and whether files can be written here.
 func (s *Store) Check(ctx context.Context, path string) error {
 	return s.exclusive(ctx, path, "check "+path, func(*state) error { return s.probe() })
 }
@@ -200,7 +200,7 @@ func (s *Store) put(ctx context.Context, path string, v secret.Value, look func(
 	return number, nil
 }
 
-// Read gives a value by number.
+// Read returns a value by number.
 func (s *Store) Read(ctx context.Context, path, number string) (v secret.Value, err error) {
 	err = s.shared(ctx, path, "read version "+number+" of "+path, func(st *state) error {
 		found := st.version(number)
@@ -213,7 +213,7 @@ func (s *Store) Read(ctx context.Context, path, number string) (v secret.Value, 
 	return v, err
 }
 
-// Versions gives all versions, newest first.
+// Versions returns all versions, newest first.
 func (s *Store) Versions(ctx context.Context, path string) (numbers []string, err error) {
 	err = s.shared(ctx, path, "list versions of "+path, func(st *state) error {
 		for i := len(st.Versions) - 1; i >= 0; i-- {
@@ -293,7 +293,7 @@ func (s *Store) Destroy(ctx context.Context, path, number string) error {
 	})
 }
 
-// ReadCurrent gives the value that applications are to use now: the newest promoted version of path in the folder
+// ReadCurrent returns the value that applications are to use now: the newest promoted version of path in the folder
 // dir. It takes no lock, writes nothing and does not look at the ledger. Read again when the value is refused, or
 // every minute: a rotation replaces the file. NotFound if nothing was published.
 func ReadCurrent(dir, path, identityFile string) (secret.Value, error) {

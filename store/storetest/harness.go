@@ -19,7 +19,7 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// Harness gives the suite a store and what only its maker can do with the place behind it. A nil function leaves
+// Harness returns the suite a store and what only its maker can do with the place behind it. A nil function leaves
 // out what depends on it, visibly (as a skipped test).
 type Harness struct {
 	// Store is the one under test; Other is a second one on the same place, as another process has it.
@@ -77,7 +77,7 @@ func (s *suite) heard(said any) {
 func (s *suite) checkLeaks(t *testing.T) {
 	t.Helper()
 	if len(s.said) == 0 || len(s.secrets) == 0 {
-		t.Fatal("the suite heard nothing, so it cannot tell whether anything leaked")
+		t.Fatal("the suite heard nothing, so it cannot report whether anything leaked")
 	}
 	all := strings.Join(s.said, "\n")
 	for _, v := range s.secrets {
@@ -200,7 +200,7 @@ func (s *suite) conflict(t *testing.T, err error) {
 	s.heard(err)
 }
 
-// holding counts the versions that hold v, and tells whether any could not be read.
+// holding counts the versions that hold v, and reports whether any could not be read.
 func (s *suite) holding(t *testing.T, path string, v secret.Value) int {
 	t.Helper()
 	numbers, err := s.Store.Versions(context.Background(), path)

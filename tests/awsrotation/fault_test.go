@@ -30,7 +30,7 @@ func TestARotationSurvivesTheLossOfItsWritesToAWS(t *testing.T) {
 				reached := make(chan struct{})
 				w.Cloud.Inject(simcloud.Fault{Service: simcloud.AWSSecretsService, Method: c.method, Target: ":" + c.prefix + "prod/ci-", Skip: c.skip, Times: 1, Kind: kind, Reached: reached})
 				w.must(w.all("ci", w.rotate("ci")))
-				if r := w.ended("ci"); r.Phase != rotation.Completed || len(r.Left) != 0 {
+				if r := w.ended("ci"); r.Phase != rotation.Completed || len(r.FollowUps) != 0 {
 					t.Fatalf("it ended as %+v", r)
 				}
 				select {

@@ -28,7 +28,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/adapters"
@@ -63,7 +63,7 @@ const lambda = "arn:aws:lambda:eu-central-1:123456789012:function:rekey"
 // a namespace, a worker and the rotation function.
 type town struct {
 	*testing.T
-	*scene.Scene
+	*scenario.Scenario
 	sm      *simcloud.AWSSecrets
 	aws     *secretsmanager.Client
 	client  sdkclient.Client
@@ -91,9 +91,9 @@ func newTown(t *testing.T, policy ...string) *town {
 	ctx := context.Background()
 	w := &town{T: t, arn: map[string]string{}}
 	var err error
-	w.Scene, err = scene.Start(scene.Options{Mode: "create", KeyBits: 1024, Propagation: "5s", RevocationLag: "5s"})
+	w.Scenario, err = scenario.Start(scenario.Options{Mode: "create", KeyBits: 1024, Propagation: "5s", RevocationLag: "5s"})
 	w.must(err)
-	t.Cleanup(w.Scene.Stop)
+	t.Cleanup(w.Scenario.Stop)
 	w.sm, err = w.Cloud.StartAWSSecrets(simcloud.AWSSecretsOptions{})
 	w.must(err)
 	t.Cleanup(w.sm.Stop)
@@ -102,15 +102,15 @@ func newTown(t *testing.T, policy ...string) *town {
 		Credentials: credentials.NewStaticCredentialsProvider(simcloud.AWSAccessKey, simcloud.AWSSecretKey, ""),
 	})
 	file := w.YAML() + fmt.Sprintf("  asm: {type: aws-secrets-manager, region: %s, endpoint: %q, request_timeout: 5s, read_lag: 0s}\nkeys:\n", w.sm.Region, w.sm.URL)
-	w.IAM.AddServiceAccount(scene.Account("ci"))
-	oldID, google, err := w.IAM.CreateForeignKey(scene.Account("ci"))
+	w.IAM.AddServiceAccount(scenario.Account("ci"))
+	oldID, google, err := w.IAM.CreateForeignKey(scenario.Account("ci"))
 	w.must(err)
 	w.oldID = oldID
-	chatID, openai := w.OpenAI.CreateKey(scene.OpenAIProject("chat"), "made by hand")
+	chatID, openai := w.OpenAI.CreateKey(scenario.OpenAIProject("chat"), "made by hand")
 	w.chatID = chatID
 	for _, k := range []struct {
 		name, provider, account string
-	}{{"ci", "google", scene.Account("ci")}, {"chat", "openai", scene.OpenAIProject("chat")}} {
+	}{{"ci", "google", scenario.Account("ci")}, {"chat", "openai", scenario.OpenAIProject("chat")}} {
 		file += fmt.Sprintf("  - {name: %s, provider: %s, account: %q, stores: [{store: asm, path: prod/%s}], policy: {%s}}\n", k.name, k.provider, k.account, k.name, strings.Join(policy, ", "))
 		value := google
 		if k.name == "chat" {
@@ -137,7 +137,7 @@ func newTown(t *testing.T, policy ...string) *town {
 	stores, err := adapters.AWSStores(ctx, cfg)
 	w.must(err)
 	w.handler = &awsrotation.Handler{
-		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: cfg.Keys, Rotations: client.Live{Client: w.client},
+		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: cfg.Keys, Rotations: client.Client{Temporal: w.client},
 		Interval: 20 * time.Millisecond, Patience: 30 * time.Second, Log: slog.New(slog.NewJSONHandler(w, nil)),
 	}
 	w.sm.DeployLambda(lambda, w.handler.Handle)
@@ -171,7 +171,7 @@ func (w *town) all(key, token string) error {
 	return w.sm.RunRotation(context.Background(), "prod/"+key, token)
 }
 
-// on gives the version that has a label.
+// on returns the version that has a label.
 func (w *town) on(key, label string) string {
 	for id, labels := range w.sm.Labels("prod/" + key) {
 		if slices.Contains(labels, label) {

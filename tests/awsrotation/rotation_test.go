@@ -28,7 +28,7 @@ func (w *town) manual(key string) {
 	w.Helper()
 	for _, k := range w.keys {
 		if k.Name == key {
-			started, err := client.Live{Client: w.client}.Start(context.Background(), k, "a person", "test")
+			started, err := client.Client{Temporal: w.client}.Start(context.Background(), k, "a person", "test")
 			w.must(err)
 			if !started {
 				w.Fatal("one runs already")
@@ -215,7 +215,7 @@ func TestAKeyThatIsNotDueIsAnErrorAndAWSCanBeginAgain(t *testing.T) {
 	w := newTown(t, inGrace...)
 	token := w.rotate("ci")
 	err := w.step("ci", token, awsrotation.CreateSecret)
-	w.refused(err, "key ci was not rotated", "not due", "starter rotate ci")
+	w.refused(err, "key ci was not rotated", "not due", "rekey rotate ci")
 	w.over("ci")
 	w.refused(w.step("ci", token, awsrotation.CreateSecret), "not due")
 	w.runs("ci", 1)
@@ -231,10 +231,10 @@ func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.
 	w.must(w.OpenAI.DeleteKey(w.chatID))
 	token := w.rotate("chat")
 	for _, step := range awsrotation.Steps() {
-		w.refused(w.step("chat", token, step), "waits for a person (awaiting-key)", "starter status chat")
+		w.refused(w.step("chat", token, step), "waits for a person (awaiting-key)", "rekey status chat")
 	}
 	w.runs("chat", 1)
-	w.must(w.client.SignalWorkflow(context.Background(), workflows.ID("chat"), "", string(rotation.RollBack), rotation.Message{ID: "1", By: "test", Why: "no time"}))
+	w.must(w.client.SignalWorkflow(context.Background(), workflows.ID("chat"), "", string(rotation.RollBack), rotation.DecisionMessage{ID: "1", By: "test", Why: "no time"}))
 	if r := w.ended("chat"); r.Phase != rotation.RolledBack {
 		t.Fatalf("it ended as %s", r.Phase)
 	}

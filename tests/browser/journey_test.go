@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/rekeyhq/rekey/client"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -26,7 +26,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.reads("waits for a person: what to do is under User Metadata")
 	p.picture("timeline")
 
-	p.details("What you do now", "make a new key of "+scene.OpenAIProject(journeyKey), "Leave the old one: "+old, "starter supply "+journeyKey, "Never put a key into either",
+	p.details("What you do now", "make a new key of "+scenario.OpenAIProject(journeyKey), "Leave the old one: "+old, "rekey supply "+journeyKey, "Never put a key into either",
 		"More Actions, Send an Update: name key-supplied", "If nobody acts until", "the rotation rolls back to the old key")
 	if address := p.link("openai console"); !strings.HasPrefix(address, "https://platform.openai.com/") {
 		t.Errorf("the link to the console goes to %q", address)
@@ -62,11 +62,11 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	if err != nil || !closed || res.Phase != rotation.Completed {
 		t.Errorf("the rotation ended as %+v, %v, %v", res, closed, err)
 	}
-	var kinds []rotation.Kind
+	var kinds []rotation.DecisionKind
 	for _, d := range res.Decisions {
 		kinds = append(kinds, d.Kind)
 	}
-	if want := []rotation.Kind{rotation.KeySupplied, rotation.Approve, rotation.KeyRevoked}; !slices.Equal(kinds, want) {
+	if want := []rotation.DecisionKind{rotation.KeySupplied, rotation.Approve, rotation.KeyRevoked}; !slices.Equal(kinds, want) {
 		t.Errorf("decisions %v, want %v", kinds, want)
 	}
 }

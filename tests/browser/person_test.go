@@ -191,7 +191,7 @@ func (p *person) again() {
 	}
 }
 
-// code gives the text in code style that follows a text of the details, which is there to be copied.
+// code returns the text in code style that follows a text of the details, which is there to be copied.
 func (p *person) code(after string) string {
 	p.Helper()
 	text, err := eval[string](p, fmt.Sprintf(`[...document.querySelectorAll('iframe')]
@@ -203,7 +203,7 @@ func (p *person) code(after string) string {
 	return text
 }
 
-// link gives the address behind a link in the details.
+// link returns the address behind a link in the details.
 func (p *person) link(name string) string {
 	p.Helper()
 	text, err := eval[string](p, fmt.Sprintf(`[...document.querySelectorAll('iframe')]

@@ -22,7 +22,7 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -40,7 +40,7 @@ const (
 
 // town is a simulated cloud, a Temporal server with its UI, workers, and a browser.
 type town struct {
-	*scene.Scene
+	*scenario.Scenario
 	cfg     *config.Config
 	acts    *activities.Activities
 	server  *devserver.Server
@@ -70,7 +70,7 @@ func open(chromium string) (_ *town, stop func(), err error) {
 	}
 	stops = append(stops, func() { _ = os.RemoveAll(dir) })
 	w := &town{old: map[string]string{}, fresh: map[string]string{}}
-	if w.Scene, err = scene.Start(scene.Options{
+	if w.Scenario, err = scenario.Start(scenario.Options{
 		Dir: dir, RequestTimeout: "2s", Propagation: "2s", RevocationLag: "2s",
 		Policy: []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_timeout: 10s", "approve: true"},
 	}); err != nil {
@@ -78,7 +78,7 @@ func open(chromium string) (_ *town, stop func(), err error) {
 	}
 	stops = append(stops, w.Stop)
 	for _, key := range []string{journeyKey, wrongKey, waitingKey, emergencyKey, returnedKey} {
-		if w.old[key], err = w.OpenAIKey(key, scene.Local); err != nil {
+		if w.old[key], err = w.OpenAIKey(key, scenario.Local); err != nil {
 			return nil, stop, err
 		}
 	}
@@ -159,7 +159,7 @@ func (w *town) waitFor(t *testing.T, key string, p rotation.Phase) {
 	t.Fatalf("the rotation of %s does not come to %s: %v\n%s", key, p, err, s.Details)
 }
 
-// supply makes a key in the provider's console and puts it into the store, as `starter supply` does before it tells
+// supply makes a key in the provider's console and puts it into the store, as `rekey supply` does before it tells
 // the rotation. It gives the number of the version, and the key's id.
 func (w *town) supply(t *testing.T, key string) (version, id string) {
 	t.Helper()
@@ -182,7 +182,7 @@ func (w *town) supply(t *testing.T, key string) (version, id string) {
 // listed is how the provider's console lists a key.
 func (w *town) listed(t *testing.T, key, id string) string {
 	t.Helper()
-	for _, k := range w.OpenAI.Keys(scene.OpenAIProject(key)) {
+	for _, k := range w.OpenAI.Keys(scenario.OpenAIProject(key)) {
 		if k.ID == id {
 			return "sk-..." + k.Redacted[len(k.Redacted)-4:]
 		}
@@ -214,7 +214,7 @@ func (w *town) events(t *testing.T, key string) (types []string) {
 }
 
 // decide sends a decision as the command line does.
-func (w *town) decide(t *testing.T, key string, kind rotation.Kind, m rotation.Message) {
+func (w *town) decide(t *testing.T, key string, kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	t.Helper()
 	h, err := w.client.UpdateWorkflow(t.Context(), sdkclient.UpdateWorkflowOptions{
 		WorkflowID: workflows.ID(key), UpdateName: string(kind), Args: []any{m}, WaitForStage: sdkclient.WorkflowUpdateStageCompleted,

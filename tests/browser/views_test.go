@@ -20,7 +20,7 @@ func TestEachSavedViewOfTheRunbookShowsWhatItIsFor(t *testing.T) {
 	house.start(t, waitingKey, rotation.Manual)
 	house.start(t, emergencyKey, rotation.Emergency)
 	house.start(t, returnedKey, rotation.Manual)
-	house.decide(t, returnedKey, rotation.RollBack, rotation.Message{By: "ops@example.com", Why: "not today"})
+	house.decide(t, returnedKey, rotation.RollBack, rotation.DecisionMessage{By: "ops@example.com", Why: "not today"})
 
 	mine := []string{waitingKey, emergencyKey, returnedKey}
 	for _, c := range []struct {

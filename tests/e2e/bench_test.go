@@ -20,7 +20,7 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -111,7 +111,7 @@ func (x *bodies) take(id string) time.Duration {
 // bench is a scene with Google keys, which Google makes (small ones: it is not RSA that is measured), and workers in
 // this process, on a server in memory.
 type bench struct {
-	scene  *scene.Scene
+	scene  *scenario.Scenario
 	client sdkclient.Client
 	keys   []rotation.Key
 	bodies *bodies
@@ -120,13 +120,13 @@ type bench struct {
 func newBench(b *testing.B) *bench {
 	b.Helper()
 	ctx := context.Background()
-	s, err := scene.Start(scene.Options{Policy: []string{"grace: 0s", "soak: 0s", "quiet: 0s"}, RequestTimeout: "2s", Mode: "create", KeyBits: 1024})
+	s, err := scenario.Start(scenario.Options{Policy: []string{"grace: 0s", "soak: 0s", "quiet: 0s"}, RequestTimeout: "2s", Mode: "create", KeyBits: 1024})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(s.Stop)
 	for i := range benchmarked {
-		if _, err := s.Google(fmt.Sprintf("key-%d", i), scene.Alias); err != nil {
+		if _, err := s.Google(fmt.Sprintf("key-%d", i), scenario.Alias); err != nil {
 			b.Fatal(err)
 		}
 	}

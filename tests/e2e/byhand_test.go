@@ -11,7 +11,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/adapters"
@@ -20,7 +20,7 @@ import (
 // byHand are the activities of a rotation in which a person makes the new key and revokes the old one.
 var byHand = []string{"Adopt", "Store", "Verify", "Promote", "Confirm", "Retire"}
 
-// person does what people do for the key of a town: in the provider's console, and with `starter supply`.
+// person does what people do for the key of a town: in the provider's console, and with `rekey supply`.
 type person struct {
 	*town
 	acts *activities.Activities
@@ -29,9 +29,9 @@ type person struct {
 }
 
 // newTownByHand starts a scene with the OpenAI key "gpt" in two stores.
-func newTownByHand(t *testing.T, o scene.Options, env ...string) *person {
+func newTownByHand(t *testing.T, o scenario.Options, env ...string) *person {
 	t.Helper()
-	p := &person{town: build(t, server, "gpt", (*scene.Scene).OpenAIKey, o, env...), names: map[string]string{}}
+	p := &person{town: build(t, server, "gpt", (*scenario.Scenario).OpenAIKey, o, env...), names: map[string]string{}}
 	var err error
 	if p.acts, err = adapters.Open(context.Background(), p.cfg, nil); err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func (p *person) create() (id string, v secret.Value) {
 	return id, v
 }
 
-// stage puts a key into the first store, as `starter supply` does before it tells the rotation.
+// stage puts a key into the first store, as `rekey supply` does before it tells the rotation.
 func (p *person) stage(v secret.Value) (version string) {
 	p.Helper()
 	version, err := p.tryStage(v)
@@ -71,7 +71,7 @@ func (p *person) supply() (id string, v secret.Value) {
 	p.Helper()
 	p.waitFor(rotation.AwaitingKey)
 	id, v = p.create()
-	p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: p.stage(v)})
+	p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: p.stage(v)})
 	return id, v
 }
 
@@ -115,7 +115,7 @@ func (p *person) replacedBy(res rotation.Result, id string, v secret.Value, asid
 	}
 	published := p.Cloud.PublishedKeys()
 	for _, l := range p.key().Stores {
-		if got := published[scene.Path(l.Store, p.name)]; got != id {
+		if got := published[scenario.Path(l.Store, p.name)]; got != id {
 			p.Errorf("applications read %s in %s, want %s", got, l, id)
 		}
 		s, err := p.acts.Stores[l.Store].Load(context.Background(), l.Path)
@@ -128,7 +128,7 @@ func (p *person) replacedBy(res rotation.Result, id string, v secret.Value, asid
 	}
 }
 
-// versions gives the versions of the i-th store that can be read.
+// versions returns the versions of the i-th store that can be read.
 func (p *person) versions(i int) []string {
 	p.Helper()
 	l := p.key().Stores[i]
@@ -162,7 +162,7 @@ func TestAWorkerKilledAroundAnyActivityOfARotationByHandLosesNothing(t *testing.
 		for _, when := range []string{"before", "after"} {
 			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
 				t.Parallel()
-				p := newTownByHand(t, scene.Options{}, envKill+"="+activity+"/"+when)
+				p := newTownByHand(t, scenario.Options{}, envKill+"="+activity+"/"+when)
 				run := p.start(rotation.Manual)
 				id, v := p.supply()
 				p.revoke()
@@ -179,7 +179,7 @@ func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Discard", func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scene.Options{}, envKill+"=Discard/"+when)
+			p := newTownByHand(t, scenario.Options{}, envKill+"=Discard/"+when)
 			// The new key is never accepted.
 			p.Cloud.SetTiming(simcloud.Timing{Propagation: time.Hour})
 			run := p.start(rotation.Manual)
@@ -190,8 +190,8 @@ func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing
 			if live := p.Cloud.LiveKeys(); res.Phase != rotation.RolledBack || len(live) != 2 {
 				t.Errorf("ended as %s with keys %v; want the old one, and the person's %s", res.Phase, live, id)
 			}
-			if !strings.Contains(strings.Join(res.Left, "\n"), v.Fingerprint()) {
-				t.Errorf("nobody tells the person what to do with the key %s: %v", v.Fingerprint(), res.Left)
+			if !strings.Contains(strings.Join(res.FollowUps, "\n"), v.Fingerprint()) {
+				t.Errorf("nobody tells the person what to do with the key %s: %v", v.Fingerprint(), res.FollowUps)
 			}
 			p.oneVersion()
 			p.killed()
@@ -202,7 +202,7 @@ func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing
 
 func TestARotationByHandIsKilledAtEveryStepAndStillEnds(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scene.Options{})
+	p := newTownByHand(t, scenario.Options{})
 	run := p.start(rotation.Manual)
 	p.waitFor(rotation.AwaitingKey)
 	p.kill()
@@ -220,7 +220,7 @@ func TestARotationByHandIsKilledAtEveryStepAndStillEnds(t *testing.T) {
 func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
 	for name, again := range map[string]func(p *person, first string, v secret.Value) (id string, taken secret.Value, aside []string){
 		"the same key is supplied again": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
-			p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: p.stage(v)})
+			p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: p.stage(v)})
 			return first, v, nil
 		},
 		"another key is supplied": func(p *person, first string, _ secret.Value) (string, secret.Value, []string) {
@@ -228,7 +228,7 @@ func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
 			return id, v, []string{first}
 		},
 		"an update without a version takes what stands there": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
-			p.tell(rotation.KeySupplied, rotation.Message{By: "a person"})
+			p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person"})
 			return first, v, nil
 		},
 		"a signal without a version takes what stands there": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
@@ -240,12 +240,12 @@ func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scene.Options{})
+			p := newTownByHand(t, scenario.Options{})
 			run := p.start(rotation.Manual)
 			p.waitFor(rotation.AwaitingKey)
 			first, v := p.create()
 			p.stage(v)
-			if s, err := p.status(); err != nil || s.Phase != rotation.AwaitingKey || s.Deadline.IsZero() || !strings.Contains(s.Details, "starter supply gpt") {
+			if s, err := p.status(); err != nil || s.Phase != rotation.AwaitingKey || s.Deadline.IsZero() || !strings.Contains(s.Details, "rekey supply gpt") {
 				t.Errorf("I7: the rotation does not say what it waits for: %+v, %v", s, err)
 			}
 			id, taken, aside := again(p, first, v)
@@ -270,10 +270,10 @@ func TestASecondSupplyReplacesAFirstThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scene.Options{})
+			p := newTownByHand(t, scenario.Options{})
 			run := p.start(rotation.Manual)
 			p.waitFor(rotation.AwaitingKey)
-			p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: first(p)})
+			p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: first(p)})
 			p.eventually("the rotation says that the key cannot be used", func(s rotation.Status) bool {
 				return s.Phase == rotation.AwaitingKey && strings.Contains(s.Details, "cannot be used")
 			})
@@ -316,11 +316,11 @@ func TestAKeySuppliedInQuotesIsStoredCleanlyHoweverOftenTheWorkerDies(t *testing
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Adopt", func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scene.Options{}, envKill+"=Adopt/"+when)
+			p := newTownByHand(t, scenario.Options{}, envKill+"=Adopt/"+when)
 			run := p.start(rotation.Manual)
 			p.waitFor(rotation.AwaitingKey)
 			id, v := p.create()
-			p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: p.add(secret.FromString(" \"" + v.Reveal() + "\"\n"))})
+			p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: p.add(secret.FromString(" \"" + v.Reveal() + "\"\n"))})
 			p.revoke()
 			p.replacedBy(p.end(run), id, v)
 			p.oneVersion()
@@ -332,7 +332,7 @@ func TestAKeySuppliedInQuotesIsStoredCleanlyHoweverOftenTheWorkerDies(t *testing
 
 func TestAPersonWhoHasNotRevokedTheKeyIsAskedAgain(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scene.Options{RevocationLag: "1s"})
+	p := newTownByHand(t, scenario.Options{RevocationLag: "1s"})
 	run := p.start(rotation.Manual)
 	id, v := p.supply()
 	p.waitFor(rotation.AwaitingRevocation)
@@ -346,11 +346,11 @@ func TestAPersonWhoHasNotRevokedTheKeyIsAskedAgain(t *testing.T) {
 
 func TestARotationByHandThatIsResetTakesTheKeyThatItPublished(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	p := newTownByHand(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	run := p.start(rotation.Manual)
 	id, v := p.supply()
 	p.waitFor(rotation.Grace)
-	// Temporal gives the reset workflow the messages again that it had.
+	// Temporal returns the reset workflow the messages again that it had.
 	p.resetTo(run.GetRunID(), "Adopt")
 	p.waitFor(rotation.Grace)
 	p.decide(rotation.FinishGrace)
@@ -361,14 +361,14 @@ func TestARotationByHandThatIsResetTakesTheKeyThatItPublished(t *testing.T) {
 
 func TestASecondSupplyReplacesAFirstThatIsStillBeingChecked(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scene.Options{})
+	p := newTownByHand(t, scenario.Options{})
 	run := p.start(rotation.Manual)
 	p.waitFor(rotation.AwaitingKey)
 	first, v := p.create()
 	version := p.stage(v)
 	reached, release := make(chan struct{}), make(chan struct{})
 	p.Cloud.Inject(simcloud.Fault{Service: "openai", Target: first, Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
-	p.tell(rotation.KeySupplied, rotation.Message{By: "a person", Version: version})
+	p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: version})
 	<-reached
 	// The rotation takes the second one, so the person need not care for the first any more.
 	id, v := p.supply()

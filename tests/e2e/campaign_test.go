@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -89,13 +89,13 @@ func (w *town) underFire(random *rand.Rand, each func(*rand.Rand, <-chan struct{
 
 func TestRandomKillsAndFaultsLeaveOneKeyAndNoOrphan(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{})
+	w := newTown(t, scenario.Options{})
 	nobody := func(*rand.Rand, <-chan struct{}) {}
 	w.campaign(3, nobody, func(res rotation.Result) {
 		if res.Phase == rotation.Completed {
 			w.replaced(res)
-			w.oldID = w.Cloud.PublishedKeys()[scene.Path(scene.Alias, w.name)]
-		} else if live := w.Cloud.LiveKeys(); len(live) != 1 || w.Cloud.PublishedKeys()[scene.Path(scene.Latest, w.name)] != w.oldID {
+			w.oldID = w.Cloud.PublishedKeys()[scenario.Path(scenario.Alias, w.name)]
+		} else if live := w.Cloud.LiveKeys(); len(live) != 1 || w.Cloud.PublishedKeys()[scenario.Path(scenario.Latest, w.name)] != w.oldID {
 			t.Errorf("rolled back (%s), but keys are %v", res.Outcome, live)
 		}
 	})
@@ -103,14 +103,14 @@ func TestRandomKillsAndFaultsLeaveOneKeyAndNoOrphan(t *testing.T) {
 
 func TestAPersonWhoActsAtRandomUnderRandomKillsAndFaultsNeverTakesTheKeyFromApplications(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scene.Options{Propagation: "5s", RevocationLag: "1s"})
+	p := newTownByHand(t, scenario.Options{Propagation: "5s", RevocationLag: "1s"})
 	p.campaign(2, p.live, func(res rotation.Result) {
 		published, live := p.Cloud.PublishedKeys(), p.Cloud.LiveKeys()
-		id := published[scene.Path(scene.Alias, p.name)]
+		id := published[scenario.Path(scenario.Alias, p.name)]
 		_, works := live[id]
 		_, oldWorks := live[p.oldID]
 		switch {
-		case id != published[scene.Path(scene.Latest, p.name)] || !works:
+		case id != published[scenario.Path(scenario.Latest, p.name)] || !works:
 			t.Errorf("applications read %v; keys: %v", published, live)
 		case res.Phase == rotation.Completed && (id == p.oldID || oldWorks || p.names[res.New] != id):
 			t.Errorf("completed with %s, but applications read %s; the old key %s exists: %v", res.New, id, p.oldID, oldWorks)
@@ -142,7 +142,7 @@ func (p *person) live(random *rand.Rand, stop <-chan struct{}) {
 		if err != nil {
 			continue
 		}
-		accepts := func(k rotation.Kind) bool { return slices.Contains(s.Accepts, k) }
+		accepts := func(k rotation.DecisionKind) bool { return slices.Contains(s.Accepts, k) }
 		switch {
 		case accepts(rotation.RollBack) && random.IntN(40) == 0:
 			// A signal is there before the next look.
@@ -159,9 +159,9 @@ func (p *person) live(random *rand.Rand, stop <-chan struct{}) {
 				// It is gone already if an earlier word of this person was lost.
 				_ = p.OpenAI.DeleteKey(id)
 			}
-			_ = p.tryTell(rotation.KeyRevoked, rotation.Message{By: "a person"})
+			_ = p.tryTell(rotation.KeyRevoked, rotation.DecisionMessage{By: "a person"})
 		case accepts(rotation.Approve):
-			_ = p.tryTell(rotation.Approve, rotation.Message{By: "a person"})
+			_ = p.tryTell(rotation.Approve, rotation.DecisionMessage{By: "a person"})
 		}
 	}
 }
@@ -193,9 +193,9 @@ func (p *person) supplySomething(random *rand.Rand) {
 			return
 		}
 	}
-	_ = p.tryTell(rotation.KeySupplied, rotation.Message{By: "a person", Version: version})
+	_ = p.tryTell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: version})
 }
 
-func (p *person) signal(k rotation.Kind) error {
-	return p.client.SignalWorkflow(context.Background(), p.id(), "", string(k), rotation.Message{By: "a person", Why: "the dice say so"})
+func (p *person) signal(k rotation.DecisionKind) error {
+	return p.client.SignalWorkflow(context.Background(), p.id(), "", string(k), rotation.DecisionMessage{By: "a person", Why: "the dice say so"})
 }

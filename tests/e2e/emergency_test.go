@@ -10,12 +10,12 @@ import (
 
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
 // leak raises an emergency over everything that was made so far, as the command line does, and gives the ids of it.
-func (w *town) leak(m rotation.Message) []string {
+func (w *town) leak(m rotation.DecisionMessage) []string {
 	w.Helper()
 	var made []string
 	for _, e := range w.Cloud.Journal() {
@@ -25,7 +25,7 @@ func (w *town) leak(m rotation.Message) []string {
 	}
 	w.rules.MayDie = append(w.rules.MayDie, made...)
 	m.ID, m.By, m.Why = "incident-1", "e2e", "leaked"
-	if err := (client.Live{Client: w.client}).Raise(context.Background(), w.key(), m); err != nil {
+	if err := (client.Client{Temporal: w.client}).Raise(context.Background(), w.key(), m); err != nil {
 		w.Fatal(err)
 	}
 	return made
@@ -55,8 +55,8 @@ func TestAWorkerKilledInAnEmergencyLosesNothing(t *testing.T) {
 		for _, when := range []string{"before", "after"} {
 			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
 				t.Parallel()
-				w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)}, envKill+"="+activity+"/"+when)
-				leaked := w.leak(rotation.Message{RevokeFirst: true})
+				w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)}, envKill+"="+activity+"/"+when)
+				leaked := w.leak(rotation.DecisionMessage{RevokeFirst: true})
 				w.contained(w.end(w.latest()), leaked)
 				w.killed()
 				w.noSecrets()
@@ -67,18 +67,18 @@ func TestAWorkerKilledInAnEmergencyLosesNothing(t *testing.T) {
 
 func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	first := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
-	leaked := w.leak(rotation.Message{})
+	leaked := w.leak(rotation.DecisionMessage{})
 	// Raised again, by somebody who did not get the answer.
-	w.leak(rotation.Message{})
+	w.leak(rotation.DecisionMessage{})
 	res := w.end(first)
 	w.contained(res, leaked)
 	if len(leaked) != 2 || len(w.Cloud.LiveKeys()) != 1 || len(res.Revoked) != 2 {
 		t.Errorf("leaked %v, revoked %v", leaked, res.Revoked)
 	}
-	s, err := client.Live{Client: w.client}.Standing(context.Background(), w.name)
+	s, err := client.Client{Temporal: w.client}.Latest(context.Background(), w.name)
 	if err != nil || s.Running || s.Reason != rotation.Emergency || s.Phase != rotation.Completed || s.Result == nil || s.Result.Rotation != res.Rotation {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}
@@ -86,11 +86,11 @@ func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 
 func TestAnEmergencyHurriesARotationThatIsAboutToRevokeWhatLeaked(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	minted := w.Cloud.Calls("google-iam", "UploadServiceAccountKey")
-	w.leak(rotation.Message{Leaked: []string{w.First(w.name).Fingerprint()}})
+	w.leak(rotation.DecisionMessage{Leaked: []string{w.First(w.name).Fingerprint()}})
 	res := w.end(run)
 	w.contained(res, []string{w.oldID})
 	if res.Rotation != rotation.ID(run.GetRunID()) || res.Reason != rotation.Emergency || w.Cloud.Calls("google-iam", "UploadServiceAccountKey") != minted {
@@ -100,10 +100,10 @@ func TestAnEmergencyHurriesARotationThatIsAboutToRevokeWhatLeaked(t *testing.T) 
 
 func TestAnEmergencyIsKeptWhileNoWorkerIsThere(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{})
+	w := newTown(t, scenario.Options{})
 	w.waitForWorker()
 	w.stopWorking()
-	leaked := w.leak(rotation.Message{})
+	leaked := w.leak(rotation.DecisionMessage{})
 	w.gone, w.ending = make(chan struct{}), false
 	go w.keepWorking()
 	w.contained(w.end(w.latest()), leaked)
@@ -111,17 +111,17 @@ func TestAnEmergencyIsKeptWhileNoWorkerIsThere(t *testing.T) {
 
 func TestAFollowersResultIsItsOwn(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
-	w.leak(rotation.Message{})
+	w.leak(rotation.DecisionMessage{})
 	// The follower is terminated: how the one before it stopped is not its result.
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Kind: simcloud.Refuse, Code: 503})
 	w.waitFor(rotation.Create)
 	if err := w.client.TerminateWorkflow(context.Background(), w.id(), "", "by mistake"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := client.Live{Client: w.client}.Standing(context.Background(), w.name)
+	s, err := client.Client{Temporal: w.client}.Latest(context.Background(), w.name)
 	if err != nil || s.Running || s.Result != nil {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}

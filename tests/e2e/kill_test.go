@@ -9,7 +9,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -25,7 +25,7 @@ func TestAWorkerKilledAroundAnyActivityLosesNothing(t *testing.T) {
 				if activity == "CheckHealth" {
 					policy = append([]string{"grace: 4s"}, fast[1:]...)
 				}
-				w := newTown(t, scene.Options{Policy: policy}, envKill+"="+activity+"/"+when)
+				w := newTown(t, scenario.Options{Policy: policy}, envKill+"="+activity+"/"+when)
 				w.replaced(w.end(w.start(rotation.Manual)))
 				w.killed()
 				w.noSecrets()
@@ -38,7 +38,7 @@ func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Discard", func(t *testing.T) {
 			t.Parallel()
-			w := newTown(t, scene.Options{}, envKill+"=Discard/"+when)
+			w := newTown(t, scenario.Options{}, envKill+"=Discard/"+when)
 			// The new key is never accepted.
 			w.Cloud.Inject(simcloud.Fault{Service: "google-token", Except: w.oldID, Kind: simcloud.Refuse, Code: 400})
 			run := w.start(rotation.Manual)
@@ -55,20 +55,20 @@ func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
 	}
 }
 
-func (w *town) decide(kind rotation.Kind) {
+func (w *town) decide(kind rotation.DecisionKind) {
 	w.Helper()
-	w.tell(kind, rotation.Message{By: "e2e", Why: "the test says so"})
+	w.tell(kind, rotation.DecisionMessage{By: "e2e", Why: "the test says so"})
 }
 
 // tell sends a decision as an Update, which must be taken.
-func (w *town) tell(kind rotation.Kind, m rotation.Message) {
+func (w *town) tell(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	w.Helper()
 	if err := w.tryTell(kind, m); err != nil {
 		w.Fatalf("%s: %v", kind, err)
 	}
 }
 
-func (w *town) tryTell(kind rotation.Kind, m rotation.Message) error {
+func (w *town) tryTell(kind rotation.DecisionKind, m rotation.DecisionMessage) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	h, err := w.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
@@ -82,7 +82,7 @@ func (w *town) tryTell(kind rotation.Kind, m rotation.Message) error {
 
 func TestAMintWhoseReplyDiesWithTheWorkerLeavesOneKey(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{})
+	w := newTown(t, scenario.Options{})
 	reached, release := make(chan struct{}), make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Times: 1, Kind: simcloud.CommitLate, Reached: reached, Release: release})
 	run := w.start(rotation.Manual)
@@ -96,7 +96,7 @@ func TestAMintWhoseReplyDiesWithTheWorkerLeavesOneKey(t *testing.T) {
 
 func TestAMintThatTakesEffectAfterItsRetryIsSwept(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{})
+	w := newTown(t, scenario.Options{})
 	release, done := make(chan struct{}), make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Times: 1, Kind: simcloud.CommitLate, Release: release, Done: done})
 	run := w.start(rotation.Manual)
@@ -108,7 +108,7 @@ func TestAMintThatTakesEffectAfterItsRetryIsSwept(t *testing.T) {
 
 func TestATerminatedRotationsDutyIsInherited(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	if err := w.client.TerminateWorkflow(context.Background(), w.id(), "", "somebody clicked the wrong button"); err != nil {
@@ -131,7 +131,7 @@ func TestATerminatedRotationsDutyIsInherited(t *testing.T) {
 
 func TestAWorkflowResetToBeforePromoteMintsNothingNew(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	minted := w.Cloud.Calls("google-iam", "UploadServiceAccountKey")
@@ -146,7 +146,7 @@ func TestAWorkflowResetToBeforePromoteMintsNothingNew(t *testing.T) {
 
 func TestOneKeyRotatesOnceAtATime(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	first := w.start(rotation.Manual)
 	for range 5 {
 		if again := w.start(rotation.Scheduled); again.GetRunID() != first.GetRunID() {
@@ -161,14 +161,14 @@ func TestOneKeyRotatesOnceAtATime(t *testing.T) {
 // Secret Manager allows two changes of a secret in a second; a rotation wants more.
 func TestARotationWaitsOutTheQuotasOfTheStore(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Quota: true})
+	w := newTown(t, scenario.Options{Quota: true})
 	run := w.start(rotation.Manual)
 	w.replaced(w.end(run))
 }
 
 func TestARollBackAfterPromoteGoesThroughReverse(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	w.decide(rotation.RollBack)
@@ -179,14 +179,14 @@ func TestARollBackAfterPromoteGoesThroughReverse(t *testing.T) {
 	}
 	w.decide(rotation.FinishGrace)
 	res := w.end(run)
-	if live := w.Cloud.LiveKeys(); res.Phase != rotation.RolledBack || len(live) != 1 || w.Cloud.PublishedKeys()[scene.Path(scene.Latest, "ci")] != w.oldID {
+	if live := w.Cloud.LiveKeys(); res.Phase != rotation.RolledBack || len(live) != 1 || w.Cloud.PublishedKeys()[scenario.Path(scenario.Latest, "ci")] != w.oldID {
 		t.Errorf("ended as %s with keys %v", res.Phase, live)
 	}
 	w.noSecrets()
 }
 
-// accepts tells whether the rotation would take a decision now.
-func (w *town) accepts(k rotation.Kind) bool {
+// accepts reports whether the rotation would take a decision now.
+func (w *town) accepts(k rotation.DecisionKind) bool {
 	s, err := w.status()
 	return err == nil && slices.Contains(s.Accepts, k)
 }

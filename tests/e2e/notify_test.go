@@ -8,16 +8,16 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 // channels are the options of a town whose policy tells its two channels.
-func channels(t *testing.T, policy ...string) scene.Options {
+func channels(t *testing.T, policy ...string) scenario.Options {
 	t.Helper()
-	return scene.Options{Channels: true, Dir: t.TempDir(), Policy: append(slices.Clone(fast), policy...)}
+	return scenario.Options{Channels: true, Dir: t.TempDir(), Policy: append(slices.Clone(fast), policy...)}
 }
 
 // told waits until channels of a service have been told n different things.
@@ -45,7 +45,7 @@ func (w *town) told(service string, n int) []simcloud.Message {
 func about(all []simcloud.Message) string {
 	var words []string
 	for _, m := range all {
-		words = append(words, m.Fields["about"].(string))
+		words = append(words, m.Fields["event"].(string))
 	}
 	return strings.Join(words, " ")
 }
@@ -54,11 +54,11 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 	t.Parallel()
 	p := newTownByHand(t, channels(t, "notify: [team]", "escalate: [oncall]"))
 	run := p.start(rotation.Manual)
-	if text := p.told(simcloud.SlackService, 1)[0].Text; !strings.Contains(text, "starter supply gpt") {
+	if text := p.told(simcloud.SlackService, 1)[0].Text; !strings.Contains(text, "rekey supply gpt") {
 		t.Errorf("it said:\n%s", text)
 	}
 	id, v := p.supply()
-	if text := p.told(simcloud.SlackService, 2)[1].Text; !strings.Contains(text, "starter revoked gpt") {
+	if text := p.told(simcloud.SlackService, 2)[1].Text; !strings.Contains(text, "rekey key-revoked gpt") {
 		t.Errorf("it said:\n%s", text)
 	}
 	p.revoke()
@@ -67,7 +67,7 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 		t.Errorf("it said:\n%s", text)
 	}
 	p.told(simcloud.WebhookService, 0)
-	for what, secret := range map[string]string{"Slack's address": simcloud.SlackPath, "the secret of the webhook": scene.HookSecret} {
+	for what, secret := range map[string]string{"Slack's address": simcloud.SlackPath, "the secret of the webhook": scenario.HookSecret} {
 		if strings.Contains(p.log(), secret) {
 			t.Errorf("the worker logs %s", what)
 		}
@@ -77,7 +77,7 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 			t.Error("a message holds the new key")
 		}
 	}
-	h, err := replaytest.Check(context.Background(), p.client, workflows.TellID("gpt", rotation.ID(run.GetRunID())), "")
+	h, err := replaytest.Check(context.Background(), p.client, workflows.NotifyID("gpt", rotation.ID(run.GetRunID())), "")
 	if err == nil {
 		err = replaytest.Keep(h, "tell")
 	}
@@ -102,7 +102,7 @@ func TestAWeekOfWaitingCostsFewEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent := newTownByHand(t, scene.Options{Policy: append(slices.Clone(fast), "patience: 12s")})
+	silent := newTownByHand(t, scenario.Options{Policy: append(slices.Clone(fast), "patience: 12s")})
 	alone := silent.start(rotation.Manual)
 	silent.end(alone)
 	without, err := replaytest.Check(context.Background(), silent.client, alone.GetID(), alone.GetRunID())
@@ -123,7 +123,7 @@ func TestAWorkerThatDiesWhileItTellsTellsAtMostTwiceWithTheSameID(t *testing.T) 
 			p := newTownByHand(t, channels(t, "notify: [oncall]"), envKill+"="+moment)
 			run := p.start(rotation.Manual)
 			// It is known that it was told only when the try that died has timed out and another one has succeeded.
-			p.heard(rotation.AboutNeeded, rotation.AwaitingKey)
+			p.heard(rotation.EventNeeded, rotation.AwaitingKey)
 			id, v := p.supply()
 			p.revoke()
 			p.replacedBy(p.end(run), id, v)
@@ -152,7 +152,7 @@ func TestAWorkerThatIsDownOverTheDeadlineTellsOnceThatItRolledBack(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.heard(rotation.AboutNeeded, rotation.AwaitingKey)
+	p.heard(rotation.EventNeeded, rotation.AwaitingKey)
 	p.down(func() {
 		for time.Now().Before(s.Deadline.Add(time.Second)) {
 			time.Sleep(20 * time.Millisecond)
@@ -184,12 +184,12 @@ func (w *town) down(during func()) {
 }
 
 // heard waits until the rotation knows that a channel was told about something.
-func (w *town) heard(about rotation.About, p rotation.Phase) {
+func (w *town) heard(about rotation.Event, p rotation.Phase) {
 	w.Helper()
 	var last rotation.Status
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		s, err := w.status()
-		if last = s; err == nil && s.Phase == p && len(s.Told) > 0 && s.Told[0].About == about && s.Told[0].Problem == "" {
+		if last = s; err == nil && s.Phase == p && len(s.Deliveries) > 0 && s.Deliveries[0].Event == about && s.Deliveries[0].Problem == "" {
 			return
 		}
 	}

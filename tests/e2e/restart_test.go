@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -19,7 +19,7 @@ func TestARotationInGraceSurvivesARestartOfTheTemporalServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newTownOn(t, own, scene.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newTownOn(t, own, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	_, port, err := net.SplitHostPort(own.HostPort())

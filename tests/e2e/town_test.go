@@ -21,7 +21,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/workflows"
@@ -30,7 +30,7 @@ import (
 // town is a simulated cloud with one key, a namespace, and a worker process that is started again whenever it dies.
 type town struct {
 	*testing.T
-	*scene.Scene
+	*scenario.Scenario
 	// name is the key's.
 	name      string
 	cfg       *config.Config
@@ -60,18 +60,18 @@ var fast = []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_t
 var towns atomic.Int64
 
 // newTown starts a scene with the Google key "ci" in two stores. env goes to the worker.
-func newTown(t *testing.T, o scene.Options, env ...string) *town {
+func newTown(t *testing.T, o scenario.Options, env ...string) *town {
 	t.Helper()
 	return newTownOn(t, server, o, env...)
 }
 
-func newTownOn(t *testing.T, server *devserver.Server, o scene.Options, env ...string) *town {
+func newTownOn(t *testing.T, server *devserver.Server, o scenario.Options, env ...string) *town {
 	t.Helper()
-	return build(t, server, "ci", (*scene.Scene).Google, o, env...)
+	return build(t, server, "ci", (*scenario.Scenario).Google, o, env...)
 }
 
 // build starts a town around a key that add adds to the scene.
-func build(t *testing.T, server *devserver.Server, name string, add func(*scene.Scene, string, ...string) (string, error), o scene.Options, env ...string) *town {
+func build(t *testing.T, server *devserver.Server, name string, add func(*scenario.Scenario, string, ...string) (string, error), o scenario.Options, env ...string) *town {
 	t.Helper()
 	w := &town{T: t, name: name, namespace: fmt.Sprintf("town-%d", towns.Add(1)), dir: t.TempDir(), gone: make(chan struct{})}
 	if o.Policy == nil {
@@ -87,14 +87,14 @@ func build(t *testing.T, server *devserver.Server, name string, add func(*scene.
 		o.RevocationLag = "20s"
 	}
 	var err error
-	if w.Scene, err = scene.Start(o); err != nil {
+	if w.Scenario, err = scenario.Start(o); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.Scene.Stop)
-	if w.oldID, err = add(w.Scene, name, scene.Alias, scene.Latest); err != nil {
+	t.Cleanup(w.Scenario.Stop)
+	if w.oldID, err = add(w.Scenario, name, scenario.Alias, scenario.Latest); err != nil {
 		t.Fatal(err)
 	}
-	w.rules = scene.Rules(name, scene.Alias, scene.Latest)
+	w.rules = scenario.Rules(name, scenario.Alias, scenario.Latest)
 	file := filepath.Join(w.dir, "rekey.yaml")
 	if err := os.WriteFile(file, []byte(w.YAML()), 0o600); err != nil {
 		t.Fatal(err)
@@ -232,7 +232,7 @@ func (w *town) replaced(res rotation.Result) {
 	}
 	published := w.Cloud.PublishedKeys()
 	live := w.Cloud.LiveKeys()
-	a, b := published[scene.Path(scene.Alias, w.name)], published[scene.Path(scene.Latest, w.name)]
+	a, b := published[scenario.Path(scenario.Alias, w.name)], published[scenario.Path(scenario.Latest, w.name)]
 	if _, ok := live[a]; a != b || a == w.oldID || !ok || len(live) != 1 {
 		w.Errorf("stores: %s and %s; keys: %v; old: %s", a, b, live, w.oldID)
 	}

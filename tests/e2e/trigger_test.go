@@ -29,7 +29,7 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/triggers"
@@ -186,7 +186,7 @@ func (w *town) runs() int {
 
 func TestALeakThatIsReportedManyTimesInOneInstantIsOneRotation(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{})
+	w := newTown(t, scenario.Options{})
 	w.rules.MayDie = append(w.rules.MayDie, w.oldID)
 	d := w.listen(nil)
 	order := fmt.Sprintf(`{"fingerprint":%q,"leaked":true,"why":"seen in a paste"}`, w.First(w.name).Fingerprint())
@@ -251,7 +251,7 @@ func TestAWorkerKilledWhileItTakesUpALeakLosesNothing(t *testing.T) {
 	for _, moment := range []string{"Identify/before", "Identify/after", "StartRotation/before", "StartRotation/after"} {
 		t.Run("killed at "+moment, func(t *testing.T) {
 			t.Parallel()
-			w := newTown(t, scene.Options{}, envKill+"="+moment)
+			w := newTown(t, scenario.Options{}, envKill+"="+moment)
 			w.rules.MayDie = append(w.rules.MayDie, w.oldID)
 			d := w.listen(nil)
 			status, id := d.github("created")
@@ -289,7 +289,7 @@ func TestSecretManagersRotationTimeRotatesTheKeyOfThatSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newTown(t, scene.Options{})
+	w := newTown(t, scenario.Options{})
 	d := w.listen(lead(certificates.URL))
 	notice := func(message, event string) (int, string) {
 		return d.ring("google", map[string]string{"Authorization": "Bearer " + token}, fmt.Sprintf(`{"message":{"attributes":{"eventType":%q,"secretId":"projects/42/secrets/ci"},"messageId":%q}}`, event, message))

@@ -8,14 +8,14 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 func TestAStepThatIsBlockedIsTriedAgainAndGoesOn(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scene.Options{})
+	w := newTown(t, scenario.Options{})
 	// A permission that somebody gives after the second try.
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "DeleteServiceAccountKey", Times: 2, Kind: simcloud.Refuse, Code: 403})
 	run := w.start(rotation.Manual)
@@ -31,11 +31,11 @@ var oversized = []string{strings.Repeat("not a message ", 60_000)}
 
 func TestARotationWhoseHistoryHasGrownTooLongGoesOnInANewRun(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scene.Options{})
+	p := newTownByHand(t, scenario.Options{})
 	run := p.start(rotation.Manual)
 	p.waitFor(rotation.AwaitingKey)
 	for range 6 {
-		if err := p.client.SignalWorkflow(context.Background(), p.id(), "", string(rotation.HandOver), oversized); err != nil {
+		if err := p.client.SignalWorkflow(context.Background(), p.id(), "", string(rotation.AddNote), oversized); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,8 +60,10 @@ const (
 
 func TestAScheduledRotationCostsFewActivitiesAndEvents(t *testing.T) {
 	t.Parallel()
-	w := build(t, server, "ci", func(s *scene.Scene, name string, _ ...string) (string, error) { return s.Google(name, scene.Alias) },
-		scene.Options{Policy: []string{"period: 1ms", "grace: 0s", "soak: 0s", "quiet: 0s"}})
+	w := build(t, server, "ci", func(s *scenario.Scenario, name string, _ ...string) (string, error) {
+		return s.Google(name, scenario.Alias)
+	},
+		scenario.Options{Policy: []string{"period: 1ms", "grace: 0s", "soak: 0s", "quiet: 0s"}})
 	run := w.start(rotation.Scheduled)
 	if res := w.end(run); res.Phase != rotation.Completed || res.NotDue || len(res.Revoked) != 1 {
 		t.Fatalf("it ended as %+v", res)

@@ -14,8 +14,8 @@ const weekOfWaiting, withTwoChannels = 50, 51
 
 func TestAWeekOfWaitingFillsNoHistory(t *testing.T) {
 	t.Parallel()
-	leaked := func(r *skipping) { r.emergency(rotation.Message{By: "ana", Why: "leaked"}) }
-	contain := func(r *skipping) { r.emergency(rotation.Message{By: "ana", Why: "leaked", RevokeFirst: true}) }
+	leaked := func(r *skipping) { r.emergency(rotation.DecisionMessage{By: "ana", Why: "leaked"}) }
+	contain := func(r *skipping) { r.emergency(rotation.DecisionMessage{By: "ana", Why: "leaked", RevokeFirst: true}) }
 	outage := func(r *skipping) {
 		r.Cloud.Inject(simcloud.Fault{Service: sm, Kind: simcloud.Refuse, Code: 503})
 	}
@@ -61,7 +61,7 @@ func TestAWeekOfWaitingFillsNoHistory(t *testing.T) {
 			r.at(from, func() { before = r.longest() })
 			r.at(to, func() {
 				cost, s := r.longest()-before, r.status()
-				t.Logf("%d events; told: %+v", cost, s.Told)
+				t.Logf("%d events; told: %+v", cost, s.Deliveries)
 				if s.Phase != tc.phase || s.Overdue != tc.overdue {
 					t.Errorf("it waits in %s, overdue: %t:\n%s", s.Phase, s.Overdue, s.Details)
 				}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -32,7 +32,7 @@ func TestAnEmergencyThatNamesTheOldKeyBeforeARollBackHasBegunNeverPublishesIt(t 
 		if s := r.status(); s.Phase != rotation.Revoke || r.enabled(r.oldID) {
 			t.Errorf("the old key is not disabled in %s", s.Phase)
 		}
-		r.signal(rotation.RollBack, rotation.Message{})
+		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
 	r.at(2*day+40*time.Minute, func() {
 		before = len(r.Cloud.Journal())
@@ -65,7 +65,7 @@ func TestAnEmergencyThatComesWhileARotationLooksWhetherItGivesWayIsServed(t *tes
 			s := googleKey()
 			s.edit = func(yaml string) string {
 				other := strings.NewReplacer("name: ci\n", "name: other\n", "path: ci", "path: other").Replace(yaml[strings.Index(yaml, "  - name: ci"):])
-				return strings.Replace(yaml, "    tier: production\n", "    tier: production\n    apart_from: [other]\n", 1) + other
+				return strings.Replace(yaml, "    tier: production\n", "    tier: production\n    conflicts_with: [other]\n", 1) + other
 			}
 			r := newSkipping(t, s)
 			r.rules.MayDie = []string{r.oldID}
@@ -136,7 +136,7 @@ func TestAnEmergencyIsServedAlsoWhileTheOldKeyCannotBeEnabledAgain(t *testing.T)
 	t.Parallel()
 	r := newSkipping(t, googleKey())
 	r.Cloud.Inject(simcloud.Fault{Service: google, Method: "EnableServiceAccountKey", Kind: simcloud.Refuse, Code: 403})
-	r.at(2*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.at(2*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	r.at(2*day+40*time.Minute, func() {
 		r.rules.MayDie = r.made()
 		r.signal(rotation.RaiseEmergency, everything)
@@ -181,7 +181,7 @@ func TestAnEmergencyTakesAwayTheQuestionWhatToDoWithoutAWayBack(t *testing.T) {
 	r := newSkipping(t, googleKey())
 	r.at(day, func() {
 		r.delete(r.oldID)
-		r.signal(rotation.RollBack, rotation.Message{})
+		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
 	r.at(day+time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval || !strings.Contains(s.Details, "roll-back cannot go on") {
@@ -211,7 +211,7 @@ func TestWhatARotationKnowsIsNotForgottenByTheOneThatFollows(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			r.signal(rotation.KeySupplied, rotation.Message{Version: strconv.FormatInt(n, 10)})
+			r.signal(rotation.KeySupplied, rotation.DecisionMessage{Version: strconv.FormatInt(n, 10)})
 		})
 		r.at(4*time.Hour, func() {
 			if s := r.status(); s.Phase != rotation.AwaitingKey || s.New == value.Fingerprint() {
@@ -227,7 +227,7 @@ func TestWhatARotationKnowsIsNotForgottenByTheOneThatFollows(t *testing.T) {
 			}
 			_ = r.OpenAI.DeleteKey(r.oldID)
 			_ = r.OpenAI.DeleteKey(pasted)
-			r.signal(rotation.KeyRevoked, rotation.Message{})
+			r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 		})
 		res := r.run(day)
 		if r.publishedSince(pasted, 0) {
@@ -239,7 +239,7 @@ func TestWhatARotationKnowsIsNotForgottenByTheOneThatFollows(t *testing.T) {
 		t.Parallel()
 		r := newSkipping(t, manualKey())
 		const note = "the console wants the hardware token"
-		r.at(time.Hour, func() { r.signal(rotation.HandOver, rotation.Message{By: "ana", Why: note}) })
+		r.at(time.Hour, func() { r.signal(rotation.AddNote, rotation.DecisionMessage{By: "ana", Why: note}) })
 		r.at(2*time.Hour, func() { r.signal(rotation.RaiseEmergency, everything) })
 		r.at(3*time.Hour, func() {
 			if s := r.status(); s.Phase != rotation.AwaitingKey || !strings.Contains(s.Details, note) {
@@ -252,7 +252,7 @@ func TestWhatARotationKnowsIsNotForgottenByTheOneThatFollows(t *testing.T) {
 	t.Run("keys that were revoked are named in the result", func(t *testing.T) {
 		t.Parallel()
 		s := googleKey()
-		s.stores = []string{scene.Alias}
+		s.stores = []string{scenario.Alias}
 		r := newSkipping(t, s)
 		r.during(sm, "DestroySecretVersion", func() {
 			r.rules.MayDie = r.made()
@@ -275,7 +275,7 @@ func TestWhatARotationKnowsIsNotForgottenByTheOneThatFollows(t *testing.T) {
 		res := r.run(day)
 		r.gone(res, r.oldID)
 		if !res.Unknown {
-			t.Errorf("the result does not say that a name is not known: %+v", res.Left)
+			t.Errorf("the result does not say that a name is not known: %+v", res.FollowUps)
 		}
 	})
 }
@@ -284,7 +284,7 @@ func TestWhatARotationKnowsIsNotForgottenByTheOneThatFollows(t *testing.T) {
 func TestAnEmergencyThatMintsNothingNeedsNoRoomForAKey(t *testing.T) {
 	t.Parallel()
 	s := googleKey()
-	s.stores = []string{scene.Alias}
+	s.stores = []string{scenario.Alias}
 	r := newSkipping(t, s)
 	id, value := r.forgotten()
 	r.crowd()

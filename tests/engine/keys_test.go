@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
@@ -32,7 +32,7 @@ func TestADisableThatTakesEffectLateDoesNotTakeTheKeyThatARollBackReturnedTo(t *
 		if s := r.status(); s.Phase != rotation.Revoke || r.enabled(r.oldID) {
 			t.Errorf("the old key is not disabled in %s", s.Phase)
 		}
-		r.signal(rotation.RollBack, rotation.Message{})
+		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
 	r.at(disabled+time.Minute, func() { r.disable(r.oldID) })
 	r.unchanged(r.run(10 * day))
@@ -42,7 +42,7 @@ func TestADisableThatTakesEffectLateDoesNotTakeTheKeyThatARollBackReturnedTo(t *
 func TestAKeyThatIsRefusedOnTheWayBackToItIsEnabledAgain(t *testing.T) {
 	t.Parallel()
 	r := newSkipping(t, slow())
-	r.at(2*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.at(2*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	r.at(2*day+time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.RollingBack || r.published() != r.oldID || !r.enabled(r.oldID) {
 			t.Errorf("applications do not read the old key in %s", s.Phase)
@@ -84,7 +84,7 @@ func TestAfterADeleteThatWasRefusedThereIsStillAWayBack(t *testing.T) {
 			return
 		}
 		remove()
-		r.signal(rotation.RollBack, rotation.Message{})
+		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
 	r.unchanged(r.run(10 * day))
 }
@@ -93,7 +93,7 @@ func TestAfterADeleteThatWasRefusedThereIsStillAWayBack(t *testing.T) {
 func TestAValueThatAPersonMadeCurrentMeanwhileIsNotReplacedWithoutAsking(t *testing.T) {
 	t.Parallel()
 	s := googleKey()
-	s.stores = []string{scene.Alias}
+	s.stores = []string{scenario.Alias}
 	r := newSkipping(t, s)
 	id, value := r.foreign()
 	r.during(google, "UploadServiceAccountKey", func() {
@@ -113,11 +113,11 @@ func TestAValueThatAPersonMadeCurrentMeanwhileIsNotReplacedWithoutAsking(t *test
 		if !strings.Contains(s.Details, id) && !strings.Contains(s.Details, value.Fingerprint()) {
 			t.Errorf("the question does not name that value:\n%s", s.Details)
 		}
-		r.signal(rotation.Approve, rotation.Message{})
+		r.signal(rotation.Approve, rotation.DecisionMessage{})
 	})
 	res := r.run(5 * day)
 	r.gone(res, r.oldID)
-	if named := strings.Contains(strings.Join(res.Left, " "), id); r.published() == id || r.live(id) && !named && !r.owed(id) {
+	if named := strings.Contains(strings.Join(res.FollowUps, " "), id); r.published() == id || r.live(id) && !named && !r.owed(id) {
 		t.Errorf("applications read %s; the value of that person is live: %t, and left to a person: %t", r.published(), r.live(id), named)
 	}
 }
@@ -152,7 +152,7 @@ func (w *world) addPlace() {
 func (w *world) everywhere(res rotation.Result) {
 	w.Helper()
 	var read []string
-	for _, l := range []rotation.Location{{Store: scene.Alias, Path: "ci"}, {Store: scene.Latest, Path: "new-place"}} {
+	for _, l := range []rotation.Location{{Store: scenario.Alias, Path: "ci"}, {Store: scenario.Latest, Path: "new-place"}} {
 		v, err := w.acts.Stores[l.Store].Published(context.Background(), l.Path)
 		if err != nil {
 			w.Errorf("applications cannot read %s: %v", l, err)
@@ -169,7 +169,7 @@ func (w *world) everywhere(res rotation.Result) {
 func TestAKeyThatGotAnotherStoreIsDue(t *testing.T) {
 	t.Parallel()
 	s := googleKey()
-	s.stores, s.edit = []string{scene.Alias}, elsewhere
+	s.stores, s.edit = []string{scenario.Alias}, elsewhere
 	r := newSkipping(t, s)
 	r.addPlace()
 	r.in.Reason = rotation.Scheduled
@@ -181,7 +181,7 @@ func TestAnAbandonedDisableIsUndoneAsSoonAsItsTimeIsOver(t *testing.T) {
 	r := newSkipping(t, slow())
 	r.Cloud.Inject(simcloud.Fault{Service: google, Method: "DisableServiceAccountKey", Kind: simcloud.DropBefore, Times: 1})
 	disabled := 2*day + time.Second
-	r.at(disabled+20*time.Second, func() { r.signal(rotation.RollBack, rotation.Message{}) })
+	r.at(disabled+20*time.Second, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	r.at(disabled+time.Minute, func() { r.disable(r.oldID) })
 	r.at(disabled+150*time.Second, func() {
 		if s := r.status(); !r.enabled(r.oldID) || r.published() != r.oldID {

@@ -21,7 +21,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -74,9 +74,7 @@ func (l *live) do() {
 		DisableWorkflowWorker: true, DisableRegistrationAliasing: true,
 		Interceptors: []interceptor.WorkerInterceptor{&holding{l: l}, &activities.Interceptor{}},
 	})
-	for _, one := range l.acts.All() {
-		l.doer.RegisterActivity(one)
-	}
+	l.acts.RegisterRotation(l.doer)
 	if err := l.doer.Start(); err != nil {
 		l.Fatal(err)
 	}
@@ -97,8 +95,7 @@ func (l *live) think() {
 		LocalActivityWorkerOnly: true, DisableRegistrationAliasing: true,
 		WorkerStopTimeout: 10 * time.Second, // Stop returns when nothing polls any more
 	})
-	l.thinker.RegisterWorkflow(workflows.RotateKey)
-	l.thinker.RegisterWorkflow(workflows.Tell)
+	workflows.RegisterRotation(l.thinker)
 	if err := l.thinker.Start(); err != nil {
 		l.Fatal(err)
 	}
@@ -153,7 +150,7 @@ func (h *holder) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 
 // together lets the answer of an activity and a signal come to the workflow in one task: no worker is there for them
 // until both stand in the history. begin does what leads to the activity.
-func (l *live) together(name string, begin func() client.WorkflowRun, kind rotation.Kind, message func() rotation.Message) client.WorkflowRun {
+func (l *live) together(name string, begin func() client.WorkflowRun, kind rotation.DecisionKind, message func() rotation.DecisionMessage) client.WorkflowRun {
 	l.Helper()
 	h := l.hold(name)
 	run := begin()
@@ -240,7 +237,7 @@ func (l *live) start(reason rotation.Reason) client.WorkflowRun {
 	return run
 }
 
-func (l *live) signal(kind rotation.Kind, m rotation.Message) {
+func (l *live) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	l.Helper()
 	if m.By == "" {
 		m.By, m.Why = "operator", "the test says so"
@@ -318,7 +315,9 @@ func on(s setup) setup {
 // A2.
 func TestAnEmergencySignalThatComesTogetherWithTheAnswerOfPrepareIsServed(t *testing.T) {
 	t.Parallel()
-	emergency := func(m rotation.Message) func() rotation.Message { return func() rotation.Message { return m } }
+	emergency := func(m rotation.DecisionMessage) func() rotation.DecisionMessage {
+		return func() rotation.DecisionMessage { return m }
+	}
 	t.Run("where nothing was due", func(t *testing.T) {
 		t.Parallel()
 		l := newLive(t, on(googleKey()))
@@ -360,13 +359,13 @@ func TestAnEmergencySignalThatComesTogetherWithTheAnswerOfPrepareIsServed(t *tes
 func TestAKeyThatIsSuppliedWhileAnotherOneWasCheckedIsTheOneThatCounts(t *testing.T) {
 	t.Parallel()
 	l := newLive(t, on(manualKey("grace: 1s")))
-	version := func() rotation.Message {
+	version := func() rotation.DecisionMessage {
 		_, v := l.OpenAI.CreateKey(l.key.Account, "new")
 		number, _, err := l.acts.StageSupplied(context.Background(), l.key, "", v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return rotation.Message{By: "operator", Version: number}
+		return rotation.DecisionMessage{By: "operator", Version: number}
 	}
 	begin := func() client.WorkflowRun {
 		run := l.start(rotation.Manual)
@@ -382,7 +381,7 @@ func TestAKeyThatIsSuppliedWhileAnotherOneWasCheckedIsTheOneThatCounts(t *testin
 	if err := l.OpenAI.DeleteKey(l.oldID); err != nil {
 		t.Error(err)
 	}
-	l.signal(rotation.KeyRevoked, rotation.Message{})
+	l.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	l.gone(l.ends(run), l.oldID)
 }
 
@@ -444,7 +443,7 @@ func (l *live) finish(run client.WorkflowRun) {
 		return err == nil && s.Phase == rotation.Grace
 	})
 	if !ended {
-		l.signal(rotation.FinishGrace, rotation.Message{})
+		l.signal(rotation.FinishGrace, rotation.DecisionMessage{})
 	}
 }
 
@@ -452,7 +451,7 @@ func (l *live) finish(run client.WorkflowRun) {
 func TestARotationThatFinishesBringsTheKeyToAStoreThatWasAddedMeanwhile(t *testing.T) {
 	t.Parallel()
 	s := on(googleKey())
-	s.stores = []string{scene.Alias}
+	s.stores = []string{scenario.Alias}
 	l := newLive(t, s)
 	l.start(rotation.Manual)
 	l.waitFor(rotation.Grace)

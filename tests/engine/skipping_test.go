@@ -21,7 +21,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
@@ -67,8 +67,8 @@ func newSkipping(t *testing.T, s setup) *skipping {
 }
 
 // emergency makes the rotation one of an emergency from the start.
-func (r *skipping) emergency(m rotation.Message) {
-	r.in.Reason, r.in.Emergencies = rotation.Emergency, []rotation.Decision{{Kind: rotation.RaiseEmergency, Message: m}}
+func (r *skipping) emergency(m rotation.DecisionMessage) {
+	r.in.Reason, r.in.Emergencies = rotation.Emergency, []rotation.Decision{{Kind: rotation.RaiseEmergency, DecisionMessage: m}}
 }
 
 func (r *skipping) now() time.Time { return r.env.Load().Now() }
@@ -106,19 +106,19 @@ func (r *skipping) every(interval time.Duration, n int, after time.Duration, do 
 	r.at(after, func() { next(0) })
 }
 
-func (r *skipping) signal(kind rotation.Kind, m rotation.Message) {
+func (r *skipping) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	if m.By == "" {
 		m.By, m.Why = "operator", "the test says so"
 	}
 	r.send(kind, m)
 }
 
-func (r *skipping) send(kind rotation.Kind, payload any) {
+func (r *skipping) send(kind rotation.DecisionKind, payload any) {
 	r.env.Load().SignalWorkflow(string(kind), payload)
 }
 
 // takes sends an update that must be taken.
-func (r *skipping) takes(kind rotation.Kind, m rotation.Message) {
+func (r *skipping) takes(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	r.env.Load().UpdateWorkflow(string(kind), m.ID, &answer{r}, m)
 }
 
@@ -217,11 +217,8 @@ func (r *skipping) once(res *rotation.Result) *workflow.ContinueAsNewError {
 	env.SetWorkerOptions(worker.Options{
 		Interceptors: append([]interceptor.WorkerInterceptor{&watcher{r: r}}, append(testenv.Interceptors(env), &activities.Interceptor{})...), DeadlockDetectionTimeout: 3 * time.Second,
 	})
-	env.RegisterWorkflow(workflows.RotateKey)
-	env.RegisterWorkflow(workflows.Tell)
-	for _, one := range r.acts.All() {
-		env.RegisterActivity(one)
-	}
+	workflows.RegisterRotation(env)
+	r.acts.RegisterRotation(env)
 	env.SetOnTimerScheduledListener(func(string, time.Duration) { r.wrote(2 + task) })
 	for _, m := range r.moments {
 		if !m.done {
@@ -322,7 +319,7 @@ func (c *counting) UpsertTypedSearchAttributes(ctx workflow.Context, updates ...
 	return c.Next.UpsertTypedSearchAttributes(ctx, updates...)
 }
 
-// supply does what `starter supply` does, with a key made in the console.
+// supply does what `rekey supply` does, with a key made in the console.
 func (r *skipping) supply() (id string) {
 	r.Helper()
 	id, value := r.OpenAI.CreateKey(r.key.Account, "new")
@@ -330,7 +327,7 @@ func (r *skipping) supply() (id string) {
 	if err != nil {
 		r.Errorf("the key could not be staged: %v", err)
 	}
-	r.signal(rotation.KeySupplied, rotation.Message{Version: version})
+	r.signal(rotation.KeySupplied, rotation.DecisionMessage{Version: version})
 	return id
 }
 
@@ -352,8 +349,8 @@ func (r *skipping) wantTold() {
 	if s.Deadline.IsZero() {
 		r.Errorf("nobody sees that it does not get on: there is no deadline\n%s", s.Details)
 	}
-	if len(s.Told) == 0 || s.Told[0].Channel != scene.Team || r.words() == "" {
-		r.Errorf("nobody was told: %+v %q", s.Told, r.words())
+	if len(s.Deliveries) == 0 || s.Deliveries[0].Channel != scenario.Team || r.words() == "" {
+		r.Errorf("nobody was told: %+v %q", s.Deliveries, r.words())
 	}
 	if strings.Contains(s.Details, "You need to do nothing") {
 		r.Errorf("the details say that nothing is to be done:\n%s", s.Details)

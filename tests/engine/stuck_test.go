@@ -55,7 +55,7 @@ func TestAQuestionWhoseDeadlinePassesWithoutAWayBackGoesOnWaiting(t *testing.T) 
 			},
 			before: func(r *skipping) {
 				r.emptyPlaces()
-				// From when the new key is proven on, nobody can tell whether anything is left.
+				// From when the new key is proven on, nobody can report whether anything is left.
 				r.during(simcloud.GoogleTokenService, "Token", func() { r.refuse("ListServiceAccountKeys") })
 			},
 		},
@@ -108,8 +108,8 @@ func TestARollBackThatIsAskedForTwiceWaitsUntilTheOldKeyCanBeEnabledAgain(t *tes
 	t.Parallel()
 	r := newSkipping(t, googleKey())
 	remove := r.Cloud.Inject(simcloud.Fault{Service: google, Method: "EnableServiceAccountKey", Kind: simcloud.Refuse, Code: 403})
-	r.at(2*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.Message{}) })
-	r.at(2*day+40*time.Minute, func() { r.signal(rotation.RollBack, rotation.Message{By: "ana", Why: "where does it stay"}) })
+	r.at(2*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
+	r.at(2*day+40*time.Minute, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{By: "ana", Why: "where does it stay"}) })
 	r.at(2*day+5*time.Hour, remove)
 	r.unchanged(r.run(10 * day))
 }
@@ -149,14 +149,14 @@ func TestAWaitThatLastsIsShownAndTold(t *testing.T) {
 		},
 		"the new key cannot be discarded": {
 			begin: func(r *skipping) func() {
-				r.during(sm, "AddSecretVersion", func() { r.signal(rotation.RollBack, rotation.Message{}) })
+				r.during(sm, "AddSecretVersion", func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 				return r.refuse("DeleteServiceAccountKey")
 			}, back: true,
 		},
 		"the old key cannot be enabled again": {
 			after: 2*day + 30*time.Minute,
 			begin: func(r *skipping) func() {
-				r.signal(rotation.RollBack, rotation.Message{})
+				r.signal(rotation.RollBack, rotation.DecisionMessage{})
 				return r.refuse("EnableServiceAccountKey")
 			}, back: true,
 		},
@@ -189,7 +189,7 @@ func TestAWaitThatLastsIsShownAndTold(t *testing.T) {
 				}
 				if mend(); tc.back {
 					// Needless where it tries again by itself.
-					r.signal(rotation.Approve, rotation.Message{})
+					r.signal(rotation.Approve, rotation.DecisionMessage{})
 				}
 			})
 			res := r.run(10 * day)
@@ -225,7 +225,7 @@ func TestThousandsOfMessagesInAWaitFillNoHistory(t *testing.T) {
 	r := newSkipping(t, manualKey())
 	const notes = 3000
 	r.every(10*time.Second, notes, time.Hour, func(i int) {
-		r.signal(rotation.HandOver, rotation.Message{By: "a script", Why: fmt.Sprint("note ", i)})
+		r.signal(rotation.AddNote, rotation.DecisionMessage{By: "a script", Why: fmt.Sprint("note ", i)})
 	})
 	r.at(20*time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingKey || !strings.Contains(s.Details, fmt.Sprint("note ", notes-1)) {

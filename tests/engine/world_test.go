@@ -10,7 +10,7 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/adapters"
@@ -23,19 +23,19 @@ type setup struct {
 	// name is the key's: "ci", a service account's, or "gpt", which a person makes and revokes.
 	name   string
 	stores []string
-	opts   scene.Options
+	opts   scenario.Options
 	// edit changes the rekey.yaml of the scene.
 	edit func(yaml string) string
 }
 
 // googleKey is a key that rekey makes and revokes, in a store that is read by alias and in one that is read as latest.
 func googleKey(policy ...string) setup {
-	return setup{name: "ci", stores: []string{scene.Alias, scene.Latest}, opts: scene.Options{Policy: policy, KeyBits: 1024}}
+	return setup{name: "ci", stores: []string{scenario.Alias, scenario.Latest}, opts: scenario.Options{Policy: policy, KeyBits: 1024}}
 }
 
 // manualKey is a key that a person makes and revokes.
 func manualKey(policy ...string) setup {
-	return setup{name: "gpt", stores: []string{scene.Alias}, opts: scene.Options{Policy: policy}}
+	return setup{name: "gpt", stores: []string{scenario.Alias}, opts: scenario.Options{Policy: policy}}
 }
 
 // told adds a team that is told when a person is needed.
@@ -49,7 +49,7 @@ func (s setup) told(t *testing.T) setup {
 // world is a simulated cloud with one key, and what rekey needs to work there.
 type world struct {
 	*testing.T
-	*scene.Scene
+	*scenario.Scenario
 	key  rotation.Key
 	acts *activities.Activities
 	// oldID is the key that stands in the stores before the first rotation.
@@ -60,10 +60,10 @@ type world struct {
 // newWorld starts a cloud whose clock is now, and a worker's adapters whose clock is workers.
 func newWorld(t *testing.T, s setup, now, workers func() time.Time) world {
 	t.Helper()
-	w := world{T: t, rules: scene.Rules(s.name, s.stores...)}
+	w := world{T: t, rules: scenario.Rules(s.name, s.stores...)}
 	s.opts.Now = now
 	var err error
-	if w.Scene, err = scene.Start(s.opts); err != nil {
+	if w.Scenario, err = scenario.Start(s.opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
@@ -79,7 +79,7 @@ func newWorld(t *testing.T, s setup, now, workers func() time.Time) world {
 	return w
 }
 
-// configure gives the worker the rekey.yaml of the scene, edited.
+// configure returns the worker the rekey.yaml of the scene, edited.
 func (w *world) configure(name string, edit func(string) string) {
 	w.Helper()
 	yaml := w.YAML()
@@ -123,7 +123,7 @@ func (w *world) forgotten() (id string, value secret.Value) {
 	w.Helper()
 	id, value = w.foreign()
 	// Once the record is written, applications read by alias.
-	ctx, s, path := context.Background(), w.acts.Stores[scene.Alias], w.key.Stores[0].Path
+	ctx, s, path := context.Background(), w.acts.Stores[scenario.Alias], w.key.Stores[0].Path
 	snap, err := s.Load(ctx, path)
 	if err == nil {
 		_, err = s.Save(ctx, path, snap)
@@ -220,7 +220,7 @@ func (w *world) invariants() {
 func (w *world) gone(res rotation.Result, leaked ...string) {
 	w.Helper()
 	if res.Phase != rotation.Completed {
-		w.Errorf("it ended as %s: %s %v", res.Phase, res.Outcome, res.Left)
+		w.Errorf("it ended as %s: %s %v", res.Phase, res.Outcome, res.FollowUps)
 	}
 	for _, id := range leaked {
 		if w.live(id) {
@@ -252,9 +252,9 @@ func (w *world) unchanged(res rotation.Result) {
 }
 
 // everything is an emergency that names nothing: every value that was made before has leaked.
-var everything = rotation.Message{ID: "e1", By: "responder", Why: "leaked"}
+var everything = rotation.DecisionMessage{ID: "e1", By: "responder", Why: "leaked"}
 
 // leaked is an emergency that names what leaked.
-func leaked(names ...string) rotation.Message {
-	return rotation.Message{ID: "e2", By: "responder", Why: "leaked", Leaked: names}
+func leaked(names ...string) rotation.DecisionMessage {
+	return rotation.DecisionMessage{ID: "e2", By: "responder", Why: "leaked", Leaked: names}
 }

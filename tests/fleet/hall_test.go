@@ -47,7 +47,7 @@ func newHall(t testing.TB, play func(workflow.Context, workflows.Input) error, n
 	}
 	players := worker.New(h.client, workflows.ProviderTaskQueue("played"), worker.Options{})
 	players.RegisterWorkflowWithOptions(func(ctx workflow.Context, in workflows.Input) error {
-		err := workflow.SetUpdateHandler(ctx, string(rotation.RaiseEmergency), func(workflow.Context, rotation.Message) error { return nil })
+		err := workflow.SetUpdateHandler(ctx, string(rotation.RaiseEmergency), func(workflow.Context, rotation.DecisionMessage) error { return nil })
 		if err != nil {
 			return err
 		}
@@ -65,12 +65,10 @@ func newHall(t testing.TB, play func(workflow.Context, workflows.Input) error, n
 // work starts a worker for the emergencies.
 func (h *hall) work(interceptors ...interceptor.WorkerInterceptor) {
 	h.Helper()
-	acts := &activities.Activities{Starter: client.Live{Client: h.client}, Keys: func() []rotation.Key { return h.keys }}
+	acts := &activities.Activities{Starter: client.Client{Temporal: h.client}, Keys: func() []rotation.Key { return h.keys }}
 	h.worker = worker.New(h.client, workflows.TaskQueue, worker.Options{Interceptors: append(interceptors, &activities.Interceptor{})})
-	h.worker.RegisterWorkflow(workflows.Emergency)
-	for _, a := range acts.Starts() {
-		h.worker.RegisterActivity(a)
-	}
+	workflows.RegisterLaunch(h.worker)
+	acts.RegisterLaunch(h.worker)
 	if err := h.worker.Start(); err != nil {
 		h.Fatal(err)
 	}
@@ -79,7 +77,7 @@ func (h *hall) work(interceptors ...interceptor.WorkerInterceptor) {
 // start raises an emergency over all keys.
 func (h *hall) start(concurrency int) {
 	h.Helper()
-	in := workflows.EmergencyInput{ID: "em1", Concurrency: concurrency, Message: rotation.Message{By: "test", Why: "leaked"}}
+	in := workflows.EmergencyInput{ID: "em1", Concurrency: concurrency, Message: rotation.DecisionMessage{By: "test", Why: "leaked"}}
 	for _, k := range h.keys {
 		in.Keys = append(in.Keys, k.Name)
 	}
@@ -89,7 +87,7 @@ func (h *hall) start(concurrency int) {
 }
 
 // progress is how the emergency stands.
-func (h *hall) progress() workflows.Fleet {
+func (h *hall) progress() workflows.EmergencyProgress {
 	h.Helper()
 	f, _, err := client.EmergencyProgress(h.ctx, h.client, "em1")
 	if err != nil {
@@ -111,15 +109,15 @@ func (h *hall) until(what string, has func() bool) {
 }
 
 // row is how a key stands.
-func (h *hall) row(key string) workflows.Row {
+func (h *hall) row(key string) workflows.KeyProgress {
 	h.Helper()
-	for _, r := range h.progress().Rows {
+	for _, r := range h.progress().Keys {
 		if r.Key == key {
 			return r
 		}
 	}
 	h.Fatalf("no row of %s", key)
-	return workflows.Row{}
+	return workflows.KeyProgress{}
 }
 
 // served leaves in Temporal what a rotation leaves that has served its emergencies.

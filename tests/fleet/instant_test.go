@@ -15,7 +15,7 @@ import (
 
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -36,8 +36,8 @@ func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *
 			},
 			func() { w.start(k, rotation.Manual) },
 			func() {
-				m := rotation.Message{ID: fmt.Sprintf("hook-%d", i), By: "webhook", Why: "found in a repository"}
-				if err := (client.Live{Client: w.client}).Raise(context.Background(), k, m); err != nil {
+				m := rotation.DecisionMessage{ID: fmt.Sprintf("hook-%d", i), By: "webhook", Why: "found in a repository"}
+				if err := (client.Client{Temporal: w.client}).Raise(context.Background(), k, m); err != nil {
 					t.Error(err)
 				}
 			},
@@ -60,7 +60,7 @@ func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *
 		if _, works := live[w.old[k.Name]]; works {
 			t.Errorf("what leaked of %s still works", k.Name)
 		}
-		for _, broken := range w.Cloud.Check(scene.Rules(k.Name, scene.Alias)) {
+		for _, broken := range w.Cloud.Check(scenario.Rules(k.Name, scenario.Alias)) {
 			t.Error(broken)
 		}
 		w.fewAtOnce(k)

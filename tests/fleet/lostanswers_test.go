@@ -149,7 +149,7 @@ func TestEveryAnswerToADecisionIsTrue(t *testing.T) {
 	temporal := liar(t, executedThenTimeout("UpdateWorkflowExecution", 0.05))
 	var taken sync.Map
 	standIn(t, temporal, "google", func(ctx workflow.Context, in workflows.Input) error {
-		err := workflow.SetUpdateHandler(ctx, string(rotation.HandOver), func(_ workflow.Context, m rotation.Message) (rotation.Status, error) {
+		err := workflow.SetUpdateHandler(ctx, string(rotation.AddNote), func(_ workflow.Context, m rotation.DecisionMessage) (rotation.Status, error) {
 			taken.Store(in.Key.Name+m.ID, true)
 			return rotation.Status{Key: in.Key.Name, Phase: rotation.Grace}, nil
 		})
@@ -166,8 +166,8 @@ func TestEveryAnswerToADecisionIsTrue(t *testing.T) {
 		}
 		all.Go(func() {
 			for n := range notes {
-				m := rotation.Message{ID: fmt.Sprintf("note-%d", n), By: "ada", Why: "asked Kim"}
-				s, err := client.Decide(t.Context(), temporal, numbered(i).Name, rotation.HandOver, m)
+				m := rotation.DecisionMessage{ID: fmt.Sprintf("note-%d", n), By: "ada", Why: "asked Kim"}
+				s, err := client.Decide(t.Context(), temporal, numbered(i).Name, rotation.AddNote, m)
 				switch {
 				case errors.Is(err, client.ErrUnknown): // which is true, whatever came of it
 					taken.Store(numbered(i).Name+m.ID, true)

@@ -61,7 +61,7 @@ func (w *town) until(what string, ok func() bool) {
 	w.Fatalf("%s: not within a minute", what)
 }
 
-// queued tells whether a step of the key's rotation waits for a worker.
+// queued reports whether a step of the key's rotation waits for a worker.
 func (w *town) queued(key string) bool {
 	d, err := w.client.DescribeWorkflowExecution(context.Background(), workflows.ID(key), "")
 	return err == nil && slices.ContainsFunc(activityStates(d.GetPendingActivities()), func(s enumspb.PendingActivityState) bool {
@@ -95,8 +95,8 @@ func TestTheStepsOfAnEmergencyComeBeforeABacklogOfScheduledOnes(t *testing.T) {
 		}
 		return n == backlog-1
 	})
-	live := client.Live{Client: w.client}
-	if err := live.Raise(t.Context(), leaked, rotation.Message{ID: "em1", By: "test", Why: "leaked"}); err != nil {
+	live := client.Client{Temporal: w.client}
+	if err := live.Raise(t.Context(), leaked, rotation.DecisionMessage{ID: "em1", By: "test", Why: "leaked"}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the emergency waits too", func() bool { return w.queued(leaked.Name) })

@@ -16,7 +16,7 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
-	"github.com/rekeyhq/rekey/internal/simcloud/scene"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -27,7 +27,7 @@ import (
 // town is a simulated cloud with Google keys, a Temporal in memory, and workers in this process.
 type town struct {
 	testing.TB
-	*scene.Scene
+	*scenario.Scenario
 	client sdkclient.Client
 	keys   []rotation.Key
 	old    map[string]string
@@ -45,19 +45,19 @@ func newTownOn(t testing.TB, keys int, provider []string, temporal devserver.Opt
 	ctx := context.Background()
 	w := &town{TB: t, old: map[string]string{}}
 	var err error
-	w.Scene, err = scene.Start(scene.Options{
+	w.Scenario, err = scenario.Start(scenario.Options{
 		Policy: []string{"period: 1ms", "grace: 0s", "soak: 0s", "quiet: 0s"}, RequestTimeout: "10s", Mode: "create", KeyBits: 1024, Google: provider,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.Scene.Stop)
+	t.Cleanup(w.Scenario.Stop)
 	if err := w.IAM.MakeAhead(2 * keys); err != nil {
 		t.Fatal(err)
 	}
 	for i := range keys {
 		name := fmt.Sprintf("ci-%04d", i)
-		if w.old[name], err = w.Google(name, scene.Alias); err != nil {
+		if w.old[name], err = w.Google(name, scenario.Alias); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,14 +97,14 @@ func (w *town) start(k rotation.Key, reason rotation.Reason) {
 }
 
 // emergency raises one over keys and waits until it is over.
-func (w *town) emergency(id string, concurrency int, keys ...rotation.Key) workflows.Fleet {
-	in := workflows.EmergencyInput{ID: id, Concurrency: concurrency, Message: rotation.Message{By: "test", Why: "leaked"}}
+func (w *town) emergency(id string, concurrency int, keys ...rotation.Key) workflows.EmergencyProgress {
+	in := workflows.EmergencyInput{ID: id, Concurrency: concurrency, Message: rotation.DecisionMessage{By: "test", Why: "leaked"}}
 	for _, k := range keys {
 		in.Keys = append(in.Keys, k.Name)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	var f workflows.Fleet
+	var f workflows.EmergencyProgress
 	if err := client.StartEmergency(ctx, w.client, in); err != nil {
 		w.Error(err)
 		return f

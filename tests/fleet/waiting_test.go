@@ -40,14 +40,14 @@ func (h *hall) settled(key string) {
 }
 
 // ended waits for the result, and checks that the history replays.
-func (h *hall) ended() (f workflows.Fleet) {
+func (h *hall) ended() (f workflows.EmergencyProgress) {
 	h.Helper()
 	f, _ = h.endedWith()
 	return f
 }
 
 // endedWith is ended, and gives the history, too.
-func (h *hall) endedWith() (f workflows.Fleet, history *historypb.History) {
+func (h *hall) endedWith() (f workflows.EmergencyProgress, history *historypb.History) {
 	h.Helper()
 	if err := client.Wait(h.ctx, h.client, workflows.EmergencyID("em1"), "", &f); err != nil {
 		h.Fatal(err)
@@ -101,7 +101,7 @@ func TestACancelEndsTheLookAndNothingElse(t *testing.T) {
 	if err := h.client.CancelWorkflow(h.ctx, workflows.EmergencyID("em1"), ""); err != nil {
 		t.Fatal(err)
 	}
-	if f := h.ended(); !f.Cancelled || f.Rows[0].State != workflows.Waiting {
+	if f := h.ended(); !f.Cancelled || f.Keys[0].State != workflows.Waiting {
 		t.Errorf("%+v", f)
 	}
 	d, err := h.client.DescribeWorkflowExecution(h.ctx, workflows.ID("slow"), "")
@@ -140,7 +140,7 @@ type buried struct {
 }
 
 func (b *buried) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
-	if info := activity.GetInfo(ctx); info.ActivityType.Name == "Standings" && info.Attempt == 3 {
+	if info := activity.GetInfo(ctx); info.ActivityType.Name == activities.StatusesName && info.Attempt == 3 {
 		b.g.once.Do(func() {
 			close(b.g.died)
 			<-b.g.again
@@ -182,7 +182,7 @@ func TestOneRecordThatCannotBeReadIsTheProblemOfOneKey(t *testing.T) {
 	}
 	// Whatever comes to be known of the key is seen.
 	_, err := h.client.ExecuteWorkflow(h.ctx, sdkclient.StartWorkflowOptions{ID: workflows.ID("bad"), TaskQueue: workflows.ProviderTaskQueue("played")}, "RotateKey",
-		workflows.Input{Key: h.keys[0], Reason: rotation.Emergency, Why: "mended", Emergencies: []rotation.Decision{{Message: rotation.Message{ID: "em1"}}}})
+		workflows.Input{Key: h.keys[0], Reason: rotation.Emergency, Why: "mended", Emergencies: []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{ID: "em1"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestAnOldRecordThatCannotBeReadHoldsNoEmergencyUp(t *testing.T) {
 	h := newHall(t, served, "key")
 	h.badRecord(t, "key")
 	h.start(1)
-	if f := h.ended(); !f.Complete() || f.Rows[0].Raises != 1 {
+	if f := h.ended(); !f.Complete() || f.Keys[0].Raises != 1 {
 		t.Errorf("%+v", f)
 	}
 }
@@ -219,7 +219,7 @@ func TestAnOldRecordThatCannotBeReadHoldsNoTriggerUp(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			h := newHall(t, served, "key")
 			h.badRecord(t, "key")
-			acts := &activities.Activities{Starter: client.Live{Client: h.client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
+			acts := &activities.Activities{Starter: client.Client{Temporal: h.client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
 			out, err := acts.StartRotation(h.ctx, activities.StartInput{Key: "key", By: "webhook ci", Why: "asked", Leaked: leaked, ID: "leak-1"})
 			if err != nil || !out.Started {
 				t.Errorf("%+v, %v", out, err)

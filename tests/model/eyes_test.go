@@ -110,7 +110,7 @@ var sshKeys = func() map[string]ssh.Signer {
 func sshKey(name string) ssh.Signer { return sshKeys[name] }
 
 // sign makes a message that an operator has signed, about what can be signed now.
-func (w *walk) sign(kind rotation.Kind, body rotation.Message) (rotation.Message, error) {
+func (w *walk) sign(kind rotation.DecisionKind, body rotation.DecisionMessage) (rotation.DecisionMessage, error) {
 	answer, err := w.run.Query(workflows.StatusQuery)
 	if err != nil {
 		return body, err

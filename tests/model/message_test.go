@@ -11,7 +11,7 @@ import (
 // message is what somebody sends to the workflow and to the model.
 type message struct {
 	Message
-	kind rotation.Kind
+	kind rotation.DecisionKind
 	body any
 	// cancel: it is a request to cancel the workflow. nothing: the model knows nothing of it. again: it is the same as the one
 	// before.
@@ -38,7 +38,7 @@ func (m *message) String() string {
 	return text
 }
 
-var kinds = map[Input]rotation.Kind{
+var kinds = map[Input]rotation.DecisionKind{
 	SayApprove: rotation.Approve, SayReject: rotation.Reject, SaySupplied: rotation.KeySupplied, SayRevoked: rotation.KeyRevoked, SayExtend: rotation.ExtendGrace,
 	SayFinish: rotation.FinishGrace, SayRollBack: rotation.RollBack, EmergencyOld: rotation.RaiseEmergency, EmergencyNew: rotation.RaiseEmergency,
 	EmergencyAll: rotation.RaiseEmergency, EmergencyFirst: rotation.RaiseEmergency, EmergencyOther: rotation.RaiseEmergency,
@@ -91,7 +91,7 @@ func (w *walk) message(s State) *message {
 	}
 	w.sent++
 	m := &message{Message: Message{Input: in, Update: w.chance(40)}, kind: kinds[in]}
-	body := rotation.Message{ID: fmt.Sprintf("id-%d", w.sent), By: "somebody", Why: fmt.Sprintf("reason %d", w.sent)}
+	body := rotation.DecisionMessage{ID: fmt.Sprintf("id-%d", w.sent), By: "somebody", Why: fmt.Sprintf("reason %d", w.sent)}
 	switch in {
 	case SaySupplied:
 		body.Version = fmt.Sprint(w.sent)
@@ -119,7 +119,7 @@ func (w *walk) message(s State) *message {
 		}
 	}
 	if w.chance(5) {
-		m = &message{Message: Message{Input: in, Update: w.chance(40)}, kind: pick(w, rotation.Kinds()...), body: pick[any](w, 17.5, []string{"a"}, map[string]any{"nobody": "knows"}, true), nothing: true}
+		m = &message{Message: Message{Input: in, Update: w.chance(40)}, kind: pick(w, rotation.DecisionKinds()...), body: pick[any](w, 17.5, []string{"a"}, map[string]any{"nobody": "knows"}, true), nothing: true}
 	}
 	return m
 }

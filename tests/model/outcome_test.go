@@ -288,9 +288,9 @@ func (w *walk) use(s State, in Input) (any, Input, error) {
 	if in == AnswerUseUnknown && w.chance(30) {
 		return nil, in, fail(fault.Rejected, activities.Failure{})
 	}
-	var all []rotation.Signal
+	var all []rotation.UsageReport
 	for range s.outgoing().each() {
-		one := rotation.Signal{Known: in != AnswerUseUnknown, AskedAt: w.now()}
+		one := rotation.UsageReport{Known: in != AnswerUseUnknown, AskedAt: w.now()}
 		if in == AnswerInUse || in == AnswerAsked {
 			one.LastUsed, one.Freshness = w.now().Add(time.Millisecond), rotation.Duration(time.Hour)
 		}

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Use is what the policy does where nobody can tell whether the old key is in use.
+// Use is what the policy does where nobody can report whether the old key is in use.
 type Use uint8
 
 // The uses.

@@ -15,6 +15,7 @@ import (
 
 	"go.temporal.io/sdk/worker"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/lockstep"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
@@ -51,7 +52,7 @@ func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
 		all.Add(1)
 		// New must run here: it may fail the test.
 		logger := &transitions{}
-		f := lockstep.New(t, func(r worker.WorkflowRegistry) { r.RegisterWorkflow(workflows.RotateKey) }, lockstep.Options{Logger: logger})
+		f := lockstep.New(t, func(r worker.WorkflowRegistry) { workflows.RegisterRotation(r) }, lockstep.Options{Logger: logger})
 		go func() {
 			defer all.Done()
 			for done.Load() < steps && !failed.Load() && !over() {
@@ -142,7 +143,7 @@ func (w *walk) key() rotation.Key {
 	p.Patience, p.Recheck, p.Approve = rotation.Duration(patience), rotation.Duration(firstRecheck), sh.Approve
 	p.UnknownUse = []rotation.UnknownUse{rotation.UnknownTimer, rotation.UnknownApprove, rotation.UnknownNever}[sh.Use]
 	if sh.Apart {
-		k.ApartFrom = []string{"other"}
+		k.ConflictsWith = []string{"other"}
 	}
 	return k
 }
@@ -179,7 +180,7 @@ func (w *walk) start() error {
 	if w.s.Emergency {
 		w.told = set(Old)
 		in.Reason = rotation.Emergency
-		in.Emergencies = []rotation.Decision{{Message: rotation.Message{By: "walk", Why: "it leaked", Leaked: []string{fingerprint(Old)}, RevokeFirst: w.s.First}}}
+		in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "walk", Why: "it leaked", Leaked: []string{fingerprint(Old)}, RevokeFirst: w.s.First}}}
 	}
 	options := lockstep.StartOptions{ID: workflows.ID("demo")}
 	if w.run != nil {
@@ -274,7 +275,7 @@ func (w *walk) lookAtCarry(in workflows.Input) error {
 
 // expected are the activities of the steps.
 var expected = map[step]string{
-	conflicts: "Apart", prepare: "Prepare", contain: "Revoke", create: "Create", adopt: "Adopt", store: "Store", verify: "Verify", promote: "Promote",
+	conflicts: activities.ConflictName, prepare: "Prepare", contain: "Revoke", create: "Create", adopt: "Adopt", store: "Store", verify: "Verify", promote: "Promote",
 	recheck: "CheckHealth", guard: "Guard", disable: "Revoke", remove: "Revoke", confirm: "Confirm", retire: "Retire", enable: "Revoke", discard: "Discard",
 }
 
@@ -516,7 +517,7 @@ func (w *walk) order(messages []*message) {
 		case m.cancel:
 			return 1
 		}
-		return 2 + slices.Index(rotation.Kinds(), m.kind)
+		return 2 + slices.Index(rotation.DecisionKinds(), m.kind)
 	}
 	slices.SortStableFunc(messages, func(a, b *message) int { return rank(a) - rank(b) })
 }

@@ -8,6 +8,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/converter"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -117,12 +118,12 @@ var kinds = map[string]func(story) bool{
 	},
 	"a rotation that tells people": func(s story) bool { return s.workflow == "RotateKey" && s.activities["Notify"] > 1 },
 	"a dispatcher":                 func(s story) bool { return s.workflow == "Dispatch" },
-	"an emergency over many keys":  func(s story) bool { return s.workflow == "Emergency" && s.activities["RaiseAll"] > 0 },
+	"an emergency over many keys":  func(s story) bool { return s.workflow == workflows.EmergencyType && s.activities["RaiseAll"] > 0 },
 	"an emergency that waits for news": func(s story) bool {
-		return s.workflow == "Emergency" && s.endless["Standings"] && s.retried["Standings"]
+		return s.workflow == workflows.EmergencyType && s.endless[activities.StatusesName] && s.retried[activities.StatusesName]
 	},
 	"a trigger":             func(s story) bool { return s.workflow == "Trigger" },
-	"the telling of an end": func(s story) bool { return s.workflow == "Tell" },
+	"the telling of an end": func(s story) bool { return s.workflow == workflows.NotifyType },
 }
 
 // ended reports whether it is a rotation that ended in a phase, for a reason.

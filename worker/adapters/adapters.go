@@ -71,7 +71,7 @@ func openProvider(ctx context.Context, name string, p config.Provider) (provider
 	case config.OpenAI:
 		return openai.New(openai.Options{
 			Name: name, BaseURL: p.Endpoint, Organization: p.Organization, RequestTimeout: p.RequestTimeout,
-			Propagation: said(p.Propagation), RevocationLag: said(p.RevocationLag),
+			Propagation: orDefault(p.Propagation), RevocationLag: orDefault(p.RevocationLag),
 		})
 	case config.GoogleServiceAccount:
 		client, err := googleCredentials(p.Endpoint)
@@ -80,7 +80,7 @@ func openProvider(ctx context.Context, name string, p config.Provider) (provider
 		}
 		return googlesa.New(ctx, googlesa.Options{
 			Name: name, Mode: googlesa.Mode(p.Mode), Endpoint: p.Endpoint, TokenURL: p.TokenURL, ClientOptions: client,
-			RequestTimeout: p.RequestTimeout, ListLag: said(p.ListLag), Propagation: said(p.Propagation), RevocationLag: said(p.RevocationLag),
+			RequestTimeout: p.RequestTimeout, ListLag: orDefault(p.ListLag), Propagation: orDefault(p.Propagation), RevocationLag: orDefault(p.RevocationLag),
 		})
 	}
 	return nil, fmt.Errorf("type %q is not known", p.Type)
@@ -95,7 +95,7 @@ func openStore(ctx context.Context, name string, s config.Store, create bool) (s
 		}
 		return googlesm.New(ctx, googlesm.Options{
 			Name: name, Project: s.Project, Endpoint: s.Endpoint, ClientOptions: client, Readers: googlesm.Readers(s.Readers),
-			RequestTimeout: s.RequestTimeout, ReadLag: said(s.ReadLag),
+			RequestTimeout: s.RequestTimeout, ReadLag: orDefault(s.ReadLag),
 		})
 	case config.AWSSecretsManager:
 		return openAWS(ctx, name, s)
@@ -105,8 +105,8 @@ func openStore(ctx context.Context, name string, s config.Store, create bool) (s
 	return nil, fmt.Errorf("type %q is not known", s.Type)
 }
 
-// said is a duration that the file gives. The adapters take 0 for "use your own", a file that says 0 means none.
-func said(d *time.Duration) time.Duration {
+// orDefault is a duration that the file gives. The adapters take 0 for "use your own", a file that says 0 means none.
+func orDefault(d *time.Duration) time.Duration {
 	switch {
 	case d == nil:
 		return 0

@@ -32,7 +32,7 @@ func AWSStores(ctx context.Context, c *config.Config) (map[string]*awssm.Store, 
 }
 
 func openAWS(ctx context.Context, name string, s config.Store) (*awssm.Store, error) {
-	o := awssm.Options{Name: name, Region: s.Region, Endpoint: s.Endpoint, RequestTimeout: s.RequestTimeout, ReadLag: said(s.ReadLag)}
+	o := awssm.Options{Name: name, Region: s.Region, Endpoint: s.Endpoint, RequestTimeout: s.RequestTimeout, ReadLag: orDefault(s.ReadLag)}
 	if !strings.HasPrefix(s.Endpoint, "http://") {
 		var err error
 		if o.Credentials, err = awsCredentials(ctx, s.Region, s.Role); err != nil {

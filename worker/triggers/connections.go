@@ -10,9 +10,9 @@ import (
 // maxConnections is how many connections are open at once: far more than senders need, far fewer than a process may have.
 const maxConnections = 256
 
-// doorway is a listener with a limit. When it is reached the oldest connection goes whose sender has proven nothing yet:
+// limitedListener is a listener with a limit. When it is reached the oldest connection goes whose sender has proven nothing yet:
 // whoever opens many and says nothing pushes out its own, and a delivery that comes meanwhile is served.
-type doorway struct {
+type limitedListener struct {
 	net.Listener
 	limit int
 
@@ -24,14 +24,14 @@ type doorway struct {
 // connection is one of them. Its sender is known while a delivery that it has signed is being answered.
 type connection struct {
 	net.Conn
-	doorway *doorway
+	doorway *limitedListener
 	place   *list.Element
 	known   bool
 	closing sync.Once
 }
 
 // Accept implements net.Listener.
-func (d *doorway) Accept() (net.Conn, error) {
+func (d *limitedListener) Accept() (net.Conn, error) {
 	for {
 		inner, err := d.Listener.Accept()
 		if err != nil {
@@ -49,7 +49,7 @@ func (d *doorway) Accept() (net.Conn, error) {
 }
 
 // enter takes a connection in, and gives the one that has to go for it, which can be itself.
-func (d *doorway) enter(c *connection) (goes *connection) {
+func (d *limitedListener) enter(c *connection) (goes *connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.place = d.open.PushBack(c)
@@ -75,7 +75,7 @@ func (c *connection) Close() error {
 
 type connectionKey struct{}
 
-// within gives the requests of a connection a way to it.
+// within returns the requests of a connection a way to it.
 func within(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, c)
 }

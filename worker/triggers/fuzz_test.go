@@ -160,10 +160,10 @@ func FuzzNobodyWithoutTheSecretGetsThrough(f *testing.F) {
 	f.Add("1.2", "a.b", "sha256=", "{}")
 	h := &handler{Options: Options{Log: slog.New(slog.DiscardHandler), Now: time.Now, Start: func(_ context.Context, in workflows.TriggerInput) (bool, error) {
 		panic("started")
-	}}, flood: unlimited(), sources: map[string]*gate{}}
+	}}, flood: unlimited(), sources: map[string]*source{}}
 	shared := secret.FromString("a secret that nobody has")
-	h.sources["ci"] = &gate{name: "ci", limit: unlimited(), sender: newSigned(config.TriggerSource{Name: "ci", Type: config.HMAC}, h.Options, shared)}
-	h.sources["github"] = &gate{name: "github", limit: unlimited(), sender: newSigned(config.TriggerSource{Name: "github", Type: config.GitHubSecretScanning}, h.Options, shared)}
+	h.sources["ci"] = &source{name: "ci", limit: unlimited(), sender: newSigned(config.TriggerSource{Name: "ci", Type: config.HMAC}, h.Options, shared)}
+	h.sources["github"] = &source{name: "github", limit: unlimited(), sender: newSigned(config.TriggerSource{Name: "github", Type: config.GitHubSecretScanning}, h.Options, shared)}
 	f.Fuzz(func(t *testing.T, timestamp, id, signature, body string) {
 		for _, name := range []string{"ci", "github"} {
 			r := httptest.NewRequest(http.MethodPost, "/triggers/"+name, strings.NewReader(body))

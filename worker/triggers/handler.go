@@ -27,7 +27,7 @@ const prefix = "/triggers/"
 // handler answers deliveries. It does not use http.ServeMux, which would redirect odd paths.
 type handler struct {
 	Options
-	sources map[string]*gate
+	sources map[string]*source
 	flood   *rate.Limiter
 	bodies  readings
 
@@ -37,16 +37,16 @@ type handler struct {
 	floodLost int
 }
 
-// gate is a source with its limit.
-type gate struct {
+// source is a source with its limit.
+type source struct {
 	sender
 	name  string
 	limit *rate.Limiter
 }
 
-// turn waits until the source's limit lets the delivery through, but not for long: GitHub sends no delivery twice, so that
+// acquire waits until the source's limit lets the delivery through, but not for long: GitHub sends no delivery twice, so that
 // many at once had better wait than be refused.
-func (g *gate) turn(ctx context.Context) bool {
+func (g *source) acquire(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, queueing)
 	defer cancel()
 	return g.limit.Wait(ctx) == nil
@@ -96,7 +96,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if !h.flood.AllowN(h.Now(), 1) {
-		h.flooded(r)
+		h.tooManyRequests(r)
 		w.Header().Set("Retry-After", "1")
 		w.Header().Set("Connection", "close")
 		reply(w, http.StatusTooManyRequests, answer{Status: "refused", Reason: "too many requests"})
@@ -116,8 +116,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.serve(w, r, g)
 }
 
-// flooded tells the log, once in a while, how many requests were not looked at.
-func (h *handler) flooded(r *http.Request) {
+// tooManyRequests tells the log, once in a while, how many requests were not looked at.
+func (h *handler) tooManyRequests(r *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.floodLost++
@@ -128,13 +128,13 @@ func (h *handler) flooded(r *http.Request) {
 }
 
 // unknown refuses somebody who has proven nothing, and ends the connection.
-func (h *handler) unknown(w http.ResponseWriter, r *http.Request, g *gate, no *refusal) {
+func (h *handler) unknown(w http.ResponseWriter, r *http.Request, g *source, no *refusal) {
 	w.Header().Set("Connection", "close")
 	h.refused(w, r, g, no)
 }
 
 // source finds whose delivery it is.
-func (h *handler) source(r *http.Request) (*gate, *refusal) {
+func (h *handler) source(r *http.Request) (*source, *refusal) {
 	if h.Config.Host != "" && !strings.EqualFold(r.Host, h.Config.Host) {
 		return nil, refuse(http.StatusMisdirectedRequest, "another host was asked for than triggers.host of rekey.yaml")
 	}
@@ -149,7 +149,7 @@ func (h *handler) source(r *http.Request) (*gate, *refusal) {
 	return g, nil
 }
 
-func (h *handler) serve(w http.ResponseWriter, r *http.Request, g *gate) {
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, g *source) {
 	if no := g.known(r.Context(), r.Header); no != nil {
 		h.unknown(w, r, g, no)
 		return
@@ -166,7 +166,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, g *gate) {
 		return
 	}
 	defer known(r.Context())()
-	if !g.turn(r.Context()) {
+	if !g.acquire(r.Context()) {
 		w.Header().Set("Retry-After", "1")
 		h.refused(w, r, g, refuse(http.StatusTooManyRequests, "the source sends more than triggers.rate of rekey.yaml"))
 		return
@@ -195,8 +195,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	return body, nil
 }
 
-// start gives the delivery to Temporal. The sender is told that it is taken when Temporal has it, and not before.
-func (h *handler) start(w http.ResponseWriter, r *http.Request, g *gate, in workflows.TriggerInput) {
+// start returns the delivery to Temporal. The sender is told that it is taken when Temporal has it, and not before.
+func (h *handler) start(w http.ResponseWriter, r *http.Request, g *source, in workflows.TriggerInput) {
 	in.Source = g.name
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
@@ -216,7 +216,7 @@ func (h *handler) start(w http.ResponseWriter, r *http.Request, g *gate, in work
 }
 
 // refused tells the sender and the log.
-func (h *handler) refused(w http.ResponseWriter, r *http.Request, g *gate, no *refusal) {
+func (h *handler) refused(w http.ResponseWriter, r *http.Request, g *source, no *refusal) {
 	status := no.status
 	if g != nil && g.acknowledges() && final(status) {
 		status = http.StatusOK
@@ -231,7 +231,7 @@ func (h *handler) refused(w http.ResponseWriter, r *http.Request, g *gate, no *r
 	reply(w, status, answer{Status: "refused", Reason: no.reason})
 }
 
-// final tells whether the same delivery would be refused again.
+// final reports whether the same delivery would be refused again.
 func final(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
@@ -240,7 +240,7 @@ func final(status int) bool {
 	return false
 }
 
-func (h *handler) log(r *http.Request, g *gate, level slog.Level, what string, attrs ...any) {
+func (h *handler) log(r *http.Request, g *source, level slog.Level, what string, attrs ...any) {
 	remote, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		remote = printable(r.RemoteAddr)

@@ -27,7 +27,7 @@ type push struct {
 
 func newPush(s config.TriggerSource, o Options) sender {
 	client := &http.Client{
-		Timeout: patience, Transport: &witness{o.Transport},
+		Timeout: patience, Transport: &recordingTransport{o.Transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	// It fails for no options that are given here.
@@ -35,18 +35,18 @@ func newPush(s config.TriggerSource, o Options) sender {
 	return &push{TriggerSource: s, options: o, validator: v}
 }
 
-// witness notes that Google's certificates could not be had, which the validator's errors do not tell apart.
-type witness struct{ http.RoundTripper }
+// recordingTransport notes that Google's certificates could not be had, which the validator's errors do not tell apart.
+type recordingTransport struct{ http.RoundTripper }
 
-type witnessed struct{}
+type contextKey struct{}
 
-func (t *witness) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *recordingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	next := t.RoundTripper
 	if next == nil {
 		next = http.DefaultTransport
 	}
 	answer, err := next.RoundTrip(r)
-	if failed, ok := r.Context().Value(witnessed{}).(*atomic.Bool); ok && (err != nil || answer.StatusCode != http.StatusOK) {
+	if failed, ok := r.Context().Value(contextKey{}).(*atomic.Bool); ok && (err != nil || answer.StatusCode != http.StatusOK) {
 		failed.Store(true)
 	}
 	return answer, err
@@ -61,7 +61,7 @@ func (s *push) known(ctx context.Context, h http.Header) *refusal {
 		return refuse(http.StatusUnauthorized, "the token is none: %s", err)
 	}
 	var failed atomic.Bool
-	p, err := s.validator.Validate(context.WithValue(ctx, witnessed{}, &failed), token, s.Audience)
+	p, err := s.validator.Validate(context.WithValue(ctx, contextKey{}, &failed), token, s.Audience)
 	switch {
 	case err != nil && failed.Load():
 		return refuse(http.StatusServiceUnavailable, "Google's certificates could not be had; send it again")

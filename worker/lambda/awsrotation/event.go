@@ -25,7 +25,7 @@ const (
 	FinishSecret Step = "finishSecret"
 )
 
-// Steps gives all steps in AWS's order.
+// Steps returns all steps in AWS's order.
 func Steps() []Step { return []Step{CreateSecret, SetSecret, TestSecret, FinishSecret} }
 
 // Event is one call of AWS. The RotationToken that AWS may send is not kept: it is a credential, for functions that

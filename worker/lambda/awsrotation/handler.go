@@ -28,7 +28,7 @@ type Handler struct {
 	Stores map[string]Secrets
 	// Keys are those of rekey.yaml.
 	Keys      []rotation.Key
-	Rotations client.Live
+	Rotations client.Client
 	// Interval is the time between two looks at a rotation; 1 s if 0.
 	Interval time.Duration
 	// Patience is how long a call waits for its step where the context has no deadline; 1 min if 0. With a deadline, as
@@ -125,7 +125,7 @@ func (h *Handler) find(ctx context.Context, e Event) (*call, error) {
 }
 
 func (c *call) create(ctx context.Context) error {
-	latest, own, err := c.Rotations.Asked(ctx, c.key.Name, c.Token)
+	latest, own, err := c.Rotations.FindByToken(ctx, c.key.Name, c.Token)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (c *call) errNotStaged() error {
 // test takes AWS's test of a new configuration for what it is: testSecret alone, for a version that no rotation was
 // started for. That this call came so far is what it is to show.
 func (c *call) test(ctx context.Context) error {
-	latest, own, err := c.Rotations.Asked(ctx, c.key.Name, c.Token)
+	latest, own, err := c.Rotations.FindByToken(ctx, c.key.Name, c.Token)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func (c *call) choose(latest, own *client.Run) *client.Run {
 	return nil
 }
 
-// replaced tells whether a rotation ended with another key than it began with.
+// replaced reports whether a rotation ended with another key than it began with.
 func replaced(r *client.Run) bool {
 	return r.Result != nil && r.Result.Phase == rotation.Completed && !r.Result.NotDue && reached(r.Result.Trail, rotation.Promote)
 }
@@ -223,7 +223,7 @@ func (c *call) look(ctx, limited context.Context, want rotation.Phase, why *erro
 			*why = err
 		}
 	}
-	latest, own, err := c.Rotations.Asked(limited, c.key.Name, c.Token)
+	latest, own, err := c.Rotations.FindByToken(limited, c.key.Name, c.Token)
 	if err != nil {
 		unclear(err)
 		return false, nil
@@ -275,7 +275,7 @@ func (c *call) over(ctx context.Context, run *client.Run) error {
 	}
 	err := fmt.Errorf("the rotation of key %s was ended from outside; what it left is finished by the next one", c.key.Name)
 	if r := run.Result; r != nil && r.NotDue {
-		err = fmt.Errorf("key %s was not rotated, because it is not due. %s Let AWS rotate less often than the key's period, or rotate it by hand: starter rotate %s", c.key.Name, r.Outcome, c.key.Name)
+		err = fmt.Errorf("key %s was not rotated, because it is not due. %s Let AWS rotate less often than the key's period, or rotate it by hand: rekey rotate %s", c.key.Name, r.Outcome, c.key.Name)
 	} else if r != nil {
 		err = fmt.Errorf("key %s was not rotated (%s): %s", c.key.Name, r.Phase, r.Outcome)
 	}
@@ -285,11 +285,11 @@ func (c *call) over(ctx context.Context, run *client.Run) error {
 // forward are the phases that a step of AWS waits for, in their order.
 var forward = []rotation.Phase{rotation.Store, rotation.Verify, rotation.Promote}
 
-// reached tells whether a rotation has come to a phase of its way forward, or past it. Only a rotation that makes a new
+// reached reports whether a rotation has come to a phase of its way forward, or past it. Only a rotation that makes a new
 // key goes through promote; one that finishes what another has left begins with grace.
-func reached(trail []rotation.Entry, want rotation.Phase) bool {
+func reached(trail []rotation.TrailEntry, want rotation.Phase) bool {
 	has := func(p rotation.Phase) bool {
-		return slices.ContainsFunc(trail, func(e rotation.Entry) bool { return e.Phase == p })
+		return slices.ContainsFunc(trail, func(e rotation.TrailEntry) bool { return e.Phase == p })
 	}
 	if want == rotation.Grace {
 		return has(rotation.Grace) && has(rotation.Promote)
@@ -297,7 +297,7 @@ func reached(trail []rotation.Entry, want rotation.Phase) bool {
 	return slices.ContainsFunc(forward[slices.Index(forward, want):], has)
 }
 
-// progress tells whether a running rotation is far enough, and fails where only a person can help.
+// progress reports whether a running rotation is far enough, and fails where only a person can help.
 func progress(s rotation.Status, want rotation.Phase) (done bool, err error) {
 	switch {
 	case s.Phase == rotation.RollingBack:
@@ -305,8 +305,8 @@ func progress(s rotation.Status, want rotation.Phase) (done bool, err error) {
 	case reached(s.Trail, want):
 		return true, nil
 	case s.Phase.Waiting() || s.Overdue:
-		return false, fmt.Errorf("the rotation of key %s waits for a person (%s). Look at what to do: starter status %s. AWS tries again by itself", s.Key, s.Phase, s.Key)
-	case slices.ContainsFunc(s.Trail, func(e rotation.Entry) bool { return e.Phase == rotation.Grace }):
+		return false, fmt.Errorf("the rotation of key %s waits for a person (%s). Look at what to do: rekey status %s. AWS tries again by itself", s.Key, s.Phase, s.Key)
+	case slices.ContainsFunc(s.Trail, func(e rotation.TrailEntry) bool { return e.Phase == rotation.Grace }):
 		return false, fmt.Errorf("the rotation of key %s makes no new key: it revokes what an earlier one has left", s.Key)
 	}
 	return false, nil

@@ -1,0 +1,292 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// KeyState is how a key of an emergency stands.
+type KeyState string
+
+// The states of a row.
+const (
+	// Queued: its turn has not come.
+	Queued KeyState = "queued"
+	// UnderWay: its rotation has the emergency.
+	UnderWay KeyState = "under-way"
+	// Waiting: its rotation waits for a person.
+	Waiting KeyState = "waiting"
+	// Done: everything that leaked is refused.
+	Done KeyState = "done"
+	// Failed: it is not, and nothing goes on by itself.
+	Failed KeyState = "failed"
+	// NotRaised: the emergency was cancelled before its turn.
+	NotRaised KeyState = "not-raised"
+)
+
+// KeyProgress is one key of an emergency.
+type KeyProgress struct {
+	Key   string   `json:"key"`
+	State KeyState `json:"state"`
+	// Phase is where its rotation rests; phases that are over in a blink are not seen here.
+	Phase rotation.Phase `json:"phase,omitempty"`
+	// RaisedAt is when the emergency was first durable with a rotation of the key.
+	RaisedAt time.Time `json:"raisedAt,omitzero"`
+	// PublishedAt is when applications could read the new key in every store, RevokedAt when the old one was seen
+	// refused.
+	PublishedAt time.Time `json:"publishedAt,omitzero"`
+	RevokedAt   time.Time `json:"revokedAt,omitzero"`
+	// ChangedAt is when a rotation that is under way was last seen to get on.
+	ChangedAt time.Time `json:"changedAt,omitzero"`
+	// Unreadable: what the rotation has recorded cannot be read, as Why says. It is looked at again.
+	Unreadable bool `json:"unreadable,omitempty"`
+	// Raises is how often the emergency was raised for the key, Tries how often in vain.
+	Raises int `json:"raises,omitempty"`
+	Tries  int `json:"tries,omitempty"`
+	// Why says what is in the way, or how the rotation ended.
+	Why string `json:"why,omitempty"`
+	// FollowUps is how many things the rotation left for a person; its own result names them.
+	FollowUps int `json:"followUps,omitempty"`
+}
+
+// ToNewKey is how long it took until applications could read the new key in every store; false if that is not known. A
+// rotation that had published before the emergency took no time.
+func (r KeyProgress) ToNewKey() (time.Duration, bool) { return r.took(r.PublishedAt) }
+
+// ToRefused is how long it took until the old key was refused; false if that is not known.
+func (r KeyProgress) ToRefused() (time.Duration, bool) { return r.took(r.RevokedAt) }
+
+func (r KeyProgress) took(at time.Time) (time.Duration, bool) {
+	if at.IsZero() || r.RaisedAt.IsZero() {
+		return 0, false
+	}
+	return max(0, at.Sub(r.RaisedAt)), true
+}
+
+// open reports whether there is something to wait for.
+func (r *KeyProgress) open() bool {
+	return r.State == Queued || r.State == UnderWay || r.State == Waiting
+}
+
+// busyUntil is how long a rotation that does not get on keeps others from beginning; the zero time if it does not.
+func (r *KeyProgress) busyUntil() (until time.Time) {
+	if r.State != UnderWay || r.Phase == rotation.Grace || r.Unreadable {
+		return until
+	}
+	return r.ChangedAt.Add(slotPatience)
+}
+
+// applyRaised takes what came of raising the emergency.
+func (r *KeyProgress) applyRaised(out activities.Raised) {
+	if out.Problem != "" {
+		r.Why = out.Problem
+		if r.Tries++; out.Hopeless || r.Tries >= maxTries {
+			r.State = Failed
+		}
+		return
+	}
+	r.State, r.Phase, r.Why, r.Tries, r.ChangedAt = UnderWay, "", "", 0, out.At.Truncate(time.Millisecond)
+	if r.Raises++; r.RaisedAt.IsZero() {
+		r.RaisedAt = r.ChangedAt
+	}
+}
+
+// applyStatus takes how the rotation stands.
+func (r *KeyProgress) applyStatus(s activities.RotationStatus, now time.Time) {
+	before := *r
+	if r.Unreadable = s.Unreadable != ""; !r.Unreadable && before.Unreadable {
+		r.Why = ""
+	}
+	switch {
+	case r.Unreadable:
+		// Nobody knows whether it has served the emergency. It is not raised again: what makes one record unreadable may
+		// make all of them so.
+		r.State, r.Phase, r.Why = UnderWay, "", s.Unreadable
+	case s.Running:
+		r.Phase, r.State = s.Phase, UnderWay
+		if s.Phase.Waiting() {
+			r.State = Waiting
+		}
+	case s.Served:
+		r.Phase, r.Why, r.FollowUps = s.Phase, s.Outcome, s.FollowUps
+		r.PublishedAt, r.RevokedAt = s.PublishedAt.Truncate(time.Millisecond), s.RevokedAt.Truncate(time.Millisecond)
+		r.State = Failed
+		switch {
+		case s.Unknown:
+			r.Why = "nobody knows a value that was named: rekey status " + r.Key + " says which"
+		case s.Phase == rotation.Completed:
+			r.State = Done
+		}
+	case r.Raises <= maxRaises:
+		// It was terminated, or ended just before it could hear of the emergency.
+		r.State, r.Phase = Queued, ""
+	default:
+		r.State = Failed
+		r.Why = fmt.Sprintf("Its rotation was ended from outside %d times. See who terminates it, then: rekey emergency %s", r.Raises, r.Key)
+	}
+	if r.State == before.State && r.Phase == before.Phase && r.Unreadable == before.Unreadable {
+		return
+	}
+	if r.ChangedAt = now.Truncate(time.Millisecond); !r.open() {
+		r.ChangedAt = time.Time{} // thousands of rows travel in one message
+	}
+}
+
+// EmergencyProgress is how an emergency stands: the answer to its query, and its result.
+type EmergencyProgress struct {
+	ID        string    `json:"id"`
+	By        string    `json:"by,omitempty"`
+	Why       string    `json:"why,omitempty"`
+	StartedAt time.Time `json:"startedAt"`
+	EndedAt   time.Time `json:"endedAt,omitzero"`
+	// Cancelled: somebody cancelled it; rotations that had begun go on.
+	Cancelled bool `json:"cancelled,omitempty"`
+	// Outcome says in a sentence how it ended.
+	Outcome string `json:"outcome,omitempty"`
+	// Leak says what to do about a key that somebody sent in a signal.
+	Leak string        `json:"leak,omitempty"`
+	Keys []KeyProgress `json:"keys"`
+}
+
+// EmergencyResult is a Fleet without its rows. It stands in the memo of an emergency that has ended.
+type EmergencyResult struct {
+	ID      string           `json:"id"`
+	Outcome string           `json:"outcome"`
+	Counts  map[KeyState]int `json:"counts"`
+}
+
+// Summary leaves the rows out.
+func (f *EmergencyProgress) Summary() EmergencyResult {
+	return EmergencyResult{ID: f.ID, Outcome: f.Outcome, Counts: f.Counts()}
+}
+
+// Counts is how many keys are in each state; states that none is in are left out.
+func (f *EmergencyProgress) Counts() map[KeyState]int {
+	counts := map[KeyState]int{}
+	for _, r := range f.Keys {
+		counts[r.State]++
+	}
+	return counts
+}
+
+// Complete reports whether every key is done.
+func (f *EmergencyProgress) Complete() bool { return f.Counts()[Done] == len(f.Keys) }
+
+// Sentence counts in words what stands how.
+func (f *EmergencyProgress) Sentence() string {
+	counts := f.Counts()
+	parts := []string{fmt.Sprintf("%d of %d done", counts[Done], len(f.Keys))}
+	for _, c := range []struct {
+		state KeyState
+		words string
+	}{{Failed, "failed"}, {UnderWay, "under way"}, {Waiting, "wait for a person"}, {Queued, "not raised yet"}, {NotRaised, "not raised"}} {
+		if n := counts[c.state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, c.words))
+		}
+	}
+	text := strings.Join(parts, ", ") + "."
+	if f.Cancelled {
+		text += " Somebody cancelled the emergency; rotations that had begun go on."
+	}
+	return text
+}
+
+// refreshDetails puts counts, and who waits for a person, where the Temporal UI shows it.
+func (f *emergencyRun) refreshDetails() {
+	f.takeSignals()
+	workflow.SetCurrentDetails(f.ctx, f.details())
+}
+
+// take searches what has come in signals for keys.
+func (f *emergencyRun) takeSignals() {
+	if leak := f.overheard.text(); leak != "" {
+		f.Leak = leak
+	}
+}
+
+// details are cut by naming fewer keys, never in the middle of what a person has to do.
+func (f *emergencyRun) details() string {
+	var text string
+	for _, listed := range []int{8, 5, 3, 1, 0} {
+		if text = f.page(listed); len(text) <= maxDetails {
+			break
+		}
+	}
+	return wholeLines(text)
+}
+
+// page is the details with at most so many keys of each group.
+func (f *emergencyRun) page(listed int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s · raised by %s: %s\n\n%s\n", bold("Emergency "+f.ID), escape(clip(f.By, 100)), sentence(prose(clip(f.Why, 200))), f.Sentence())
+	if f.Leak != "" {
+		fmt.Fprintf(&b, "\n%s\n", prose(f.Leak))
+	}
+	waits := false
+	for _, group := range []struct {
+		words string
+		needs bool // somebody
+		has   func(KeyProgress) bool
+	}{
+		{"**Wait for a person**: open each one, its *User Metadata* says what to do", true, func(r KeyProgress) bool { return r.State == Waiting }},
+		{"**Cannot be read**: see to each one; it is looked at again", true, func(r KeyProgress) bool { return r.Unreadable }},
+		{"**Failed**: see to each one", true, func(r KeyProgress) bool { return r.State == Failed }},
+		{"**Not raised**", false, func(r KeyProgress) bool { return r.State == NotRaised }},
+	} {
+		n := 0
+		for _, r := range f.Keys {
+			if !group.has(r) {
+				continue
+			}
+			if n++; n == 1 {
+				fmt.Fprintf(&b, "\n%s\n\n", group.words)
+				waits = waits || group.needs
+			}
+			if n <= listed {
+				why := escape(string(r.Phase))
+				if r.State == Failed || r.Unreadable {
+					why = prose(clip(r.Why, 80))
+				}
+				fmt.Fprintf(&b, "- %s %s (%s)\n", code(ID(r.Key)), why, code("rekey explain "+r.Key))
+			}
+		}
+		if n > listed {
+			fmt.Fprintf(&b, "- and %d more: %s\n", n-listed, code("rekey emergency --resume "+f.ID))
+		}
+	}
+	if !waits && f.EndedAt.IsZero() {
+		b.WriteString("\nYou need to do nothing.\n")
+	}
+	if f.EndedAt.IsZero() {
+		fmt.Fprintf(&b, "\nWatch it: %s. **Request Cancellation** stops the raising of further keys; rotations that have begun go on.\n", code("rekey emergency --resume "+f.ID))
+	}
+	return b.String()
+}
+
+// EmergencySummary is the line that the Temporal UI shows for an emergency.
+func EmergencySummary(in EmergencyInput) string {
+	return fmt.Sprintf("emergency over %d key(s)", len(in.Keys))
+}
+
+// EmergencyDetails is what the Temporal UI shows about an emergency for as long as it is kept.
+func EmergencyDetails(in EmergencyInput) string {
+	what := "every value made before it was raised"
+	if n := len(in.Message.Leaked); n > 0 {
+		what = "what was named as leaked: " + escape(clip(strings.Join(in.Message.Leaked, ", "), 200))
+	}
+	text := fmt.Sprintf("Replaces %s, of %d key(s), now: no grace period", what, len(in.Keys))
+	if in.Message.For > 0 {
+		text = fmt.Sprintf("Replaces %s, of %d key(s), with a grace period of %s", what, len(in.Keys), in.Message.For)
+	}
+	if in.Message.RevokeFirst {
+		text += "; what leaked is revoked before there is a new key, and applications fail until there is"
+	}
+	return text + fmt.Sprintf(".\n\nRaised by %s. Why: %s\n\nEach key has a rotation of its own, `rotate/` and its name. *Request Cancellation* stops the raising of further keys."+
+		" *Terminate* does the same and leaves no result. Neither ends a rotation that has begun.", escape(clip(in.Message.By, 100)), sentence(prose(clip(in.Message.Why, 400))))
+}

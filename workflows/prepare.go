@@ -37,6 +37,11 @@ func (r *runner) prepare() decision {
 		Target: r.target(), Reason: r.in.Reason, StartedAt: r.Progress.StartedAt, ApprovedQuestions: r.Approvals.ApprovedQuestions, Leaked: r.leakedNames(),
 		Predecessors: r.Carry.Predecessors, Revoked: r.Carry.Revoked,
 	})
+	if ok {
+		// Kept also if the decision is not taken: a rotation that is cancelled meanwhile, and was reset before, can find that
+		// its key is out already, and goes on from what was found here.
+		r.Keys.Prepared, r.Keys.Old, r.Keys.New = out, out.Old, out.New
+	}
 	return func() rotation.State {
 		switch {
 		case r.changed():
@@ -46,7 +51,6 @@ func (r *runner) prepare() decision {
 		case !ok:
 			return r.stay()
 		}
-		r.Keys.Prepared, r.Keys.Old, r.Keys.New = out, out.Old, out.New
 		r.noteUnknown(out.Unknown)
 		switch {
 		case out.Wait > 0:

@@ -16,7 +16,7 @@ const (
 	Approve DecisionKind = "approve"
 	// Reject rolls back instead of going on.
 	Reject DecisionKind = "reject"
-	// KeySupplied says that the new key stands in the first store, as a version that no application reads.
+	// KeySupplied says that the new key is in the first store, as a version that no application reads.
 	KeySupplied DecisionKind = "key-supplied"
 	// KeyRevoked says that the old key was revoked at the provider.
 	KeyRevoked DecisionKind = "key-revoked"
@@ -152,7 +152,7 @@ func (s DecisionContext) fits(k DecisionKind) string {
 		return "" // always: if this rotation cannot serve it, another follows
 	case ExtendDeadline:
 		if s.Deadline.IsZero() {
-			return fmt.Sprintf("nobody is waited for in %s, so there is no deadline to move", s.describe())
+			return fmt.Sprintf("%s waits for nobody, so it has no deadline to extend", s.describe())
 		}
 		return ""
 	case AddNote:
@@ -182,7 +182,7 @@ func (s DecisionContext) describe() string {
 	return string(s.Phase())
 }
 
-// RejectedDecision is a decision that was not taken. Its text tells the sender what to send instead.
+// RejectedDecision is a decision that was not taken. Its text says what to send instead.
 type RejectedDecision struct{ Message string }
 
 func (r *RejectedDecision) Error() string { return r.Message }

@@ -15,7 +15,7 @@ type Facts struct {
 	StoresDisagree bool
 	// CurrentRefused: the provider refuses the value that applications read.
 	CurrentRefused bool
-	// BornAt is when the current key was made: the provider's word, else the store's. Zero if neither tells.
+	// BornAt is when the current key was made: the provider's word, else the store's. Zero if neither does.
 	BornAt time.Time
 	// ExpiresAt is when the provider ends the current key by itself; zero if it does not.
 	ExpiresAt time.Time
@@ -100,7 +100,7 @@ func asked(f Facts, _ Policy) (Verdict, bool) {
 }
 
 func storesDisagree(f Facts, _ Policy) (Verdict, bool) {
-	return Verdict{Work: Rotate, Rule: "stores-disagree", Message: "Applications do not read the same value in every store; one new key will stand in all."}, f.StoresDisagree
+	return Verdict{Work: Rotate, Rule: "stores-disagree", Message: "Applications do not read the same value in every store; one new key will be in all of them."}, f.StoresDisagree
 }
 
 func currentRefused(f Facts, _ Policy) (Verdict, bool) {
@@ -122,6 +122,6 @@ func leftDuties(f Facts, _ Policy) (Verdict, bool) {
 }
 
 func ageUnknown(f Facts, _ Policy) (Verdict, bool) {
-	return Verdict{Work: Nothing, Rule: "age-unknown", Message: "Neither the provider nor a store tells when the key was made, so nobody can say whether it is due. A manual rotation settles it."},
+	return Verdict{Work: Nothing, Rule: "age-unknown", Message: "Neither the provider nor a store reports when the key was made, so nobody can say whether it is due. A manual rotation settles it."},
 		f.BornAt.IsZero()
 }

@@ -29,7 +29,7 @@ type UsageReport struct {
 }
 
 // EvaluateUse decides from a signal whether an old key is in use. Applications could read the new value from published
-// on, so use before that is no sign of anything. A signal is worth something only when it has had time to show
+// on, so use before that is not a sign of anything. A signal is worth something only when it has had time to show
 // use after published: until then the answer is Unknown.
 func EvaluateUse(s UsageReport, published time.Time, quiet Duration) (UseVerdict, string) {
 	if !s.Known {

@@ -14,7 +14,7 @@ import (
 var keyWords = regexp.MustCompile(`[A-Za-z0-9._~+/=-]{20,}`)
 
 // KeysIn returns the fingerprints of all that looks like a key in what somebody sent: in every text of a JSON value, and
-// in names of fields; in the whole of it if it is no JSON. A key in a sentence, in quotes or in an assignment is found as
+// in names of fields; in the whole of it if it is not JSON. A key in a sentence, in quotes or in an assignment is found as
 // it would be stored.
 func KeysIn(data []byte) (fingerprints []string) {
 	for _, text := range texts(data) {

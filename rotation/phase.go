@@ -85,7 +85,7 @@ const (
 // Valid reports whether r is a reason.
 func (r Reason) Valid() bool { return slices.Contains([]Reason{Scheduled, Manual, Emergency}, r) }
 
-// Status is what a rotation tells about itself when asked.
+// Status is the state of a rotation, as its workflow answers a query.
 type Status struct {
 	Key      string `json:"key"`
 	Rotation string `json:"rotation"`
@@ -118,7 +118,7 @@ type Status struct {
 	Old []string `json:"old,omitempty"`
 }
 
-// Result is how a rotation ended. It is the workflow's result, and stands in its memo.
+// Result is how a rotation ended. It is the workflow's result, and is in its memo.
 type Result struct {
 	Key      string `json:"key"`
 	Rotation string `json:"rotation"`

@@ -44,7 +44,7 @@ type ReminderSchedule struct {
 	// Remind is the first interval between reminders, EscalateAfter how long after Began the second channels are told.
 	Remind        time.Duration `json:"remind,omitempty"`
 	EscalateAfter time.Duration `json:"escalateAfter,omitempty"`
-	// Alone: there is no second channel.
+	// NoEscalation: no channel is escalated to.
 	NoEscalation bool `json:"noEscalation,omitempty"`
 }
 

@@ -43,7 +43,7 @@ type Clock int
 func ParseClock(text string) (Clock, error) {
 	var h, m int
 	if n, err := fmt.Sscanf(text, "%d:%d", &h, &m); err != nil || n != 2 || h < 0 || m < 0 || m > 59 || h*60+m > 24*60 || fmt.Sprintf("%02d:%02d", h, m) != fmt.Sprintf("%05s", text) {
-		return 0, fmt.Errorf("%q is no time of day; expected one like 22:30", text)
+		return 0, fmt.Errorf("%q is not a valid time of day; expected one like 22:30", text)
 	}
 	return Clock(h*60 + m), nil
 }
@@ -72,7 +72,7 @@ func ParseDates(text string) (Dates, error) {
 	}
 	switch {
 	case err != nil:
-		return Dates{}, fmt.Errorf("%q is no date; expected one like 2026-12-24, or a range like 2026-12-24 to 2027-01-02", text)
+		return Dates{}, fmt.Errorf("%q is not a valid date; expected one like 2026-12-24, or a range like 2026-12-24 to 2027-01-02", text)
 	case b.Before(a):
 		return Dates{}, fmt.Errorf("%q ends before it begins", text)
 	}

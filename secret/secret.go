@@ -12,7 +12,7 @@ import (
 
 // Value is the plaintext of one key. Wherever it is printed (every fmt verb, slog, %v of a struct around it)
 // its fingerprint appears instead; every encoder that asks it to encode itself (JSON, YAML, text, binary,
-// gob) gets ErrEncode. Only Reveal gives the plaintext.
+// gob) gets ErrEncode. Only Reveal returns the plaintext.
 //
 // The zero Value is empty. Value is immutable and safe for concurrent use. It cannot be compared with ==
 // (the compiler refuses): use Equal, which takes constant time.

@@ -23,10 +23,10 @@ func (c *check) awsStore(where yamlPath, f fileStore, s *Store) {
 	case f.Region == "":
 		c.problem(where.field("region"), "missing; expected the AWS region of the secrets, such as eu-central-1")
 	case !awssm.ValidRegion(f.Region):
-		c.problem(where.field("region"), "%q is no AWS region; expected one such as eu-central-1", f.Region)
+		c.problem(where.field("region"), "%q is not a valid AWS region; expected one such as eu-central-1", f.Region)
 	}
 	if f.Role != "" && !awsRole.MatchString(f.Role) {
-		c.problem(where.field("role"), "%q is no role; expected an ARN such as arn:aws:iam::123456789012:role/rekey", f.Role)
+		c.problem(where.field("role"), "%q is not a valid role; expected an ARN such as arn:aws:iam::123456789012:role/rekey", f.Role)
 	}
 	if f.Endpoint != "" && !awssm.ValidEndpoint(f.Endpoint) {
 		c.problem(where.field("endpoint"), "%q may not get secrets; expected https:// with a host below amazonaws.com (amazonaws.com.cn, amazonaws.eu), or http://host:port on loopback", f.Endpoint)
@@ -36,7 +36,7 @@ func (c *check) awsStore(where yamlPath, f fileStore, s *Store) {
 // awsPath checks a key's path in a store on AWS: one name for each secret.
 func (c *check) awsPath(where yamlPath, path string) {
 	if !awssm.ValidPath(path) {
-		c.problem(where, "%q is no path; expected the name of a secret, not its ARN: 1 to 500 letters, digits and /_+=.@-, not below rekey/, where rekey keeps its records", path)
+		c.problem(where, "%q is not a valid path; expected the name of a secret, not its ARN: 1 to 500 letters, digits and /_+=.@-, not below rekey/, where rekey keeps its records", path)
 	}
 }
 

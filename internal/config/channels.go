@@ -41,7 +41,7 @@ func (c *check) channels() {
 		case f.URL != "" && !ch.Options.Address.IsEmpty():
 			c.problem(where.field("url"), "expected one of url, url_file and url_env")
 		case f.URL != "" && !webhook.Safe(f.URL):
-			c.problem(where.field("url"), "%q is no address that may be used; expected https://… without user or fragment (http to loopback only)", f.URL)
+			c.problem(where.field("url"), "%q cannot be used as an address; expected https://… without user or fragment (http to loopback only)", f.URL)
 		case f.URL == "" && ch.Options.Address.IsEmpty():
 			c.problem(where, "the address is missing; expected url_file or url_env")
 		}
@@ -60,7 +60,7 @@ func (c *check) channels() {
 	if f := c.file.UIURL; f != "" {
 		u, err := url.Parse(f)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			c.problem("$.ui_url", "%q is no address of a Temporal UI; expected one like https://temporal.example.com", f)
+			c.problem("$.ui_url", "%q is not the address of a Temporal UI; expected one like https://temporal.example.com", f)
 		}
 		c.out.UI = strings.TrimRight(f, "/")
 	}
@@ -96,7 +96,7 @@ func (c *check) notifications(where yamlPath, f filePolicy, p *rotation.Policy) 
 		for i, name := range o.names {
 			place := where.field(o.field).index(i)
 			if slices.Index(o.names, name) < i {
-				c.problem(place, "%q stands here twice", name)
+				c.problem(place, "%q is listed twice", name)
 			}
 			n := slices.IndexFunc(c.out.Channels, func(ch Channel) bool { return ch.Name == name })
 			if n < 0 {

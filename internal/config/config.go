@@ -1,4 +1,4 @@
-// Package config reads rekey.yaml: strictly, all of it or nothing. It tells file, line and column of everything
+// Package config reads rekey.yaml: strictly, all of it or nothing. It reports file, line and column of everything
 // that is wrong, and what was expected.
 package config
 

@@ -24,7 +24,7 @@ func (c *check) limit(where yamlPath, f fileProvider) (l Limit) {
 	if f.Concurrency != "" {
 		n, err := strconv.Atoi(f.Concurrency)
 		if err != nil || n < 1 || n > maxLimit {
-			c.problem(where.field("concurrency"), "%q is no number of steps at once; expected 1 to %d", f.Concurrency, maxLimit)
+			c.problem(where.field("concurrency"), "%q is not a valid number of steps at once; expected 1 to %d", f.Concurrency, maxLimit)
 		} else {
 			l.Concurrency = n
 		}
@@ -38,7 +38,7 @@ func (c *check) rate(where yamlPath, text, what string) float64 {
 	n, err := strconv.Atoi(count)
 	seconds := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
 	if err != nil || n < 1 || n > maxLimit || seconds == 0 {
-		c.problem(where, "%q is no rate; expected 1 to %d %s a second, minute or hour, like 50/s or 30/m", text, maxLimit, what)
+		c.problem(where, "%q is not a valid rate; expected 1 to %d %s a second, minute or hour, like 50/s or 30/m", text, maxLimit, what)
 		return 0
 	}
 	return float64(n) / seconds

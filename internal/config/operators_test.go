@@ -62,7 +62,7 @@ func TestBadOperatorsAreRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 	for sentence, c := range map[string]struct{ replace, with, want string }{
 		"no name":                      {"name: bob, ", "", "rekey.yaml:5:5: operators[1].name: missing"},
 		"a name of two words":          {"name: bob", "name: bob b", `rekey.yaml:5:12: operators[1].name: "bob b" cannot name an operator`},
-		"a key for a name":             {"name: bob", "name: " + strings.Repeat("a1", 25), "rekey.yaml:5:12: here stands what looks like a key"},
+		"a key for a name":             {"name: bob", "name: " + strings.Repeat("a1", 25), "rekey.yaml:5:12: this looks like a key"},
 		"two of a name":                {"name: bob", "name: alice@example.com", `rekey.yaml:5:12: operators[1].name: another operator is called "alice@example.com" already`},
 		"two of a key":                 {bobKey, aliceKey + " other comment", "rekey.yaml:5:26: operators[1].ssh_key: alice@example.com has this key already"},
 		"no key":                       {`, ssh_key: "` + bobKey + `"`, "", "operators[1].ssh_key: missing"},
@@ -71,7 +71,7 @@ func TestBadOperatorsAreRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 		"four eyes with one operator":  {`  - {name: bob, ssh_key: "` + bobKey + `"}` + "\n", "", "rekey.yaml:8:27: tiers.production.four_eyes: needs at least 2 operators who can sign, and the file names 1"},
 		"four eyes that is neither":    {"four_eyes: true", "four_eyes: maybe", "rekey.yaml:9:"},
 		"four eyes without a list":     {eyes[strings.Index(eyes, "operators:"):strings.Index(eyes, "providers:")], "", "the file names 0; list them under operators"},
-		"a private key in place of it": {bobKey, "-----BEGIN OPENSSH PRIVATE KEY-----", "rekey.yaml:5:27: here stands what looks like a key"},
+		"a private key in place of it": {bobKey, "-----BEGIN OPENSSH PRIVATE KEY-----", "rekey.yaml:5:27: this looks like a key"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			text := strings.Replace(eyes, c.replace, c.with, 1)

@@ -81,7 +81,7 @@ func (c *check) run() {
 	case c.file.Install == "":
 		c.problem("$.install", "missing; expected six characters a-z, 0-9 that no other rekey installation has")
 	case !rotation.ValidInstall(c.file.Install):
-		c.problem("$.install", "%q is no install id; expected six characters a-z, 0-9", c.file.Install)
+		c.problem("$.install", "%q is not a valid install id; expected six characters a-z, 0-9", c.file.Install)
 	}
 	c.out.Install = c.file.Install
 	for _, name := range slices.Sorted(maps.Keys(c.file.Providers)) {
@@ -190,7 +190,7 @@ func (c *check) path(where yamlPath, storeName, path string) {
 	case kind == Local && !local.ValidPath(path):
 		c.problem(where, "%q cannot name a file of the store; expected 1 to 128 letters, digits, dots, hyphens and underscores, the first a letter or digit", path)
 	case kind == GoogleSecretManager && !googleSecret.MatchString(path):
-		c.problem(where, "%q is no id of a secret; expected 1 to 255 letters, digits, hyphens and underscores", path)
+		c.problem(where, "%q is not a valid secret id; expected 1 to 255 letters, digits, hyphens and underscores", path)
 	case kind == AWSSecretsManager:
 		c.awsPath(where, path)
 	}
@@ -219,7 +219,7 @@ func (c *check) key(i int, names map[string]bool) {
 		c.problem(where.field("account"), "missing; expected what the provider keeps keys of: a service account's email, an OpenAI project (proj_…)")
 	}
 	if f.Account != "" && c.file.Providers[f.Provider].Type == OpenAI && !openAIProject.MatchString(f.Account) {
-		c.problem(where.field("account"), "%q is no OpenAI project; expected its id, proj_…, as the console shows it", f.Account)
+		c.problem(where.field("account"), "%q is not a valid OpenAI project; expected its id, proj_…, as the console shows it", f.Account)
 	}
 	if len(f.Stores) == 0 {
 		c.problem(where.field("stores"), "missing; expected at least one {store: …, path: …}")
@@ -353,7 +353,7 @@ func (c *check) url(where yamlPath, value string) string {
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		c.problem(where, "%q is no URL; expected https://…", value)
+		c.problem(where, "%q is not a valid URL; expected https://…", value)
 		return ""
 	}
 	if h := u.Hostname(); u.Scheme == "http" && h != "127.0.0.1" && h != "localhost" && h != "::1" {
@@ -379,7 +379,7 @@ func (c *check) optional(where yamlPath, value string) *time.Duration {
 	}
 	d, err := rotation.ParseDuration(value)
 	if err != nil {
-		c.problem(where, "%q is no duration; expected one like 30d, 48h or 15m", value)
+		c.problem(where, "%q is not a valid duration; expected one like 30d, 48h or 15m", value)
 		return nil
 	}
 	out := time.Duration(d)
@@ -400,7 +400,7 @@ func (c *check) positive(where yamlPath, value string) time.Duration {
 func (c *check) patterns(where yamlPath, patterns []string) {
 	for i, p := range patterns {
 		if _, err := path.Match(p, ""); err != nil || p == "" {
-			c.problem(where.index(i), "%q is no pattern; expected a name in which * stands for any text", p)
+			c.problem(where.index(i), "%q is not a valid pattern; expected a name in which * stands for any text", p)
 		}
 	}
 }

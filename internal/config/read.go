@@ -100,7 +100,7 @@ func guarded(do func() error) (err error) {
 	return do()
 }
 
-// encoding tells what is wrong with the bytes of a file, at the first that is wrong.
+// encoding reports what is wrong with the bytes of a file, at the first that is wrong.
 func encoding(name string, text []byte) *Problem {
 	const save = "save it as UTF-8, without control characters"
 	for _, utf16 := range []string{"\xff\xfe", "\xfe\xff"} {
@@ -116,9 +116,9 @@ func encoding(name string, text []byte) *Problem {
 		}
 		switch {
 		case r == utf8.RuneError && size == 1:
-			return at("the byte %#x is no UTF-8; %s", rest[0], save)
+			return at("the byte %#x is not UTF-8; %s", rest[0], save)
 		case r == 0:
-			return at("a NUL: this is no text, or it is UTF-16; %s", save)
+			return at("a NUL: this is not text, or it is UTF-16; %s", save)
 		case r == '\n', r == '\t', r == '\r':
 		case unicode.IsControl(r), r == '\u2028', r == '\u2029':
 			return at("the control character %U; %s", r, save)
@@ -136,7 +136,7 @@ func encoding(name string, text []byte) *Problem {
 // word is what may be a value on a line.
 var word = regexp.MustCompile("[^\\s\"'`,\\[\\]{}<>()]+")
 
-// pasted finds keys in the text of a file, in comments and in what is no YAML, too.
+// pasted finds keys in the text of a file, in comments and in what is not YAML, too.
 func pasted(name string, text []byte) (found Problems) {
 	for i, line := range strings.Split(string(text), "\n") {
 		column, rest := 0, line
@@ -158,7 +158,7 @@ func pasted(name string, text []byte) (found Problems) {
 	return found
 }
 
-const keyMessage = "here stands what looks like a key; it is not repeated, and nothing of the file was used. rekey.yaml holds no secrets: take it out, and treat that key as leaked, because whoever can read this file or its former versions has it"
+const keyMessage = "this looks like a key; it is not repeated, and nothing of the file was used. rekey.yaml holds no secrets: take it out, and treat that key as leaked, because whoever can read this file or its former versions has it"
 
 // keyIn reports whether a word holds a key that is to be kept secret. An operator's public key is none.
 func keyIn(w string) bool { return rotation.LooksLikeKey(w) && !publicSSH(w) }

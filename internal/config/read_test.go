@@ -34,7 +34,7 @@ func TestATextThatTheReaderWouldTakeWronglyIsRefusedWithItsPlace(t *testing.T) {
 		"a second document without anything":  {good + "---\n", "rekey.yaml:37:1: a second document begins here"},
 		"a first document without anything":   {"---\n---\n" + good, "rekey.yaml:2:1: a second document begins here"},
 		"what follows the end":                {good + "...\nkeys: []\n", "rekey.yaml:38:1: something follows the end of the document"},
-		"a byte that is no UTF-8":             {strings.Replace(good, "acme-prod", "acme\xe9", 1), "rekey.yaml:11:18: the byte 0xe9 is no UTF-8"},
+		"a byte that is not UTF-8":             {strings.Replace(good, "acme-prod", "acme\xe9", 1), "rekey.yaml:11:18: the byte 0xe9 is not UTF-8"},
 		"UTF-16":                              {inUTF16, "rekey.yaml:1:1: the file is UTF-16"},
 		"UTF-16 without a mark":               {inUTF16[2:], "rekey.yaml:1:2: a NUL"},
 		"a NUL":                               {strings.Replace(good, "acme-prod", "acme\x00prod", 1), "rekey.yaml:11:18: a NUL"},
@@ -100,22 +100,22 @@ func TestAFileThatIsFarTooLargeIsNotReadWhole(t *testing.T) {
 func TestAKeyInTheFileIsRefusedAndNotRepeated(t *testing.T) {
 	const key = "sk-proj-0123456789abcdef_0123456789ABCDEF"
 	for sentence, tc := range map[string]struct{ replace, with, want string }{
-		"as an account":             {"proj_1", key, "rekey.yaml:23:14: here stands what looks like a key"},
-		"in quotes":                 {"proj_1", `"` + key + `"`, "rekey.yaml:23:15: here stands"},
-		"with an escape":            {"proj_1", `"\u0073` + key[1:] + `"`, "rekey.yaml:23:15: here stands"},
-		"with an escape of YAML":    {"proj_1", `"\x73` + key[1:] + `"`, "rekey.yaml:23:14: here stands"},
-		"over two lines":            {"proj_1", `"` + key[:12] + "\\\n      " + key[12:] + `"`, "rekey.yaml:23:14: here stands"},
-		"as the name of a field":    {"account: proj_1", key + ": proj_1", "rekey.yaml:23:5: here stands"},
-		"in a comment":              {"proj_1", "proj_1 # was " + key, "rekey.yaml:23:27: here stands"},
-		"as the id of the install":  {"abc123", key, "rekey.yaml:1:10: here stands"},
-		"in a URL":                  {"type: openai", "type: openai\n    endpoint: https://x.example/?key=" + key, "rekey.yaml:8:15: here stands"},
-		"in a list":                 {`["*@acme.iam.gserviceaccount.com"]`, "[" + key + "]", "rekey.yaml:5:16: here stands"},
-		"in what is no YAML":        {"proj_1", "]" + key, "here stands"},
-		"an AWS access key":         {"proj_1", "AKIA0123456789ABCDEF", "rekey.yaml:23:14: here stands"},
-		"a key file of Google":      {"proj_1", `{"type": "service_account", "private_key": "x"}`, "rekey.yaml:23:1: here stands"},
-		"an identity of age":        {"/etc/rekey/identity.txt", "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ", "rekey.yaml:16:15: here stands"},
-		"a private key of SSH":      {"proj_1", "|\n      -----BEGIN OPENSSH PRIVATE KEY-----", "rekey.yaml:24:7: here stands"},
-		"the body of a private key": {"proj_1", "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW", "rekey.yaml:23:14: here stands"},
+		"as an account":             {"proj_1", key, "rekey.yaml:23:14: this looks like a key"},
+		"in quotes":                 {"proj_1", `"` + key + `"`, "rekey.yaml:23:15: this looks like a key"},
+		"with an escape":            {"proj_1", `"\u0073` + key[1:] + `"`, "rekey.yaml:23:15: this looks like a key"},
+		"with an escape of YAML":    {"proj_1", `"\x73` + key[1:] + `"`, "rekey.yaml:23:14: this looks like a key"},
+		"over two lines":            {"proj_1", `"` + key[:12] + "\\\n      " + key[12:] + `"`, "rekey.yaml:23:14: this looks like a key"},
+		"as the name of a field":    {"account: proj_1", key + ": proj_1", "rekey.yaml:23:5: this looks like a key"},
+		"in a comment":              {"proj_1", "proj_1 # was " + key, "rekey.yaml:23:27: this looks like a key"},
+		"as the id of the install":  {"abc123", key, "rekey.yaml:1:10: this looks like a key"},
+		"in a URL":                  {"type: openai", "type: openai\n    endpoint: https://x.example/?key=" + key, "rekey.yaml:8:15: this looks like a key"},
+		"in a list":                 {`["*@acme.iam.gserviceaccount.com"]`, "[" + key + "]", "rekey.yaml:5:16: this looks like a key"},
+		"in what is not YAML":        {"proj_1", "]" + key, "this looks like a key"},
+		"an AWS access key":         {"proj_1", "AKIA0123456789ABCDEF", "rekey.yaml:23:14: this looks like a key"},
+		"a key file of Google":      {"proj_1", `{"type": "service_account", "private_key": "x"}`, "rekey.yaml:23:1: this looks like a key"},
+		"an identity of age":        {"/etc/rekey/identity.txt", "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ", "rekey.yaml:16:15: this looks like a key"},
+		"a private key of SSH":      {"proj_1", "|\n      -----BEGIN OPENSSH PRIVATE KEY-----", "rekey.yaml:24:7: this looks like a key"},
+		"the body of a private key": {"proj_1", "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW", "rekey.yaml:23:14: this looks like a key"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			text := strings.Replace(good, tc.replace, tc.with, 1)
@@ -156,9 +156,9 @@ func TestWhatOnlyRemindsOfAKeyIsTaken(t *testing.T) {
 
 func TestWhatOnlyTheWorkerRefusedIsRefusedWithItsLine(t *testing.T) {
 	for sentence, tc := range map[string]struct{ replace, with, want string }{
-		"an OpenAI account that is no project":  {"proj_1", "acme", `rekey.yaml:23:14: keys[0].account: "acme" is no OpenAI project; expected its id, proj_…`},
+		"an OpenAI account that is no project":  {"proj_1", "acme", `rekey.yaml:23:14: keys[0].account: "acme" is not a valid OpenAI project; expected its id, proj_…`},
 		"a path out of the folder":              {"vault.local, path: openai-prod", "vault.local, path: ../../etc/passwd", `rekey.yaml:26:36: keys[0].stores[1].path: "../../etc/passwd" cannot name a file of the store`},
-		"a path into another resource":          {"gsm, path: openai-prod", "gsm, path: a/../b", `rekey.yaml:25:28: keys[0].stores[0].path: "a/../b" is no id of a secret`},
+		"a path into another resource":          {"gsm, path: openai-prod", "gsm, path: a/../b", `rekey.yaml:25:28: keys[0].stores[0].path: "a/../b" is not a valid secret id`},
 		"an identity in the folder":             {"/etc/rekey/identity.txt", "./secrets/identity.txt", "rekey.yaml:16:15: stores.vault.local.identity: lies in the folder that it decrypts"},
 		"a step that ends before its requests":  {"period: 45d", "step_timeout: 10s", "rekey.yaml:28:21: keys[0].policy.step_timeout: 10s is not longer than a request to openai may take (request_timeout, 30s)"},
 		"a request that goes on after its step": {"type: openai\n", "type: openai\n    request_timeout: 2m\n", "step_timeout: 2m is not longer than a request to openai may take (request_timeout, 2m)"},

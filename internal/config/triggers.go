@@ -68,10 +68,10 @@ func (c *check) triggers() {
 		t.Listen = DefaultListen
 	}
 	if host, port, err := net.SplitHostPort(t.Listen); err != nil || host == "" || !validPort(port) {
-		c.problem(where.field("listen"), "%q is no address; expected host:port like %s", t.Listen, DefaultListen)
+		c.problem(where.field("listen"), "%q is not a valid address; expected host:port like %s", t.Listen, DefaultListen)
 	}
 	if t.Host != "" && !hostName.MatchString(t.Host) {
-		c.problem(where.field("host"), "%q is no host name; expected the one that senders use, like rekey.example.com", f.Host)
+		c.problem(where.field("host"), "%q is not a valid host name; expected the one that senders use, like rekey.example.com", f.Host)
 	}
 	if f.Rate != "" {
 		t.Rate = c.rate(where.field("rate"), f.Rate, "deliveries")
@@ -100,7 +100,7 @@ func (c *check) source(name string, files map[string]string) TriggerSource {
 		Audience: f.Audience, ServiceAccount: f.ServiceAccount, Store: f.Store, ProjectNumber: f.ProjectNumber,
 	}
 	if !sourceName.MatchString(name) {
-		c.problem(where, "%q cannot name a source, it stands in a URL; expected 1 to 39 characters a-z, 0-9 and inner hyphens", name)
+		c.problem(where, "%q cannot name a source, it is part of a URL; expected 1 to 39 characters a-z, 0-9 and inner hyphens", name)
 	}
 	c.choice(where.field("type"), f.Type, true, HMAC, GitHubSecretScanning, GoogleSecretRotate)
 	c.patterns(where.field("keys"), f.Keys)
@@ -144,10 +144,10 @@ func (c *check) push(where yamlPath, f fileTriggerSource, s *TriggerSource) {
 		c.problem(where.field("audience"), "missing; expected the audience of the push subscription (--push-auth-token-audience)")
 	}
 	if !strings.Contains(f.ServiceAccount, "@") {
-		c.problem(where.field("service_account"), "%q is no service account; expected the email that the push subscription signs as", f.ServiceAccount)
+		c.problem(where.field("service_account"), "%q is not a valid service account; expected the email that the push subscription signs as", f.ServiceAccount)
 	}
 	if !digits.MatchString(f.ProjectNumber) {
-		c.problem(where.field("project_number"), "%q is no project number; expected what `gcloud projects describe PROJECT --format='value(projectNumber)'` prints", f.ProjectNumber)
+		c.problem(where.field("project_number"), "%q is not a valid project number; expected what `gcloud projects describe PROJECT --format='value(projectNumber)'` prints", f.ProjectNumber)
 	}
 	var have []string
 	for _, name := range slices.Sorted(maps.Keys(c.file.Stores)) {

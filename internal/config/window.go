@@ -37,7 +37,7 @@ func (c *check) hours(where yamlPath, f fileWindow, w *rotation.Window) {
 	for i, d := range f.Days {
 		c.choice(where.field("days").index(i), d, true, text(rotation.Days())...)
 		if slices.Contains(w.Days, rotation.Day(d)) {
-			c.problem(where.field("days").index(i), "%q stands here twice", d)
+			c.problem(where.field("days").index(i), "%q is listed twice", d)
 		}
 		w.Days = append(w.Days, rotation.Day(d))
 	}
@@ -62,7 +62,7 @@ func (c *check) hours(where yamlPath, f fileWindow, w *rotation.Window) {
 		c.problem(where.field("from"), "a window cannot open at the end of a day; write 00:00")
 	}
 	if _, err := w.Location(); err != nil {
-		c.problem(where.field("zone"), "%q is no time zone; expected one like Europe/Berlin or UTC", f.Zone)
+		c.problem(where.field("zone"), "%q is not a valid time zone; expected one like Europe/Berlin or UTC", f.Zone)
 	}
 }
 
@@ -85,7 +85,7 @@ func (c *check) conflicts() {
 			case !known:
 				c.problem(where, "there is no key %q; expected %s", other, oneOf(names))
 			case slices.Index(f.ConflictsWith, other) < n:
-				c.problem(where, "%q stands here twice", other)
+				c.problem(where, "%q is listed twice", other)
 			default:
 				a, b := &c.out.Keys[i], &c.out.Keys[o]
 				a.ConflictsWith, b.ConflictsWith = append(a.ConflictsWith, b.Name), append(b.ConflictsWith, a.Name)

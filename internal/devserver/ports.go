@@ -65,7 +65,7 @@ func listenBelowOutgoing() (net.Listener, error) {
 	var err error
 	for range 100 {
 		var l net.Listener
-		if l, err = listen(15000 + rand.IntN(17000)); err == nil { //nolint:gosec // a port is no secret
+		if l, err = listen(15000 + rand.IntN(17000)); err == nil { //nolint:gosec // a port is not a secret
 			return l, nil
 		}
 	}

@@ -48,7 +48,7 @@ func Arguments(args []string) error {
 	return nil
 }
 
-// Names are the variables that say where something is, so that their values are printed and stand in errors. Others hold
+// Names are the variables that say where something is, so that their values are printed and be in errors. Others hold
 // secrets by right (TEMPORAL_API_KEY) and are shown nowhere.
 var Names = []string{"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE", "REKEY_CONFIG"}
 
@@ -67,5 +67,5 @@ func Setting(name, value string) error {
 	if !rotation.LooksLikeKey(value) {
 		return nil
 	}
-	return &Found{Where: name, instead: name + " names a place, never a key", seen: "it stands in the environment or in a file that others may read"}
+	return &Found{Where: name, instead: name + " names a place, never a key", seen: "it is in the environment or in a file that others may read"}
 }

@@ -145,7 +145,7 @@ func (f *Frontend) host(identity string) *host {
 	// One poller for each of the two queues.
 	o.MaxConcurrentWorkflowTaskPollers = 2
 	if o.DeadlockDetectionTimeout == 0 {
-		// A busy machine is no deadlock.
+		// A busy machine is not a deadlock.
 		o.DeadlockDetectionTimeout = f.options.Patience / 2
 	}
 	h.client, h.worker = c, worker.New(c, taskQueue, o)

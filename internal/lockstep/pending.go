@@ -123,7 +123,7 @@ func (p Pending) String() string {
 	return fmt.Sprint(all)
 }
 
-// apply brings what is open up to date with an event. A history that is applied from its first event on gives the
+// apply brings what is open up to date with an event. A history that is applied from its first event on returns the
 // same as the run had there.
 func (r *Run) apply(e *historypb.HistoryEvent) {
 	p := &r.pending

@@ -67,7 +67,7 @@ func (r *Run) Task() (*Done, error) {
 	if !r.Ready() {
 		f.t.Fatalf("lockstep: nothing has happened, so there is no workflow task; open: %s", r.Pending())
 	}
-	// An update alone makes a task that stands in no history until it is known that it leaves something.
+	// An update alone makes a task that is in no history until it is known that it leaves something.
 	before, size, speculative := len(r.events), r.size, r.scheduled == 0
 	if speculative {
 		r.schedule(r.now)

@@ -77,7 +77,7 @@ func (u *Update) message(sequence int64) *protocolpb.Message {
 	}
 }
 
-// Update sends the workflow an update; an empty ID makes one. What becomes of it stands in the Update after the task.
+// Update sends the workflow an update; an empty ID makes one. What becomes of it is in the Update after the task.
 // As on a server, it comes behind all else in the same task, wherever the test put it; but the SDK runs the handlers of
 // updates before the workflow's other coroutines.
 func (r *Run) Update(name, id string, args ...any) *Update {

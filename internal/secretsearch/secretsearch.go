@@ -1,5 +1,5 @@
 // Package secretsearch looks for secrets where none may be (I5): tests hand it what was written, and the values that
-// must not stand in it.
+// must not be in it.
 package secretsearch
 
 import (
@@ -22,7 +22,7 @@ const window, step = 24, 8
 // material are the runs of a value that are long enough to be secret: the lines of a private key, an API key.
 var material = regexp.MustCompile(`[A-Za-z0-9+/_=-]{32,}`)
 
-// keyID is how everybody names a Google key; its file holds it, and it is no secret.
+// keyID is how everybody names a Google key; its file holds it, and it is not a secret.
 var keyID = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
 // prefix is how many bytes of a needle its first look compares.

@@ -104,7 +104,7 @@ func (c *Cloud) StartAWSSecrets(opts AWSSecretsOptions) (*AWSSecrets, error) {
 func (m *AWSSecrets) Stop() { m.stop() }
 
 // CreateSecret makes a secret as an operator does before rekey comes: with firstValue as AWSCURRENT, or without any
-// version if that is empty. It gives the secret's ARN.
+// version if that is empty. It returns the secret's ARN.
 func (m *AWSSecrets) CreateSecret(name string, firstValue secret.Value) (arn string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -118,7 +118,7 @@ func (m *AWSSecrets) CreateSecret(name string, firstValue secret.Value) (arn str
 	return s.arn, nil
 }
 
-// PutValue makes v what applications read, as a person does in the console, and gives the version's id.
+// PutValue makes v what applications read, as a person does in the console, and returns the version's id.
 func (m *AWSSecrets) PutValue(name string, v secret.Value) (id string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

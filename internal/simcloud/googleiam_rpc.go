@@ -88,7 +88,7 @@ func (g *GoogleIAM) errGone(id string) error {
 	return status.Errorf(g.gone, "Service account key %s does not exist.", id)
 }
 
-// forbidden is how Google tells that an organization policy stands in the way (its page "Troubleshoot
+// forbidden is how Google tells that an organization policy is in the way (its page "Troubleshoot
 // organization policy errors for service accounts" prints the creation error; the upload error is its analogue). A
 // managed constraint comes as an ErrorInfo, without a PreconditionFailure (the same page, on default service accounts). The
 // caller holds mu.

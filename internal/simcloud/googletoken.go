@@ -13,7 +13,7 @@ const (
 	jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	// clockLeeway is how far iat may lie in the future.
 	clockLeeway = time.Minute
-	// InjectedFailure is the text that stands in every injected failure; tests look for it where no text of a
+	// InjectedFailure is the text that is in every injected failure; tests look for it where no text of a
 	// server may be.
 	InjectedFailure = "injected failure"
 )

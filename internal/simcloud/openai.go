@@ -39,7 +39,7 @@ type OpenAIOptions struct {
 // OpenAI is OpenAI's API on loopback, for the calls that a project key may make: list models and chat
 // completions. Its other methods are what a person can do in the console (openai_console.go).
 //
-// Requests stand in the journal with the target `<project>/<key id>` of the key that they came with, or none.
+// Requests be in the journal with the target `<project>/<key id>` of the key that they came with, or none.
 type OpenAI struct {
 	// URL is the base address of the API, with /v1.
 	URL string

@@ -16,7 +16,7 @@ import (
 )
 
 // skew is how far the clock of whoever signs may be off. Which question a signature is for does not depend on it: the
-// moment at which that was asked stands in the text.
+// moment at which that was asked is in the text.
 const skew = 5 * time.Minute
 
 // header names the form of Text. Another form gets another number, so that no signature counts for two.
@@ -58,7 +58,7 @@ func Text(q rotation.Question, m rotation.DecisionMessage) []byte {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-// Check tells who signed a decision, or gives a *rotation.Refusal that says why it does not count for a question and what
+// Check returns who signed a decision, or a *rotation.RejectedDecision that says why it does not count for a question and what
 // to run instead. before are the decisions that count for it already.
 func Check(q rotation.Question, m rotation.DecisionMessage, operators []rotation.Operator, before []rotation.Decision, now time.Time) (rotation.Signer, error) {
 	none := rotation.Signer{}
@@ -77,7 +77,7 @@ func Check(q rotation.Question, m rotation.DecisionMessage, operators []rotation
 	}
 	signer, ok := owner(s.Key, operators)
 	if !ok {
-		return refuse("the key %s is no operator's: the worker's rekey.yaml names %s", ssh.FingerprintSHA256(s.Key), names(operators))
+		return refuse("the key %s belongs to no operator: the worker's rekey.yaml names %s", ssh.FingerprintSHA256(s.Key), names(operators))
 	}
 	switch {
 	case m.By != signer.Operator:

@@ -146,11 +146,11 @@ func TestASignatureThatDoesNotCountIsRefusedWithWhatToDo(t *testing.T) {
 		want []string
 	}{
 		"no signature":                   {by("alice"), []string{"needs the signatures of 2 different operators", "Temporal UI cannot sign", run}},
-		"no base64":                      {altered(func(m *rotation.DecisionMessage) { m.Signature = "yes!" }), []string{"no SSH signature that counts", run}},
-		"a signature of something else":  {altered(func(m *rotation.DecisionMessage) { m.Signature = "aGVsbG8=" }), []string{"no SSHSIG of version 1"}},
+		"not the base64 form":                      {altered(func(m *rotation.DecisionMessage) { m.Signature = "yes!" }), []string{"no SSH signature that counts", run}},
+		"a signature of something else":  {altered(func(m *rotation.DecisionMessage) { m.Signature = "aGVsbG8=" }), []string{"not an SSHSIG of version 1"}},
 		"a frame without an end":         {altered(func(m *rotation.DecisionMessage) { m.Signature = "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH" }), []string{"does not end with"}},
-		"a signature cut short":          {altered(func(m *rotation.DecisionMessage) { m.Signature = m.Signature[:40] }), []string{"no SSHSIG of version 1"}},
-		"somebody who is no operator":    {sign(t, mallory, question(), by("alice")), []string{ssh.FingerprintSHA256(mallory.PublicKey()) + " is no operator's", "alice, bob", run}},
+		"a signature cut short":          {altered(func(m *rotation.DecisionMessage) { m.Signature = m.Signature[:40] }), []string{"not an SSHSIG of version 1"}},
+		"somebody who is no operator":    {sign(t, mallory, question(), by("alice")), []string{ssh.FingerprintSHA256(mallory.PublicKey()) + " belongs to no operator", "alice, bob", run}},
 		"another namespace":              {sign(t, alice, question(), by("alice")), nil}, // replaced below
 		"in another's name":              {sign(t, bob, question(), by("alice")), []string{`the key is bob's, but the message says it is by "alice"`}},
 		"an RSA key that is too small":   {rotation.DecisionMessage{By: "weak", SignedAt: asked, Signature: envelopeBy(t, weak, "rekey", question(), by("weak"))}, []string{"an RSA key of 2048 bits does not count"}},
@@ -267,10 +267,10 @@ func TestAPublicKeyThatDoesNotCountIsRefusedWithWhatWasExpected(t *testing.T) {
 		"nothing":                 {"", "expected one line like"},
 		"the base64 alone":        {strings.Fields(good)[1], "expected one line like"},
 		"two lines":               {good + "\n" + good, "expected one line like"},
-		"a fingerprint":           {"ssh-ed25519 SHA256:abc", "no base64 of a public key"},
+		"a fingerprint":           {"ssh-ed25519 SHA256:abc", "not the base64 form of a public key"},
 		"cut off":                 {good[:len(good)-8], "no public SSH key"},
 		"another type before it":  {strings.Replace(good, "ssh-ed25519", "ssh-rsa", 1), "the line says ssh-rsa, but the key in it is of type ssh-ed25519"},
-		"options of sshd":         {"no-touch-required " + good, "no base64"},
+		"options of sshd":         {"no-touch-required " + good, "not the base64 form"},
 		"an RSA key of 2048 bits": {signed.Line(weak.PublicKey()), "an RSA key of 2048 bits does not count"},
 		"a certificate":           {signed.Line(cert), "keys of type ssh-ed25519-cert-v01@openssh.com do not count"},
 	} {

@@ -76,7 +76,7 @@ func Read(text string) (Signature, error) {
 	raw, found := bytes.CutPrefix(raw, []byte(magic))
 	var e envelope
 	if !found || ssh.Unmarshal(raw, &e) != nil || e.Version != 1 || e.Reserved != "" {
-		return Signature{}, errors.New("it is no SSHSIG of version 1")
+		return Signature{}, errors.New("this is not an SSHSIG of version 1")
 	}
 	s := Signature{namespace: e.Namespace, hash: e.Hash, encoded: encoded}
 	if s.Key, err = parse([]byte(e.Key)); err != nil {
@@ -122,7 +122,7 @@ func frame(namespace, hash string, sum []byte) []byte {
 	return append([]byte(magic), ssh.Marshal(toSign{Namespace: namespace, Hash: hash, Sum: string(sum)})...)
 }
 
-// Sign signs a text for rekey and gives the signature in base64. Keys that do not count are refused before they are
+// Sign signs a text for rekey and returns the signature in base64. Keys that do not count are refused before they are
 // used.
 func Sign(signer ssh.Signer, text []byte) (string, error) {
 	if _, err := parse(signer.PublicKey().Marshal()); err != nil {
@@ -162,7 +162,7 @@ func algorithm(keyType string) string {
 	return keyType
 }
 
-// ParseKey reads an operator's public key as it stands in authorized_keys or in a .pub file: type, base64, and perhaps a
+// ParseKey reads an operator's public key as it is in authorized_keys or in a .pub file: type, base64, and perhaps a
 // comment. Options and certificates are refused, and keys that are too weak. The error says what was expected.
 func ParseKey(line string) (ssh.PublicKey, error) {
 	fields := strings.Fields(line)
@@ -171,7 +171,7 @@ func ParseKey(line string) (ssh.PublicKey, error) {
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(fields[1])
 	if err != nil {
-		return nil, errors.New("what follows the type is no base64 of a public key; copy the whole line of the .pub file")
+		return nil, errors.New("what follows the type is not the base64 form of a public key; copy the whole line of the .pub file")
 	}
 	key, err := parse(raw)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// The stores that a scene's keys can stand in.
+// The stores that a scene's keys can be in.
 const (
 	// Alias is Google Secret Manager, read by the alias `current`.
 	Alias = "gsm"
@@ -123,7 +123,7 @@ func Account(name string) string { return name + "@" + Project + ".iam.gservicea
 // OpenAIProject is the project of an OpenAI key of the scene.
 func OpenAIProject(name string) string { return "proj_" + strings.ReplaceAll(name, "-", "") }
 
-// Path is where the journal says that a key's value stands in a store.
+// Path is where the journal says that a key's value is in a store.
 func Path(store, name string) string {
 	return "projects/" + Project + "/secrets/" + secretName(store, name)
 }
@@ -223,7 +223,7 @@ func (s *Scenario) YAML() string {
 func (s *Scenario) localDir() string { return filepath.Join(s.opts.Dir, "secrets") }
 func (s *Scenario) identity() string { return filepath.Join(s.opts.Dir, "identity", "identity.txt") }
 
-// Rules are the invariants of one key that stands in the given stores.
+// Rules are the invariants of one key that is in the given stores.
 func Rules(name string, stores ...string) simcloud.Rules {
 	var group []string
 	for _, store := range stores {

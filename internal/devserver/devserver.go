@@ -56,6 +56,9 @@ type Options struct {
 	SearchAttributes map[string]enumspb.IndexedValueType
 	// Faults make the server's own database fail, or lie; for tests.
 	Faults []Fault
+	// SkipTime lets workflows that were started with a TimeSkippingConfig skip the time of their timers; for tests. It is
+	// experimental in Temporal (dynamic config frontend.WorkflowTimeSkippingEnabled in server 1.32).
+	SkipTime bool
 }
 
 // Fault makes a method of the database's executions fail.
@@ -296,7 +299,7 @@ func serverConfig(o Options, p ports) (*config.Config, *config.SQL, error) {
 func dynamicConfig(o Options) dynamicconfig.StaticClient {
 	// What cleans up in long-lived clusters ends the process if its own workflows cannot be started.
 	cleans := len(o.Faults) == 0
-	return dynamicconfig.StaticClient{
+	settings := dynamicconfig.StaticClient{
 		dynamicconfig.TaskQueueScannerEnabled.Key(): cleans,
 		dynamicconfig.HistoryScannerEnabled.Key():   cleans,
 		dynamicconfig.BuildIdScavengerEnabled.Key(): cleans,
@@ -326,6 +329,12 @@ func dynamicConfig(o Options) dynamicconfig.StaticClient {
 		dynamicconfig.HistoryPersistenceMaxQPS.Key():  100000,
 		dynamicconfig.WorkerPersistenceMaxQPS.Key():   100000,
 	}
+	if o.SkipTime {
+		settings[dynamicconfig.WorkflowTimeSkippingEnabled.Key()] = true
+		// A timer fires up to so much late, in case that clocks of several hosts differ.
+		settings[dynamicconfig.TimerProcessorMaxTimeShift.Key()] = 5 * time.Millisecond
+	}
+	return settings
 }
 
 // prepareDatabase creates schema and namespace. An in-memory database gets its schema from the plugin.

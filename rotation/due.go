@@ -15,7 +15,7 @@ type Facts struct {
 	StoresDisagree bool
 	// CurrentRefused: the provider refuses the value that applications read.
 	CurrentRefused bool
-	// BornAt is when the current key was made: the provider's word, else the store's. Zero if neither does.
+	// BornAt is when the current key was made, as the provider says, else the store. Zero if neither does.
 	BornAt time.Time
 	// ExpiresAt is when the provider ends the current key by itself; zero if it does not.
 	ExpiresAt time.Time

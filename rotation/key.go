@@ -102,7 +102,7 @@ type Policy struct {
 	StepTimeout Duration `json:"stepTimeout"`
 	// Window is when the key's schedule may rotate it.
 	Window Window `json:"window,omitzero"`
-	// Notify are the channels that are told when a person is needed, Escalate those that are told when that did not
+	// Notify are the channels that are notified when a person is needed, Escalate those that are notified when that did not
 	// help.
 	Notify   []Channel `json:"notify,omitempty"`
 	Escalate []Channel `json:"escalate,omitempty"`

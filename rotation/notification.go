@@ -11,29 +11,29 @@ import (
 // MinuteLayout is how a moment is written for people, in UTC.
 const MinuteLayout = "2006-01-02 15:04 MST"
 
-// Event says why people are told.
+// Event says why people are notified.
 type Event string
 
-// What people are told about.
+// The events.
 const (
-	// AboutNeeded: a person has to do something.
+	// EventNeeded: a person has to do something.
 	EventNeeded Event = "needed"
-	// AboutReminder: it is still to be done.
+	// EventReminder: it is still to be done.
 	EventReminder Event = "reminder"
-	// AboutEscalation: those who were told first have not done it.
+	// EventEscalation: nobody has done it, and the policy escalates.
 	EventEscalation Event = "escalation"
-	// AboutOverdue: the deadline has passed, and it is still to be done.
+	// EventOverdue: the deadline has passed, and it is still to be done.
 	EventOverdue Event = "overdue"
-	// EventCompleted and AboutRolledBack: the rotation has ended.
+	// EventCompleted and EventRolledBack: the rotation has ended.
 	EventCompleted  Event = "completed"
 	EventRolledBack Event = "rolled-back"
-	// AboutTest: somebody tries the channel out.
+	// EventTest: somebody tries the channel out.
 	EventTest Event = "test"
 )
 
-// Notification is what a channel is told. It names keys and fingerprints, never a value.
+// Notification is one message to one channel. It names keys and fingerprints, never a value.
 type Notification struct {
-	// ID is the same however often the notice is sent: a receiver can drop the second one. A-Z, a-z, 0-9 and hyphens.
+	// ID is the same however often it is sent: a receiver can drop the second one. A-Z, a-z, 0-9 and hyphens.
 	ID    string    `json:"id"`
 	Event Event     `json:"event"`
 	At    time.Time `json:"at"`
@@ -60,23 +60,23 @@ type Notification struct {
 	Link string `json:"link,omitempty"`
 }
 
-// Delivery is what became of telling one channel.
+// Delivery is what became of the notifications to one channel.
 type Delivery struct {
 	Channel string `json:"channel"`
-	// At is when the channel took the last word, About what it was about; zero if it never took one.
+	// At is when the channel took the last notification, Event what it was about; zero if it never took one.
 	At    time.Time `json:"at,omitzero"`
 	Event Event     `json:"event,omitempty"`
-	// Problem says why the last word could not be brought there.
+	// Problem says why the last notification could not be delivered.
 	Problem string `json:"problem,omitempty"`
 }
 
-// The longest fields of a notice, in bytes, so that its text stays below maxNotice.
+// The longest fields of a notification, in bytes, so that its text stays below maxNotification.
 const (
 	maxMessage, maxOtherwise, maxNote, maxLink = 320, 100, 160, 160
 	maxNotification                            = 1000
 )
 
-// Clean makes a notice fit to be sent: one line for each field, none too long, and none that holds what looks like a
+// Clean makes a notification fit to be sent: one line for each field, none too long, and none that holds what looks like a
 // key.
 func (n Notification) Clean() Notification {
 	n.Message, n.Otherwise, n.Note = clean(n.Message, maxMessage), clean(n.Otherwise, maxOtherwise), clean(n.Note, maxNote)
@@ -88,9 +88,9 @@ func (n Notification) Clean() Notification {
 	for _, name := range []*string{&n.ID, &n.Key, &n.Provider, &n.Rotation, (*string)(&n.Tier), (*string)(&n.Reason), (*string)(&n.Phase)} {
 		*name = clean(*name, 80)
 	}
-	told := n.Notified
+	notified := n.Notified
 	n.Notified = nil
-	for _, t := range told[:min(len(told), 5)] {
+	for _, t := range notified[:min(len(notified), 5)] {
 		n.Notified = append(n.Notified, clean(t, 40))
 	}
 	return n
@@ -112,7 +112,7 @@ func clean(text string, longest int) string {
 	return text
 }
 
-// Text is the notice as a person reads it, in less than 1 KB. Clean it first.
+// Text returns the notification as a person reads it, in less than 1 KB. Clean it first.
 func (n Notification) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s (%s", n.heading(), n.Key, n.Provider)
@@ -125,11 +125,11 @@ func (n Notification) Text() string {
 	if !n.Deadline.IsZero() {
 		word := "Until"
 		if n.Event == EventOverdue {
-			word = "It was wanted until"
+			word = "It was due"
 		}
 		fmt.Fprintf(&b, "%s %s. %s\n", word, n.Deadline.UTC().Format(MinuteLayout), n.Otherwise)
 	}
-	for _, line := range []struct{ name, text string }{{"Do it", n.Command}, {"See", n.Link}, {"Note", n.Note}, {"Told as well", strings.Join(n.Notified, ", ")}} {
+	for _, line := range []struct{ name, text string }{{"Do it", n.Command}, {"See", n.Link}, {"Note", n.Note}, {"Also notified", strings.Join(n.Notified, ", ")}} {
 		if line.text != "" && (line.name != "See" || len(line.text) <= maxLink) {
 			fmt.Fprintf(&b, "%s: %s\n", line.name, line.text)
 		}

@@ -104,7 +104,7 @@ type Status struct {
 	Overdue bool `json:"overdue,omitempty"`
 	// Trail is when the rotation entered each phase so far, oldest first.
 	Trail []TrailEntry `json:"trail"`
-	// Delivery says which channels know of the wait for a person, and which could not be told.
+	// Deliveries says which channels were notified of the wait for a person, and which could not be.
 	Deliveries []Delivery `json:"deliveries,omitempty"`
 	// Accepts are the decisions that would be taken now.
 	Accepts []DecisionKind `json:"accepts,omitempty"`

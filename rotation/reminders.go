@@ -2,23 +2,22 @@ package rotation
 
 import "time"
 
-// Channel is where people are told, as a policy names it. Where it leads is known to the worker's own configuration
-// alone.
+// Channel is where people are notified, as a policy names it. Only the worker's own configuration knows its address.
 type Channel struct {
 	Name string `json:"name"`
-	// Hours are when people want to be told there; all other time is quiet. The zero Window is always.
+	// Hours are when notifications are delivered; all other time is quiet. The zero Window is always.
 	Hours Window `json:"hours,omitzero"`
 }
 
 // maxReminder is what the interval between reminders grows to.
 const maxReminder = 48 * time.Hour
 
-// Channels are all channels of the policy, those that are told first before those that it escalates to.
+// Channels returns all channels of the policy: those that are notified first, then those that it escalates to.
 func (p Policy) Channels() []Channel {
 	return append(append([]Channel(nil), p.Notify...), p.Escalate...)
 }
 
-// RemindAfter is the first interval between reminders; a seventh of the patience if the policy does not say.
+// RemindAfter returns the first interval between reminders: a seventh of the patience if the policy does not say.
 func (p Policy) RemindAfter() time.Duration {
 	if p.Remind > 0 {
 		return time.Duration(p.Remind)
@@ -26,8 +25,7 @@ func (p Policy) RemindAfter() time.Duration {
 	return max(time.Duration(p.Patience)/7, time.Minute)
 }
 
-// EscalatesAfter is how long after the beginning of a wait the second channels are told; half of the patience if the
-// policy does not say.
+// EscalatesAfter returns how long a wait lasts before it escalates: half of the patience if the policy does not say.
 func (p Policy) EscalatesAfter() time.Duration {
 	if p.EscalateAfter > 0 {
 		return time.Duration(p.EscalateAfter)
@@ -35,32 +33,32 @@ func (p Policy) EscalatesAfter() time.Duration {
 	return time.Duration(p.Patience) / 2
 }
 
-// ReminderSchedule is a wait for a person.
+// ReminderSchedule says when the channels of one wait for a person are notified.
 type ReminderSchedule struct {
 	Began    time.Time `json:"began,omitzero"`
 	Deadline time.Time `json:"deadline,omitzero"`
-	// Extended is how much longer than the policy says people asked it to last.
+	// Extended is by how much people extended the policy's deadline.
 	Extended time.Duration `json:"extended,omitempty"`
-	// Remind is the first interval between reminders, EscalateAfter how long after Began the second channels are told.
+	// Remind is the first interval between reminders, EscalateAfter how long after Began it escalates.
 	Remind        time.Duration `json:"remind,omitempty"`
 	EscalateAfter time.Duration `json:"escalateAfter,omitempty"`
-	// NoEscalation: no channel is escalated to.
+	// NoEscalation: the policy names no channel to escalate to.
 	NoEscalation bool `json:"noEscalation,omitempty"`
 }
 
-// ReminderState is how far the telling of one channel is in the present wait.
+// ReminderState is how far one channel is in the present wait.
 type ReminderState struct {
 	Channel
-	// Second: it is told when the first channels did not help.
+	// Escalation: it is notified only when the wait escalates.
 	Escalation bool `json:"escalation,omitempty"`
-	// Count is how many words were sent, Since when the last one was. Extensions move Since.
+	// Count is how many notifications were sent, Since when the last one was. Extensions move Since.
 	Count int       `json:"count,omitempty"`
 	Since time.Time `json:"since,omitzero"`
-	// Overdue: it was told that the deadline has passed.
+	// Overdue: it was notified that the deadline has passed.
 	Overdue bool `json:"overdue,omitempty"`
 }
 
-// Extend moves the deadline of the wait, and with it the escalation; it returns by how much the contacts' Since moves,
+// Extend moves the deadline of the wait, and with it the escalation. It returns by how much the Since of every channel moves,
 // so that reminders wait as long.
 func (w *ReminderSchedule) Extend(until, now time.Time) time.Duration {
 	by := until.Sub(latest(w.Deadline, now))
@@ -69,7 +67,7 @@ func (w *ReminderSchedule) Extend(until, now time.Time) time.Duration {
 	return by
 }
 
-// Extend is for a contact of a wait whose deadline was moved.
+// Extend is for a channel of a wait whose deadline was moved.
 func (c *ReminderState) Extend(by time.Duration) {
 	if c.Count > 0 {
 		c.Since = c.Since.Add(by)
@@ -77,15 +75,15 @@ func (c *ReminderState) Extend(by time.Duration) {
 	c.Overdue = false
 }
 
-// Next is when a channel is told next, not before now, and what about.
+// Next returns when a channel is notified next, not before now, and of what.
 //
-// The first channels are told at once and reminded at intervals that double up to two days; the second ones when the
-// wait has lasted EscalateAfter, and then with the first ones (Following); all of them when the deadline has passed. What falls into quiet time
-// waits until the channel's hours begin, and is one word then, however much came together. One case passes quiet time:
-// the deadline would come first and the channel is the last one to be told (a second one, or a first one where there is
-// no second), and has heard nothing of this wait; it is told when the escalation is due.
+// The first channels are notified at once, with reminders at intervals that double up to two days; those of the escalation when
+// the wait has lasted EscalateAfter, and then together with the first ones (Following); all of them when the deadline has
+// passed. Outside its hours a channel holds its notifications and delivers them as one when its hours begin. One case passes
+// quiet time: the deadline would come first, the channel is the last resort (one of the escalation, or a first one where there
+// is no escalation), and nothing was sent there in this wait; it is notified when the escalation is due.
 //
-// opens is when a channel's hours let it be told, from a moment on; nil knows no quiet time.
+// opens returns when a channel's hours allow a delivery, from a moment on; nil means always.
 func (w ReminderSchedule) Next(c ReminderState, now time.Time, opens func(Channel, time.Time) time.Time) (time.Time, Event) {
 	escalation := w.Began.Add(w.EscalateAfter + w.Extended)
 	wanted := w.Began
@@ -116,8 +114,8 @@ func (w ReminderSchedule) Next(c ReminderState, now time.Time, opens func(Channe
 	return at, EventNeeded
 }
 
-// Following is a contact that is reminded when the one before it is; when that would be within half of the first interval
-// after it was told last, it is passed over once.
+// Following returns the state of a channel that is reminded together with another one, lead. Where that would be within half of
+// the first interval after its last notification, it is left out once.
 func (w ReminderSchedule) Following(c, lead ReminderState) ReminderState {
 	if w.Remind <= 0 {
 		return c
@@ -129,8 +127,7 @@ func (w ReminderSchedule) Following(c, lead ReminderState) ReminderState {
 	return c
 }
 
-// After is the first moment from t on that is not quiet. Hours that nobody can make sense of keep nobody from being
-// told.
+// After returns the first moment from t on that is not quiet. Invalid hours are treated as always open.
 func (c Channel) After(t time.Time) time.Time {
 	if open, ok := c.Hours.NextOpen(t); ok {
 		return open
@@ -138,7 +135,7 @@ func (c Channel) After(t time.Time) time.Time {
 	return t
 }
 
-// interval is how long after the n-th word the next one follows.
+// interval returns how long after the n-th notification the next one follows.
 func (w ReminderSchedule) interval(n int) time.Duration {
 	d := w.Remind
 	for ; n > 1 && d < maxReminder; n-- {

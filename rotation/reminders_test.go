@@ -218,7 +218,7 @@ func TestANoticeIsShortAndHoldsNoKey(t *testing.T) {
 	if len(text) >= 1024 || strings.Contains(text, key) {
 		t.Errorf("%d bytes: %s", len(text), text)
 	}
-	for _, want := range []string{"A person is needed: openai-prod", "Until 2026-11-23 08:00 UTC. Then it rolls back.", "rekey supply openai-prod", n.Link, "Told as well: team, oncall", "looks like a key"} {
+	for _, want := range []string{"A person is needed: openai-prod", "Until 2026-11-23 08:00 UTC. Then it rolls back.", "rekey supply openai-prod", n.Link, "Also notified: team, oncall", "looks like a key"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in:\n%s", want, text)
 		}

@@ -103,7 +103,7 @@ func TestTheSecondChannelIsToldWhenTheFirstDidNotHelp(t *testing.T) {
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "24h0m0s"+reminder, "72h0m0s"+reminder, "120h0m0s"+reminder, "168h0m0s Rolled back")
 	r.wantSaid(simcloud.WebhookService, friday, "48h0m0s"+nobody, "72h0m0s"+reminder, "120h0m0s"+reminder, "168h0m0s Rolled back")
 	for _, m := range r.Post.Messages() {
-		if m.Service == simcloud.WebhookService && m.Fields["event"] == "escalation" && !strings.Contains(m.Text, "Told as well: team") {
+		if m.Service == simcloud.WebhookService && m.Fields["event"] == "escalation" && !strings.Contains(m.Text, "Also notified: team") {
 			t.Errorf("whoever is on call does not learn that the team knows:\n%s", m.Text)
 		}
 	}

@@ -146,7 +146,7 @@ func TestASignatureThatDoesNotCountIsRefusedWithWhatToDo(t *testing.T) {
 		want []string
 	}{
 		"no signature":                   {by("alice"), []string{"needs the signatures of 2 different operators", "Temporal UI cannot sign", run}},
-		"not the base64 form":                      {altered(func(m *rotation.DecisionMessage) { m.Signature = "yes!" }), []string{"no SSH signature that counts", run}},
+		"not the base64 form":            {altered(func(m *rotation.DecisionMessage) { m.Signature = "yes!" }), []string{"no SSH signature that counts", run}},
 		"a signature of something else":  {altered(func(m *rotation.DecisionMessage) { m.Signature = "aGVsbG8=" }), []string{"not an SSHSIG of version 1"}},
 		"a frame without an end":         {altered(func(m *rotation.DecisionMessage) { m.Signature = "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH" }), []string{"does not end with"}},
 		"a signature cut short":          {altered(func(m *rotation.DecisionMessage) { m.Signature = m.Signature[:40] }), []string{"not an SSHSIG of version 1"}},

@@ -22,7 +22,6 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/keyless"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -144,19 +143,11 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 		}
 	}
 	if o.embedded {
-		server, err := devserver.Start(ctx, devserver.Options{
-			DatabaseFile: o.database, Namespace: clientOptions.Namespace, Port: o.port, UI: true, UIPort: o.uiPort,
-			SearchAttributes: workflows.SearchAttributes(),
-		})
-		if err != nil {
+		var stop func()
+		if clientOptions, stop, err = startEmbedded(ctx, o, clientOptions.Namespace, acts, logs); err != nil {
 			return err
 		}
-		defer func() { _ = server.Stop() }()
-		clientOptions = server.ClientOptions()
-		if acts.UI == "" {
-			acts.UI = server.UIURL()
-		}
-		fmt.Fprintf(logs, "Temporal on %s, UI on %s/namespaces/%s/workflows\n", server.HostPort(), server.UIURL(), server.Namespace())
+		defer stop()
 	}
 	clientOptions.Logger = sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level})))
 	c, err := sdkclient.DialContext(ctx, clientOptions)

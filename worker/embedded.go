@@ -1,0 +1,31 @@
+//go:build !noembed
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	sdkclient "go.temporal.io/sdk/client"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// startEmbedded starts the Temporal of this process and its UI, and returns how to reach it; stop ends both.
+func startEmbedded(ctx context.Context, o options, namespace string, acts *activities.Activities, logs io.Writer) (reach sdkclient.Options, stop func(), err error) {
+	server, err := devserver.Start(ctx, devserver.Options{
+		DatabaseFile: o.database, Namespace: namespace, Port: o.port, UI: true, UIPort: o.uiPort,
+		SearchAttributes: workflows.SearchAttributes(),
+	})
+	if err != nil {
+		return reach, nil, err
+	}
+	if acts.UI == "" {
+		acts.UI = server.UIURL()
+	}
+	fmt.Fprintf(logs, "Temporal on %s, UI on %s/namespaces/%s/workflows\n", server.HostPort(), server.UIURL(), server.Namespace())
+	return server.ClientOptions(), func() { _ = server.Stop() }, nil
+}

@@ -15,7 +15,7 @@ func (a *app) demo() *cobra.Command {
 			return badInput("this build has no demo: it was built with -tags noembed, without Temporal's server and the simulators. From a checkout, run: go run ./starter demo")
 		},
 	}
-	cmd.Flags().Bool("keep", false, "")
-	cmd.Flags().Bool("no-ui", false, "")
+	cmd.Flags().BoolVar(new(bool), "keep", false, "")
+	cmd.Flags().BoolVar(new(bool), "no-ui", false, "")
 	return cmd
 }

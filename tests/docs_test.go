@@ -24,7 +24,7 @@ import (
 
 const docsRoot = ".."
 
-// docsPages returns the text of README.md and of everything in docs, by name relative to the root.
+// docsPages returns the text of the pages at the root and of everything in docs, by name relative to the root.
 func docsPages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -39,7 +39,9 @@ func docsPages(t *testing.T) map[string]string {
 		}
 		all[filepath.ToSlash(rel)] = string(text)
 	}
-	read(filepath.Join(docsRoot, "README.md"))
+	for _, name := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"} {
+		read(filepath.Join(docsRoot, name))
+	}
 	if err := filepath.WalkDir(filepath.Join(docsRoot, "docs"), func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(name, ".md") {
 			read(name)

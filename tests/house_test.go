@@ -71,7 +71,7 @@ var house = []room{
 	{folder: "worker/adapters", is: "opens what rekey.yaml names", may: "internal/config activities provider/... store/... notify/... rotation/... secret internal/googleapi", inTests: everything, temporal: nowhere},
 	{folder: "worker/engine", is: "registers workflows and activities, and runs them", may: "workflows activities client rotation/...", inTests: everything, temporal: everywhere},
 	{folder: "worker/triggers", is: "the listener for webhooks", may: "internal/config internal/hmacsign internal/secretfile workflows activities rotation/... secret", inTests: everything, temporal: everywhere},
-	{folder: "worker/lambda/...", is: "worker/lambda/... imports only", may: "worker/lambda/... worker/adapters internal/config internal/keyless client workflows rotation/... store/awssm", inTests: everything, temporal: everywhere},
+	{folder: "worker/lambda/...", is: "the rotation function that AWS Secrets Manager calls on its own schedule", may: "worker/lambda/... worker/adapters internal/config internal/keyless client workflows rotation/... store/awssm", inTests: everything, temporal: everywhere},
 	{folder: "worker", is: "the program rekey-worker", may: "worker/... client workflows activities internal/...", temporal: everywhere},
 	{folder: "starter/schedules", is: "plans, applies and prunes schedules", may: "client workflows activities rotation/...", inTests: everything, temporal: everywhere},
 	{folder: "starter", is: "the command rekey", may: "starter/... worker/adapters worker/engine worker/triggers " + everything, temporal: everywhere},

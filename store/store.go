@@ -3,6 +3,10 @@
 //
 // A path holds numbered, immutable versions and one Record that says which of them is pending, current and
 // previous. The record changes only by compare-and-set; that is where rekey's promises about crashes rest.
+//
+// To write one: decide where the record lives (beside the values, where applications do not look), how a value can be there
+// without any application reading it, and what compares the revision; map every answer of the secret manager to a class of
+// fault, and run storetest.Run against a simulator that speaks the real protocol.
 package store
 
 import (
@@ -18,7 +22,7 @@ import (
 type Version struct {
 	// Number is the store's own number of the version.
 	Number string `json:"number"`
-	// KeyID is the provider's id of the key; empty if neither value nor provider tells.
+	// KeyID is the provider's id of the key; empty if neither value nor provider shows it.
 	KeyID string `json:"keyId,omitempty"`
 	// Stamp is set if rekey minted the key.
 	Stamp string `json:"stamp,omitempty"`
@@ -81,7 +85,7 @@ type Snapshot struct {
 	Revision string
 }
 
-// Stages returns the versions that stand under any stage.
+// Stages returns the versions that have a stage: pending, current and previous.
 func (r Record) Stages() []Version {
 	var all []Version
 	for _, v := range []*Version{r.Pending, r.Current, r.Previous} {
@@ -122,7 +126,7 @@ type Capabilities struct {
 const Conflict = "conflict"
 
 // IsConflict reports whether err says that the record changed since it was read. Nothing was written: read again
-// and decide anew.
+// and decide again.
 func IsConflict(err error) bool {
 	return fault.Is(err, fault.Unavailable) && fault.Of(err).Code == Conflict
 }
@@ -140,12 +144,12 @@ type Store interface {
 	// Check reports whether path can be read and written, without changing it. The fault's advice says what to
 	// create or to grant.
 	Check(ctx context.Context, path string) error
-	// Load reads the record. A path that rekey never touched gives the version that applications read as
+	// Load reads the record. A path that rekey never touched returns the version that applications read as
 	// Current, with its Number only. If somebody changed the current version behind rekey's back, Current is
 	// that version, with its Number only.
 	Load(ctx context.Context, path string) (Snapshot, error)
 	// Save replaces the record, if the revision still holds; else it returns a conflict (IsConflict). It does
-	// not change what applications read: Current must be the one that Load gave.
+	// not change what applications read: Current must be the one that Load returned.
 	Save(ctx context.Context, path string, s Snapshot) (Snapshot, error)
 	// Add stores a value where no application reads it and returns the new version's number. It sends at most
 	// one request; on an Unsettled error the version may exist.

@@ -58,8 +58,8 @@ func Text(q rotation.Question, m rotation.DecisionMessage) []byte {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-// Check returns who signed a decision, or a *rotation.RejectedDecision that says why it does not count for a question and what
-// to run instead. before are the decisions that count for it already.
+// Check returns who signed a decision, or a *rotation.RejectedDecision that says why it does not count for a question and
+// what to run instead. before are the decisions that count for it already.
 func Check(q rotation.Question, m rotation.DecisionMessage, operators []rotation.Operator, before []rotation.Decision, now time.Time) (rotation.Signer, error) {
 	none := rotation.Signer{}
 	refuse := func(format string, args ...any) (rotation.Signer, error) {

@@ -83,7 +83,8 @@ var house = []room{
 	{folder: "internal/hmacsign", is: "signs and checks bodies of webhooks", may: "secret", temporal: nowhere},
 	{folder: "internal/secretfile", is: "reads files that hold a secret", may: "secret", temporal: nowhere},
 	{folder: "internal/lockstep", is: "drives a workflow one task at a time", may: "internal/lockstep", inTests: "workflows activities rotation/...", temporal: everywhere},
-	{folder: "internal/testenv", is: "the one test environment", may: "worker/adapters worker/engine " + everything, temporal: everywhere},
+	{folder: "internal/sdktest", is: "makes the SDK's test environment behave as Temporal does", may: "internal/sdktest", temporal: everywhere},
+	{folder: "internal/testenv", is: "the one test environment with a real Temporal", may: "worker/adapters worker/engine " + everything, temporal: everywhere},
 	{folder: "internal/...", is: "helpers that know no engine", may: "internal/... provider store rotation/... secret", temporal: everywhere},
 	{folder: "tests/model", is: "the engine's model, explored whole", may: "tests/model rotation/...", inTests: everything, temporal: testsOnly},
 	{folder: "tests/...", is: "what is tested across rooms", may: "tests/... worker/adapters worker/engine worker/triggers worker/lambda/... starter/schedules " + everything, temporal: everywhere},
@@ -119,7 +120,7 @@ func judge(file, imported string) string {
 	if fits("internal/devserver", ours, "") && !slices.ContainsFunc([]string{"worker", "starter", "tests/...", "internal/testenv", "internal/devserver"}, func(p string) bool { return fits(p, dir, "") }) {
 		return "only the two programs and the tests start a Temporal server"
 	}
-	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/testenv", "internal/lockstep"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" {
+	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/lockstep"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" {
 		return ours + " is imported by tests only"
 	}
 	if ours == dir {
@@ -324,7 +325,9 @@ func TestArrowsThatRunTheRightWayAreLeftAlone(t *testing.T) {
 		{"worker/lambda/main.go", module + "/worker/lambda/awsrotation"},
 		{"worker/lambda/awsrotation/handler.go", module + "/store/awssm"},
 		{"starter/main.go", module + "/workflows"},
-		{"internal/testenv/interceptors.go", temporal + "/sdk/testsuite"},
+		{"internal/sdktest/interceptors.go", temporal + "/sdk/testsuite"},
+		{"internal/testenv/temporal.go", module + "/internal/devserver"},
+		{"internal/testenv/testenv.go", module + "/worker/engine"},
 		{"tests/model/state.go", module + "/rotation"},
 		{"tests/model/engine_test.go", module + "/workflows"},
 		{"tests/model/engine_test.go", temporal + "/sdk/testsuite"},

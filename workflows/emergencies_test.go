@@ -20,7 +20,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
-	"github.com/rekeyhq/rekey/internal/testenv"
+	"github.com/rekeyhq/rekey/internal/sdktest"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/workflows"
@@ -79,7 +79,7 @@ func (p *theatre) stage(begin time.Time) {
 		p.mu.Unlock()
 		return real.Statuses(ctx, in)
 	}, activity.RegisterOptions{Name: activities.StatusesName})
-	p.env.SetWorkerOptions(worker.Options{Interceptors: append(testenv.Interceptors(p.env), &activities.Interceptor{})})
+	p.env.SetWorkerOptions(worker.Options{Interceptors: append(sdktest.Interceptors(p.env), &activities.Interceptor{})})
 	scheduled := map[string]bool{}
 	p.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		scheduled[info.ActivityID] = true

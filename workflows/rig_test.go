@@ -20,9 +20,9 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/sdktest"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
-	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/workflows"
@@ -125,7 +125,7 @@ func (r *rig) newEnv(begin time.Time) {
 // register makes workflow and activities known to the environment.
 func (r *rig) register() {
 	r.env.SetWorkerOptions(worker.Options{
-		WorkflowPanicPolicy: worker.FailWorkflow, Interceptors: append(testenv.Interceptors(r.env), &activities.Interceptor{}),
+		WorkflowPanicPolicy: worker.FailWorkflow, Interceptors: append(sdktest.Interceptors(r.env), &activities.Interceptor{}),
 	})
 	workflows.RegisterRotation(r.env)
 	r.acts.RegisterRotation(r.env)

@@ -20,9 +20,9 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/internal/sdktest"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
-	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -215,7 +215,7 @@ func (r *skipping) once(res *rotation.Result) *workflow.ContinueAsNewError {
 	r.histories = append(r.histories, 2+task)
 	r.crowded, r.moved = 0, time.Time{}
 	env.SetWorkerOptions(worker.Options{
-		Interceptors: append([]interceptor.WorkerInterceptor{&watcher{r: r}}, append(testenv.Interceptors(env), &activities.Interceptor{})...), DeadlockDetectionTimeout: 3 * time.Second,
+		Interceptors: append([]interceptor.WorkerInterceptor{&watcher{r: r}}, append(sdktest.Interceptors(env), &activities.Interceptor{})...), DeadlockDetectionTimeout: 3 * time.Second,
 	})
 	workflows.RegisterRotation(env)
 	r.acts.RegisterRotation(env)

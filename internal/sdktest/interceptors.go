@@ -1,5 +1,5 @@
-// Package testenv makes the SDK's test environment behave as Temporal does where the two differ.
-package testenv
+// Package sdktest makes the SDK's test environment behave as Temporal does where the two differ.
+package sdktest
 
 import (
 	"context"

@@ -19,7 +19,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// callbox stands in for Temporal: it remembers who was called. tests/fleet runs the real one.
+// callbox stands in for Temporal: it remembers who was called. tests/manykeys runs the real one.
 type callbox struct {
 	activities.Starter
 	mu        sync.Mutex

@@ -26,7 +26,7 @@ func TestARotationSurvivesTheLossOfItsWritesToAWS(t *testing.T) {
 		for kind, how := range map[simcloud.FaultKind]string{simcloud.LoseReply: "the answer", simcloud.DropBefore: "the request"} {
 			t.Run(sentence+", "+how, func(t *testing.T) {
 				t.Parallel()
-				w := newTown(t, due...)
+				w := newEnv(t, due...)
 				reached := make(chan struct{})
 				w.Cloud.Inject(simcloud.Fault{Service: simcloud.AWSSecretsService, Method: c.method, Target: ":" + c.prefix + "prod/ci-", Skip: c.skip, Times: 1, Kind: kind, Reached: reached})
 				w.must(w.all("ci", w.rotate("ci")))

@@ -24,11 +24,11 @@ var due = []string{"period: 1ms", "grace: 0s", "soak: 0s", "quiet: 0s"}
 var inGrace = []string{"period: 3h", "grace: 1h", "soak: 0s", "quiet: 0s"}
 
 // manual starts a rotation as a person does.
-func (w *town) manual(key string) {
+func (w *env) manual(key string) {
 	w.Helper()
 	for _, k := range w.keys {
 		if k.Name == key {
-			started, err := client.Client{Temporal: w.client}.Start(context.Background(), k, "a person", "test")
+			started, err := client.Client{Temporal: w.Client}.Start(context.Background(), k, "a person", "test")
 			w.must(err)
 			if !started {
 				w.Fatal("one runs already")
@@ -38,19 +38,13 @@ func (w *town) manual(key string) {
 }
 
 // reaches waits until the key's rotation is in a phase.
-func (w *town) reaches(key string, want rotation.Phase) {
+func (w *env) reaches(key string, want rotation.Phase) {
 	w.Helper()
-	var s rotation.Status
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if s, _ = client.Status(context.Background(), w.client, key); s.Phase == want {
-			return
-		}
-	}
-	w.Fatalf("the rotation of %s is in phase %s, want %s", key, s.Phase, want)
+	w.AwaitPhase(key, want)
 }
 
 func TestAWSsOwnScheduleRotatesAKey(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	before := w.on("ci", "AWSCURRENT")
 	w.must(w.all("ci", token))
@@ -81,7 +75,7 @@ func TestAWSsOwnScheduleRotatesAKey(t *testing.T) {
 }
 
 func TestStepsThatComeTwiceAndHoursLaterStartNothing(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	for _, step := range awsrotation.Steps() {
 		for range 2 {
@@ -111,7 +105,7 @@ func TestStepsThatComeTwiceAndHoursLaterStartNothing(t *testing.T) {
 }
 
 func TestManyFirstStepsAtOnceStartOneRotation(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	var wg sync.WaitGroup
 	for range 8 {
@@ -129,7 +123,7 @@ func TestManyFirstStepsAtOnceStartOneRotation(t *testing.T) {
 }
 
 func TestAFunctionThatDiesBetweenAndWithinStepsIsTakenUpAgain(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	reached, release := make(chan struct{}), make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
 	token := w.rotate("ci")
@@ -158,7 +152,7 @@ func TestAFunctionThatDiesBetweenAndWithinStepsIsTakenUpAgain(t *testing.T) {
 }
 
 func TestALambdaAnswersBeforeItsTimeIsUp(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	release := make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.Hold, Release: release})
 	token := w.rotate("ci")
@@ -175,7 +169,7 @@ func TestALambdaAnswersBeforeItsTimeIsUp(t *testing.T) {
 }
 
 func TestARotationUnderWayIsJoinedAndServesAWS(t *testing.T) {
-	w := newTown(t, inGrace...)
+	w := newEnv(t, inGrace...)
 	w.manual("ci")
 	w.reaches("ci", rotation.Grace)
 	current := w.on("ci", "AWSCURRENT")
@@ -190,7 +184,7 @@ func TestARotationUnderWayIsJoinedAndServesAWS(t *testing.T) {
 }
 
 func TestAVersionThatRekeyHasStagedByItselfIsTakenForAWSs(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	// The first two moves of a label are the check of what is permitted, and AWSPENDING's. A person rotates, and AWS's schedule comes while the value is staged: AWS takes up the rotation of that version.
 	reached, release := make(chan struct{}), make(chan struct{})
 	w.must(w.all("ci", w.rotate("ci"))) // AWS knows its function
@@ -212,7 +206,7 @@ func TestAVersionThatRekeyHasStagedByItselfIsTakenForAWSs(t *testing.T) {
 }
 
 func TestAKeyThatIsNotDueIsAnErrorAndAWSCanBeginAgain(t *testing.T) {
-	w := newTown(t, inGrace...)
+	w := newEnv(t, inGrace...)
 	token := w.rotate("ci")
 	err := w.step("ci", token, awsrotation.CreateSecret)
 	w.refused(err, "key ci was not rotated", "not due", "rekey rotate ci")
@@ -226,7 +220,7 @@ func TestAKeyThatIsNotDueIsAnErrorAndAWSCanBeginAgain(t *testing.T) {
 }
 
 func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	// Nobody can tell how old an OpenAI key is; that it is dead makes it due.
 	w.must(w.OpenAI.DeleteKey(w.chatID))
 	token := w.rotate("chat")
@@ -234,7 +228,7 @@ func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.
 		w.refused(w.step("chat", token, step), "waits for a person (awaiting-key)", "rekey status chat")
 	}
 	w.runs("chat", 1)
-	w.must(w.client.SignalWorkflow(context.Background(), workflows.ID("chat"), "", string(rotation.RollBack), rotation.DecisionMessage{ID: "1", By: "test", Why: "no time"}))
+	w.must(w.Client.SignalWorkflow(context.Background(), workflows.ID("chat"), "", string(rotation.RollBack), rotation.DecisionMessage{ID: "1", By: "test", Why: "no time"}))
 	if r := w.ended("chat"); r.Phase != rotation.RolledBack {
 		t.Fatalf("it ended as %s", r.Phase)
 	}
@@ -250,17 +244,17 @@ func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.
 }
 
 func TestARotationThatWasTerminatedIsAnError(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	w.must(w.OpenAI.DeleteKey(w.chatID))
 	token := w.rotate("chat")
 	w.refused(w.step("chat", token, awsrotation.CreateSecret), "awaiting-key")
-	w.must(w.client.TerminateWorkflow(context.Background(), workflows.ID("chat"), "", "test"))
+	w.must(w.Client.TerminateWorkflow(context.Background(), workflows.ID("chat"), "", "test"))
 	w.refused(w.step("chat", token, awsrotation.SetSecret), "ended from outside")
 	w.over("chat")
 }
 
 func TestWhatIsNoRotationOfOursIsRefusedAndStartsNothing(t *testing.T) {
-	w := newTown(t, due...)
+	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	for sentence, c := range map[string]struct {
 		event string

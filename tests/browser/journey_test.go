@@ -14,9 +14,9 @@ import (
 
 func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	needsBrowser(t)
-	p := house.sit(t)
-	house.start(t, journeyKey, rotation.Manual)
-	old := house.listed(t, journeyKey, house.old[journeyKey])
+	p := shared.sit(t)
+	shared.start(t, journeyKey, rotation.Manual)
+	old := shared.listed(t, journeyKey, shared.old[journeyKey])
 
 	// The rotation that waits is found, and says on its first page where to read on.
 	p.goTo("workflows", url.Values{"query": {`ExecutionStatus = "Running" AND RekeyPhase = "awaiting-key" AND RekeyKey = "` + journeyKey + `"`}})
@@ -32,22 +32,22 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 		t.Errorf("the link to the console goes to %q", address)
 	}
 	p.picture("awaiting-key")
-	_, fresh := house.supply(t, journeyKey)
+	_, fresh := shared.supply(t, journeyKey)
 	p.send(sendUpdate, "key-supplied", p.code("Send an Update"))
 
 	// The policy wants an approval.
-	house.waitFor(t, journeyKey, rotation.AwaitingApproval)
+	shared.waitFor(t, journeyKey, rotation.AwaitingApproval)
 	p.again()
 	p.details("awaiting-approval", "To revoke the old key", "To return to the old key instead")
 	p.picture("awaiting-approval")
 	p.send(sendUpdate, "approve", strings.ReplaceAll(p.code("To revoke the old key"), "…", "no dashboard shows the old key"))
 
-	house.waitFor(t, journeyKey, rotation.AwaitingRevocation)
+	shared.waitFor(t, journeyKey, rotation.AwaitingRevocation)
 	p.again()
-	p.details("awaiting-revocation", "Leave the new key, which applications read: "+house.listed(t, journeyKey, fresh), "Revoke the old key: "+old, "name key-revoked", "Both keys stay as they are")
+	p.details("awaiting-revocation", "Leave the new key, which applications read: "+shared.listed(t, journeyKey, fresh), "Revoke the old key: "+old, "name key-revoked", "Both keys stay as they are")
 	p.picture("awaiting-revocation")
 	data := p.code("Send an Update")
-	house.revokeOld(t, journeyKey)
+	shared.revokeOld(t, journeyKey)
 	p.send(sendSignal, "key-revoked", data)
 
 	p.reads("COMPLETED")
@@ -58,7 +58,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.reads("Result", `"phase": "completed"`)
 	p.picture("timeline-completed")
 
-	res, closed, err := client.Closed(t.Context(), house.client, journeyKey)
+	res, closed, err := client.Closed(t.Context(), shared.Client, journeyKey)
 	if err != nil || !closed || res.Phase != rotation.Completed {
 		t.Errorf("the rotation ended as %+v, %v, %v", res, closed, err)
 	}
@@ -73,13 +73,13 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 
 func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
 	needsBrowser(t)
-	p := house.sit(t)
-	house.start(t, wrongKey, rotation.Manual)
+	p := shared.sit(t)
+	shared.start(t, wrongKey, rotation.Manual)
 	p.goTo("workflows/"+url.PathEscape(workflows.ID(wrongKey)), nil)
 	p.details("What you do now")
 
 	// A refused Update is answered in its dialog, and leaves nothing in the history.
-	before := house.events(t, wrongKey)
+	before := shared.events(t, wrongKey)
 	p.fill(sendUpdate, "key-revoked", `{"by": "night shift"}`)
 	p.submit("key-revoked is for the phase awaiting-revocation; this rotation is in awaiting-key")
 	p.picture("update-refused")
@@ -87,7 +87,7 @@ func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
 	p.fill(sendUpdate, "roll-back", `{"by": "night shift"}`)
 	p.submit("roll-back needs a reason")
 	p.click("button", "Cancel")
-	if after := house.events(t, wrongKey); !slices.Equal(after, before) {
+	if after := shared.events(t, wrongKey); !slices.Equal(after, before) {
 		t.Errorf("two refused updates left events: %v", after[min(len(before), len(after)):])
 	}
 

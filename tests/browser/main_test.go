@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// house is what all tests share: one server, one cloud, one browser. Each test has keys of its own.
-var house *town
+// shared is what all tests share: one server, one cloud, one browser. Each test has keys of its own.
+var shared *env
 
 // envBrowser asks for these tests: they take a minute, on a busy machine two. REKEY_ARTIFACTS names a folder that gets their
 // pictures.
@@ -39,7 +39,7 @@ func run(m *testing.M) int {
 		return m.Run() // every test says why it is skipped
 	}
 	var stop func()
-	if house, stop, err = open(path); err != nil {
+	if shared, stop, err = open(path); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -49,7 +49,7 @@ func run(m *testing.M) int {
 
 func needsBrowser(t *testing.T) {
 	t.Helper()
-	if house == nil {
+	if shared == nil {
 		t.Skip(skipped)
 	}
 }

@@ -32,7 +32,7 @@ type person struct {
 }
 
 // sit puts a person before the browser.
-func (w *town) sit(t *testing.T) *person {
+func (w *env) sit(t *testing.T) *person {
 	t.Helper()
 	if w == nil {
 		t.Skip(skipped)
@@ -271,7 +271,7 @@ func (p *person) send(dialog, name, data string) {
 // goTo opens a page of the UI.
 func (p *person) goTo(path string, query url.Values) {
 	p.Helper()
-	address := house.server.UIURL() + "/namespaces/" + house.server.Namespace() + "/" + path
+	address := shared.UIURL() + "/namespaces/" + shared.Namespace + "/" + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}

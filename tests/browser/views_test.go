@@ -15,12 +15,12 @@ import (
 
 func TestEachSavedViewOfTheRunbookShowsWhatItIsFor(t *testing.T) {
 	needsBrowser(t)
-	p := house.sit(t)
+	p := shared.sit(t)
 	views := savedViews(t)
-	house.start(t, waitingKey, rotation.Manual)
-	house.start(t, emergencyKey, rotation.Emergency)
-	house.start(t, returnedKey, rotation.Manual)
-	house.decide(t, returnedKey, rotation.RollBack, rotation.DecisionMessage{By: "ops@example.com", Why: "not today"})
+	shared.start(t, waitingKey, rotation.Manual)
+	shared.start(t, emergencyKey, rotation.Emergency)
+	shared.start(t, returnedKey, rotation.Manual)
+	shared.decide(t, returnedKey, rotation.RollBack, rotation.DecisionMessage{By: "ops@example.com", Why: "not today"})
 
 	mine := []string{waitingKey, emergencyKey, returnedKey}
 	for _, c := range []struct {
@@ -54,7 +54,7 @@ func TestEachSavedViewOfTheRunbookShowsWhatItIsFor(t *testing.T) {
 			query, c.want = strings.ReplaceAll(query, "openai-prod", waitingKey), []string{waitingKey}
 		}
 		if !c.opened {
-			house.lists(t, query, mine, c.want)
+			shared.lists(t, query, mine, c.want)
 			continue
 		}
 		p.goTo("workflows", url.Values{"query": {query}})

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -18,12 +17,10 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/client"
-	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/worker/adapters"
-	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -108,66 +105,40 @@ func (x *bodies) take(id string) time.Duration {
 	return b.total
 }
 
-// bench is a scene with Google keys, which Google makes (small ones: it is not RSA that is measured), and workers in
-// this process, on a server in memory.
+// bench is a simulated cloud with Google keys, which Google makes (small ones: it is not RSA that is measured), and workers
+// in this process, on a server in memory.
 type bench struct {
-	scene  *scenario.Scenario
-	client sdkclient.Client
+	*testenv.Env
 	keys   []rotation.Key
 	bodies *bodies
 }
 
 func newBench(b *testing.B) *bench {
 	b.Helper()
-	ctx := context.Background()
-	s, err := scenario.Start(scenario.Options{Policy: []string{"grace: 0s", "soak: 0s", "quiet: 0s"}, RequestTimeout: "2s", Mode: "create", KeyBits: 1024})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(s.Stop)
+	var names []string
 	for i := range benchmarked {
-		if _, err := s.Google(fmt.Sprintf("key-%d", i), scenario.Alias); err != nil {
-			b.Fatal(err)
-		}
+		names = append(names, fmt.Sprintf("key-%d", i))
 	}
-	cfg, err := config.Parse("rekey.yaml", []byte(s.YAML()))
-	if err != nil {
-		b.Fatal(err)
-	}
-	acts, err := adapters.Open(ctx, cfg, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	server, err := devserver.Start(ctx, devserver.Options{SearchAttributes: workflows.SearchAttributes()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = server.Stop() })
-	o := server.ClientOptions()
-	o.Logger = silent
-	c, err := sdkclient.DialContext(ctx, o)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(c.Close)
+	e := testenv.Start(b, testenv.Options{
+		TemporalOptions: testenv.TemporalOptions{Own: &devserver.Options{}},
+		SimOptions: testenv.SimOptions{Keys: testenv.Keys(names...), Scenario: scenario.Options{
+			Policy: []string{"grace: 0s", "soak: 0s", "quiet: 0s"}, RequestTimeout: "2s", Mode: "create", KeyBits: 1024,
+		}},
+	})
 	inside := &bodies{busy: map[string]*busy{}}
-	w, err := engine.Start(ctx, c, server.Namespace(), acts, engine.Options{Interceptors: []interceptor.WorkerInterceptor{inside}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(w.Stop)
-	floor := sdkworker.New(c, "floor", sdkworker.Options{})
+	e.StartWorkers(inside)
+	floor := sdkworker.New(e.Client, "floor", sdkworker.Options{})
 	floor.RegisterWorkflow(noop)
 	floor.RegisterActivity(nothing)
 	if err := floor.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(floor.Stop)
-	return &bench{scene: s, client: c, keys: cfg.Keys, bodies: inside}
+	return &bench{Env: e, keys: e.Config.Keys, bodies: inside}
 }
 
 func (x *bench) rotate(b *testing.B, k rotation.Key) sdkclient.WorkflowRun {
-	run, err := x.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{
+	run, err := x.Client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{
 		ID: workflows.ID(k.Name), TaskQueue: workflows.ProviderTaskQueue(k.Provider), TypedSearchAttributes: workflows.StartAttributes(k, rotation.Manual),
 	}, workflows.RotateKey, workflows.Input{Key: k, Reason: rotation.Manual})
 	if err != nil {
@@ -175,16 +146,16 @@ func (x *bench) rotate(b *testing.B, k rotation.Key) sdkclient.WorkflowRun {
 		return nil
 	}
 	var res rotation.Result
-	if err := client.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), &res); err != nil || res.Phase != rotation.Completed {
+	if err := client.Wait(context.Background(), x.Client, run.GetID(), run.GetRunID(), &res); err != nil || res.Phase != rotation.Completed {
 		b.Errorf("%v: %+v", err, res)
 	}
 	return run
 }
 
 func (x *bench) floor(b *testing.B, activities int) sdkclient.WorkflowRun {
-	run, err := x.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities)
+	run, err := x.Client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities)
 	if err == nil {
-		err = client.Wait(context.Background(), x.client, run.GetID(), run.GetRunID(), nil)
+		err = client.Wait(context.Background(), x.Client, run.GetID(), run.GetRunID(), nil)
 	}
 	if err != nil {
 		b.Error(err)
@@ -194,7 +165,7 @@ func (x *bench) floor(b *testing.B, activities int) sdkclient.WorkflowRun {
 
 // closed is when Temporal closed a workflow, by its own account.
 func (x *bench) closed(b *testing.B, run sdkclient.WorkflowRun) time.Time {
-	d, err := x.client.DescribeWorkflowExecution(context.Background(), run.GetID(), run.GetRunID())
+	d, err := x.Client.DescribeWorkflowExecution(context.Background(), run.GetID(), run.GetRunID())
 	if err != nil {
 		b.Error(err)
 	}
@@ -203,7 +174,7 @@ func (x *bench) closed(b *testing.B, run sdkclient.WorkflowRun) time.Time {
 
 // count reads how many activities and events a rotation had.
 func (x *bench) count(b *testing.B, run sdkclient.WorkflowRun) (activities, events int) {
-	iter := x.client.GetWorkflowHistory(context.Background(), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	iter := x.Client.GetWorkflowHistory(context.Background(), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for iter.HasNext() {
 		e, err := iter.Next()
 		if err != nil {
@@ -288,9 +259,6 @@ func (m *measured) noteLate(told, closed time.Time) {
 // a rotation spends in its activities (ms/api: the simulated cloud, and rekey's own calls to it) is told from the rest,
 // which is what the engine costs; the engine-ratio is that rest beside the floor.
 func BenchmarkRotation(b *testing.B) {
-	if os.Getenv(envConfig) != "" {
-		b.Skip("this is a worker")
-	}
 	x := newBench(b)
 	run := x.rotate(b, x.keys[0])
 	activities, events := x.count(b, run)
@@ -299,7 +267,7 @@ func BenchmarkRotation(b *testing.B) {
 	var api, engine samples
 	for b.Loop() {
 		// Google makes its keys itself.
-		if err := x.scene.IAM.MakeAhead(2 * len(x.keys)); err != nil {
+		if err := x.IAM.MakeAhead(2 * len(x.keys)); err != nil {
 			b.Fatal(err)
 		}
 		// In turn, so that whatever else the machine does disturbs both alike.
@@ -332,14 +300,11 @@ func BenchmarkRotation(b *testing.B) {
 // BenchmarkAlone runs only rotations, or only the floor, one after another: for the profiler, which cannot tell them
 // apart in one process.
 func BenchmarkAlone(b *testing.B) {
-	if os.Getenv(envConfig) != "" {
-		b.Skip("this is a worker")
-	}
 	b.Run("rotation", func(b *testing.B) {
 		x := newBench(b)
 		for i := 0; b.Loop(); i++ {
 			if i%len(x.keys) == 0 {
-				if err := x.scene.IAM.MakeAhead(len(x.keys)); err != nil {
+				if err := x.IAM.MakeAhead(len(x.keys)); err != nil {
 					b.Fatal(err)
 				}
 			}

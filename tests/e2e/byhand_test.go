@@ -2,41 +2,34 @@ package e2e
 
 import (
 	"context"
-	"os"
-	"path/filepath"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rekeyhq/rekey/activities"
+	"go.temporal.io/sdk/temporal"
+
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
-	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 // byHand are the activities of a rotation in which a person makes the new key and revokes the old one.
 var byHand = []string{"Adopt", "Store", "Verify", "Promote", "Confirm", "Retire"}
 
-// person does what people do for the key of a town: in the provider's console, and with `rekey supply`.
+// person does what people do for a key: in the provider's console, and with `rekey supply`.
 type person struct {
-	*town
-	acts *activities.Activities
+	*env
 	// names are the ids of the keys that this person made, by fingerprint.
 	names map[string]string
 }
 
-// newTownByHand starts a scene with the OpenAI key "gpt" in two stores.
-func newTownByHand(t *testing.T, o scenario.Options, env ...string) *person {
+// newByHand has the OpenAI key "gpt" in two stores.
+func newByHand(t *testing.T, o scenario.Options, kill ...string) *person {
 	t.Helper()
-	p := &person{town: build(t, server, "gpt", (*scenario.Scenario).OpenAIKey, o, env...), names: map[string]string{}}
-	var err error
-	if p.acts, err = adapters.Open(context.Background(), p.cfg, nil); err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return &person{env: start(t, fixture{name: "gpt", add: (*scenario.Scenario).OpenAIKey, scenario: o, kill: kill}), names: map[string]string{}}
 }
 
 // create makes a key in the console.
@@ -62,7 +55,7 @@ func (p *person) tryStage(v secret.Value) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
-	version, _, err = p.acts.StageSupplied(context.Background(), p.key(), s.Rotation, v)
+	version, _, err = p.Activities.StageSupplied(context.Background(), p.key(), s.Rotation, v)
 	return version, err
 }
 
@@ -83,7 +76,18 @@ func (p *person) revoke() {
 	if err := p.OpenAI.DeleteKey(p.oldID); err != nil {
 		p.Fatal(err)
 	}
-	p.decide(rotation.KeyRevoked)
+	// Now and then the rotation looks again whether the old key may go, and takes the word only when it has seen that it may.
+	var err error
+	for range 20 {
+		err = p.tryTell(rotation.KeyRevoked, rotation.DecisionMessage{By: "e2e", Why: "the test says so"})
+		if refused, ok := errors.AsType[*temporal.ApplicationError](err); !ok || refused.Type() != "RejectedDecision" {
+			break
+		}
+		p.waitFor(rotation.AwaitingRevocation)
+	}
+	if err != nil {
+		p.Fatal(err)
+	}
 }
 
 // mayGo checks I2: a person is asked to revoke the old key only after every store gives applications a new one.
@@ -118,7 +122,7 @@ func (p *person) replacedBy(res rotation.Result, id string, v secret.Value, asid
 		if got := published[scenario.Path(l.Store, p.name)]; got != id {
 			p.Errorf("applications read %s in %s, want %s", got, l, id)
 		}
-		s, err := p.acts.Stores[l.Store].Load(context.Background(), l.Path)
+		s, err := p.Activities.Stores[l.Store].Load(context.Background(), l.Path)
 		if err != nil {
 			p.Fatal(err)
 		}
@@ -132,7 +136,7 @@ func (p *person) replacedBy(res rotation.Result, id string, v secret.Value, asid
 func (p *person) versions(i int) []string {
 	p.Helper()
 	l := p.key().Stores[i]
-	all, err := p.acts.Stores[l.Store].Versions(context.Background(), l.Path)
+	all, err := p.Activities.Stores[l.Store].Versions(context.Background(), l.Path)
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -149,29 +153,19 @@ func (p *person) oneVersion() {
 	}
 }
 
-// killed checks that the worker was killed where the test wanted it.
-func (w *town) killed() {
-	w.Helper()
-	if _, err := os.Stat(filepath.Join(w.dir, "killed")); err != nil {
-		w.Error("nobody was killed: the test proves nothing")
-	}
-}
-
 func TestAWorkerKilledAroundAnyActivityOfARotationByHandLosesNothing(t *testing.T) {
-	for _, activity := range steps(byHand, "Adopt", "Promote") {
-		for _, when := range []string{"before", "after"} {
-			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
-				t.Parallel()
-				p := newTownByHand(t, scenario.Options{}, envKill+"="+activity+"/"+when)
-				run := p.start(rotation.Manual)
-				id, v := p.supply()
-				p.revoke()
-				p.replacedBy(p.end(run), id, v)
-				p.oneVersion()
-				p.killed()
-				p.noSecrets()
-			})
-		}
+	for _, moments := range spread(steps(byHand, "Adopt", "Promote")) {
+		t.Run("killed at "+strings.Join(moments, " "), func(t *testing.T) {
+			t.Parallel()
+			p := newByHand(t, scenario.Options{}, moments...)
+			run := p.start(rotation.Manual)
+			id, v := p.supply()
+			p.revoke()
+			p.replacedBy(p.end(run), id, v)
+			p.oneVersion()
+			p.Killed()
+			p.noSecrets()
+		})
 	}
 }
 
@@ -179,7 +173,7 @@ func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Discard", func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scenario.Options{}, envKill+"=Discard/"+when)
+			p := newByHand(t, scenario.Options{}, "Discard/"+when)
 			// The new key is never accepted.
 			p.Cloud.SetTiming(simcloud.Timing{Propagation: time.Hour})
 			run := p.start(rotation.Manual)
@@ -194,7 +188,7 @@ func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing
 				t.Errorf("nobody tells the person what to do with the key %s: %v", v.Fingerprint(), res.FollowUps)
 			}
 			p.oneVersion()
-			p.killed()
+			p.Killed()
 			p.noSecrets()
 		})
 	}
@@ -202,16 +196,16 @@ func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing
 
 func TestARotationByHandIsKilledAtEveryStepAndStillEnds(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scenario.Options{})
+	p := newByHand(t, scenario.Options{})
 	run := p.start(rotation.Manual)
 	p.waitFor(rotation.AwaitingKey)
-	p.kill()
+	p.KillWorker()
 	id, v := p.supply()
-	p.kill()
+	p.KillWorker()
 	p.waitFor(rotation.AwaitingRevocation)
-	p.kill()
+	p.KillWorker()
 	p.revoke()
-	p.kill()
+	p.KillWorker()
 	p.replacedBy(p.end(run), id, v)
 	p.noSecrets()
 }
@@ -232,7 +226,7 @@ func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
 			return first, v, nil
 		},
 		"a signal without a version takes what stands there": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
-			if err := p.client.SignalWorkflow(context.Background(), p.id(), "", string(rotation.KeySupplied), nil); err != nil {
+			if err := p.Client.SignalWorkflow(context.Background(), p.id(), "", string(rotation.KeySupplied), nil); err != nil {
 				p.Fatal(err)
 			}
 			return first, v, nil
@@ -240,7 +234,7 @@ func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scenario.Options{})
+			p := newByHand(t, scenario.Options{})
 			run := p.start(rotation.Manual)
 			p.waitFor(rotation.AwaitingKey)
 			first, v := p.create()
@@ -270,7 +264,7 @@ func TestASecondSupplyReplacesAFirstThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scenario.Options{})
+			p := newByHand(t, scenario.Options{})
 			run := p.start(rotation.Manual)
 			p.waitFor(rotation.AwaitingKey)
 			p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: first(p)})
@@ -294,29 +288,18 @@ func TestASecondSupplyReplacesAFirstThatCannotBeUsed(t *testing.T) {
 func (p *person) add(v secret.Value) (version string) {
 	p.Helper()
 	l := p.key().Stores[0]
-	version, err := p.acts.Stores[l.Store].Add(context.Background(), l.Path, v)
+	version, err := p.Activities.Stores[l.Store].Add(context.Background(), l.Path, v)
 	if err != nil {
 		p.Fatal(err)
 	}
 	return version
 }
 
-// eventually waits until the rotation's status is as wanted.
-func (w *town) eventually(what string, wanted func(rotation.Status) bool) {
-	w.Helper()
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if s, err := w.status(); err == nil && wanted(s) {
-			return
-		}
-	}
-	w.Fatalf("it never comes to this: %s. %s", what, w.details())
-}
-
 func TestAKeySuppliedInQuotesIsStoredCleanlyHoweverOftenTheWorkerDies(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Adopt", func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, scenario.Options{}, envKill+"=Adopt/"+when)
+			p := newByHand(t, scenario.Options{}, "Adopt/"+when)
 			run := p.start(rotation.Manual)
 			p.waitFor(rotation.AwaitingKey)
 			id, v := p.create()
@@ -324,7 +307,7 @@ func TestAKeySuppliedInQuotesIsStoredCleanlyHoweverOftenTheWorkerDies(t *testing
 			p.revoke()
 			p.replacedBy(p.end(run), id, v)
 			p.oneVersion()
-			p.killed()
+			p.Killed()
 			p.noSecrets()
 		})
 	}
@@ -332,7 +315,7 @@ func TestAKeySuppliedInQuotesIsStoredCleanlyHoweverOftenTheWorkerDies(t *testing
 
 func TestAPersonWhoHasNotRevokedTheKeyIsAskedAgain(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scenario.Options{RevocationLag: "1s"})
+	p := newByHand(t, scenario.Options{RevocationLag: "1s"})
 	run := p.start(rotation.Manual)
 	id, v := p.supply()
 	p.waitFor(rotation.AwaitingRevocation)
@@ -346,7 +329,7 @@ func TestAPersonWhoHasNotRevokedTheKeyIsAskedAgain(t *testing.T) {
 
 func TestARotationByHandThatIsResetTakesTheKeyThatItPublished(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	p := newByHand(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	run := p.start(rotation.Manual)
 	id, v := p.supply()
 	p.waitFor(rotation.Grace)
@@ -355,13 +338,14 @@ func TestARotationByHandThatIsResetTakesTheKeyThatItPublished(t *testing.T) {
 	p.waitFor(rotation.Grace)
 	p.decide(rotation.FinishGrace)
 	p.revoke()
-	p.replacedBy(p.end(p.client.GetWorkflow(context.Background(), p.id(), "")), id, v)
+	p.replacedBy(p.end(p.Client.GetWorkflow(context.Background(), p.id(), "")), id, v)
 	p.oneVersion()
 }
 
 func TestASecondSupplyReplacesAFirstThatIsStillBeingChecked(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scenario.Options{})
+	p := newByHand(t, scenario.Options{})
+	p.keep("second-supply")
 	run := p.start(rotation.Manual)
 	p.waitFor(rotation.AwaitingKey)
 	first, v := p.create()

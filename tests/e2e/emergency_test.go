@@ -3,8 +3,8 @@ package e2e
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	sdkclient "go.temporal.io/sdk/client"
 
@@ -15,7 +15,7 @@ import (
 )
 
 // leak raises an emergency over everything that was made so far, as the command line does, and gives the ids of it.
-func (w *town) leak(m rotation.DecisionMessage) []string {
+func (w *env) leak(m rotation.DecisionMessage) []string {
 	w.Helper()
 	var made []string
 	for _, e := range w.Cloud.Journal() {
@@ -25,18 +25,18 @@ func (w *town) leak(m rotation.DecisionMessage) []string {
 	}
 	w.rules.MayDie = append(w.rules.MayDie, made...)
 	m.ID, m.By, m.Why = "incident-1", "e2e", "leaked"
-	if err := (client.Client{Temporal: w.client}).Raise(context.Background(), w.key(), m); err != nil {
+	if err := (client.Client{Temporal: w.Client}).Raise(context.Background(), w.key(), m); err != nil {
 		w.Fatal(err)
 	}
 	return made
 }
 
 // latest is the latest run of the key, followed to the end of all that follow it.
-func (w *town) latest() sdkclient.WorkflowRun {
-	return w.client.GetWorkflow(context.Background(), w.id(), "")
+func (w *env) latest() sdkclient.WorkflowRun {
+	return w.Client.GetWorkflow(context.Background(), w.id(), "")
 }
 
-func (w *town) contained(res rotation.Result, leaked []string) {
+func (w *env) contained(res rotation.Result, leaked []string) {
 	w.Helper()
 	w.replaced(res)
 	live := w.Cloud.LiveKeys()
@@ -51,23 +51,22 @@ func (w *town) contained(res rotation.Result, leaked []string) {
 }
 
 func TestAWorkerKilledInAnEmergencyLosesNothing(t *testing.T) {
-	for _, activity := range steps([]string{"Prepare", "Create", "Promote", "Revoke", "Confirm", "Retire"}, "Create", "Revoke") {
-		for _, when := range []string{"before", "after"} {
-			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
-				t.Parallel()
-				w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)}, envKill+"="+activity+"/"+when)
-				leaked := w.leak(rotation.DecisionMessage{RevokeFirst: true})
-				w.contained(w.end(w.latest()), leaked)
-				w.killed()
-				w.noSecrets()
-			})
-		}
+	for _, moments := range spread(steps([]string{"Prepare", "Create", "Promote", "Revoke", "Confirm", "Retire"}, "Create", "Revoke")) {
+		t.Run("killed at "+strings.Join(moments, " "), func(t *testing.T) {
+			t.Parallel()
+			w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)}, moments...)
+			leaked := w.leak(rotation.DecisionMessage{RevokeFirst: true})
+			w.contained(w.end(w.latest()), leaked)
+			w.Killed()
+			w.noSecrets()
+		})
 	}
 }
 
 func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.keep("emergency-followed")
 	first := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	leaked := w.leak(rotation.DecisionMessage{})
@@ -78,7 +77,7 @@ func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 	if len(leaked) != 2 || len(w.Cloud.LiveKeys()) != 1 || len(res.Revoked) != 2 {
 		t.Errorf("leaked %v, revoked %v", leaked, res.Revoked)
 	}
-	s, err := client.Client{Temporal: w.client}.Latest(context.Background(), w.name)
+	s, err := client.Client{Temporal: w.Client}.Latest(context.Background(), w.name)
 	if err != nil || s.Running || s.Reason != rotation.Emergency || s.Phase != rotation.Completed || s.Result == nil || s.Result.Rotation != res.Rotation {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}
@@ -86,7 +85,8 @@ func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 
 func TestAnEmergencyHurriesARotationThatIsAboutToRevokeWhatLeaked(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.keep("emergency-joined")
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	minted := w.Cloud.Calls("google-iam", "UploadServiceAccountKey")
@@ -100,43 +100,28 @@ func TestAnEmergencyHurriesARotationThatIsAboutToRevokeWhatLeaked(t *testing.T) 
 
 func TestAnEmergencyIsKeptWhileNoWorkerIsThere(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{})
-	w.waitForWorker()
-	w.stopWorking()
+	w := newEnv(t, scenario.Options{})
+	w.AwaitWorkerProcess()
+	w.StopWorkerProcess()
 	leaked := w.leak(rotation.DecisionMessage{})
-	w.gone, w.ending = make(chan struct{}), false
-	go w.keepWorking()
+	w.StartWorkerProcess()
 	w.contained(w.end(w.latest()), leaked)
 }
 
 func TestAFollowersResultIsItsOwn(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
 	w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	w.leak(rotation.DecisionMessage{})
 	// The follower is terminated: how the one before it stopped is not its result.
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Kind: simcloud.Refuse, Code: 503})
 	w.waitFor(rotation.Create)
-	if err := w.client.TerminateWorkflow(context.Background(), w.id(), "", "by mistake"); err != nil {
+	if err := w.Client.TerminateWorkflow(context.Background(), w.id(), "", "by mistake"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := client.Client{Temporal: w.client}.Latest(context.Background(), w.name)
+	s, err := client.Client{Temporal: w.Client}.Latest(context.Background(), w.name)
 	if err != nil || s.Running || s.Result != nil {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}
-}
-
-// waitForWorker waits until the first worker process has been started.
-func (w *town) waitForWorker() {
-	w.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		w.mu.Lock()
-		started := w.worker != nil
-		w.mu.Unlock()
-		if started {
-			return
-		}
-	}
-	w.Fatal("no worker was started")
 }

@@ -3,10 +3,9 @@ package e2e
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
-
-	"go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
@@ -16,21 +15,28 @@ import (
 // automatic are the activities of a rotation that needs no person.
 var automatic = []string{"Prepare", "Create", "Store", "Verify", "Promote", "CheckHealth", "Guard", "Revoke", "Confirm", "Retire"}
 
+// spread spreads the moments just before and just after each activity over some rotations, so that no rotation has both of
+// one activity: each time it is the first try that dies.
+func spread(activities []string) [][]string {
+	n := max(2, len(activities)/2)
+	moments := make([][]string, n)
+	for i, a := range activities {
+		moments[i%n] = append(moments[i%n], a+"/before")
+		moments[(i+1)%n] = append(moments[(i+1)%n], a+"/after")
+	}
+	return moments
+}
+
 func TestAWorkerKilledAroundAnyActivityLosesNothing(t *testing.T) {
-	for _, activity := range automatic {
-		for _, when := range []string{"before", "after"} {
-			t.Run("killed just "+when+" "+activity, func(t *testing.T) {
-				t.Parallel()
-				policy := fast
-				if activity == "CheckHealth" {
-					policy = append([]string{"grace: 4s"}, fast[1:]...)
-				}
-				w := newTown(t, scenario.Options{Policy: policy}, envKill+"="+activity+"/"+when)
-				w.replaced(w.end(w.start(rotation.Manual)))
-				w.killed()
-				w.noSecrets()
-			})
-		}
+	for _, moments := range spread(automatic) {
+		t.Run("killed at "+strings.Join(moments, " "), func(t *testing.T) {
+			t.Parallel()
+			// Long enough for a look at the new key's health.
+			w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 4s"}, fast[1:]...)}, moments...)
+			w.replaced(w.end(w.start(rotation.Manual)))
+			w.Killed()
+			w.noSecrets()
+		})
 	}
 }
 
@@ -38,7 +44,10 @@ func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Discard", func(t *testing.T) {
 			t.Parallel()
-			w := newTown(t, scenario.Options{}, envKill+"=Discard/"+when)
+			w := newEnv(t, scenario.Options{}, "Discard/"+when)
+			if when == "before" {
+				w.keep("discard")
+			}
 			// The new key is never accepted.
 			w.Cloud.Inject(simcloud.Fault{Service: "google-token", Except: w.oldID, Kind: simcloud.Refuse, Code: 400})
 			run := w.start(rotation.Manual)
@@ -55,39 +64,14 @@ func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
 	}
 }
 
-func (w *town) decide(kind rotation.DecisionKind) {
-	w.Helper()
-	w.tell(kind, rotation.DecisionMessage{By: "e2e", Why: "the test says so"})
-}
-
-// tell sends a decision as an Update, which must be taken.
-func (w *town) tell(kind rotation.DecisionKind, m rotation.DecisionMessage) {
-	w.Helper()
-	if err := w.tryTell(kind, m); err != nil {
-		w.Fatalf("%s: %v", kind, err)
-	}
-}
-
-func (w *town) tryTell(kind rotation.DecisionKind, m rotation.DecisionMessage) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	h, err := w.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: w.id(), UpdateID: m.ID, UpdateName: string(kind), WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{m},
-	})
-	if err == nil {
-		err = h.Get(ctx, nil)
-	}
-	return err
-}
-
 func TestAMintWhoseReplyDiesWithTheWorkerLeavesOneKey(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{})
+	w := newEnv(t, scenario.Options{})
 	reached, release := make(chan struct{}), make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Times: 1, Kind: simcloud.CommitLate, Reached: reached, Release: release})
 	run := w.start(rotation.Manual)
 	<-reached
-	w.kill()
+	w.KillWorker()
 	// The key is made after the process that asked for it has died.
 	close(release)
 	w.replaced(w.end(run))
@@ -96,7 +80,8 @@ func TestAMintWhoseReplyDiesWithTheWorkerLeavesOneKey(t *testing.T) {
 
 func TestAMintThatTakesEffectAfterItsRetryIsSwept(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{})
+	w := newEnv(t, scenario.Options{})
+	w.keep("late-mint")
 	release, done := make(chan struct{}), make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Times: 1, Kind: simcloud.CommitLate, Release: release, Done: done})
 	run := w.start(rotation.Manual)
@@ -108,10 +93,11 @@ func TestAMintThatTakesEffectAfterItsRetryIsSwept(t *testing.T) {
 
 func TestATerminatedRotationsDutyIsInherited(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.keep("inherited-duty")
 	w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
-	if err := w.client.TerminateWorkflow(context.Background(), w.id(), "", "somebody clicked the wrong button"); err != nil {
+	if err := w.Client.TerminateWorkflow(context.Background(), w.id(), "", "somebody clicked the wrong button"); err != nil {
 		t.Fatal(err)
 	}
 	if len(w.Cloud.LiveKeys()) != 2 {
@@ -131,14 +117,15 @@ func TestATerminatedRotationsDutyIsInherited(t *testing.T) {
 
 func TestAWorkflowResetToBeforePromoteMintsNothingNew(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.keep("reset")
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	minted := w.Cloud.Calls("google-iam", "UploadServiceAccountKey")
 	w.resetTo(run.GetRunID(), "Create")
 	w.waitFor(rotation.Grace)
 	w.decide(rotation.FinishGrace)
-	w.replaced(w.end(w.client.GetWorkflow(context.Background(), w.id(), "")))
+	w.replaced(w.end(w.Client.GetWorkflow(context.Background(), w.id(), "")))
 	if w.Cloud.Calls("google-iam", "UploadServiceAccountKey") != minted {
 		t.Error("the reset minted another key")
 	}
@@ -146,7 +133,8 @@ func TestAWorkflowResetToBeforePromoteMintsNothingNew(t *testing.T) {
 
 func TestOneKeyRotatesOnceAtATime(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.keep("automatic")
 	first := w.start(rotation.Manual)
 	for range 5 {
 		if again := w.start(rotation.Scheduled); again.GetRunID() != first.GetRunID() {
@@ -161,14 +149,15 @@ func TestOneKeyRotatesOnceAtATime(t *testing.T) {
 // Secret Manager allows two changes of a secret in a second; a rotation wants more.
 func TestARotationWaitsOutTheQuotasOfTheStore(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Quota: true})
+	w := newEnv(t, scenario.Options{Quota: true})
 	run := w.start(rotation.Manual)
 	w.replaced(w.end(run))
 }
 
 func TestARollBackAfterPromoteGoesThroughReverse(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
+	w.keep("reverse")
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	w.decide(rotation.RollBack)
@@ -186,7 +175,7 @@ func TestARollBackAfterPromoteGoesThroughReverse(t *testing.T) {
 }
 
 // accepts reports whether the rotation would take a decision now.
-func (w *town) accepts(k rotation.DecisionKind) bool {
+func (w *env) accepts(k rotation.DecisionKind) bool {
 	s, err := w.status()
 	return err == nil && slices.Contains(s.Accepts, k)
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
-// channels are the options of a town whose policy tells its two channels.
+// channels are the options of a scenario whose policy tells its two channels.
 func channels(t *testing.T, policy ...string) scenario.Options {
 	t.Helper()
 	return scenario.Options{Channels: true, Dir: t.TempDir(), Policy: append(slices.Clone(fast), policy...)}
 }
 
 // told waits until channels of a service have been told n different things.
-func (w *town) told(service string, n int) []simcloud.Message {
+func (w *env) told(service string, n int) []simcloud.Message {
 	w.Helper()
 	var got []simcloud.Message
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -36,7 +36,7 @@ func (w *town) told(service string, n int) []simcloud.Message {
 		}
 	}
 	if len(got) != n {
-		w.Fatalf("%d messages, want %d: %+v\n%s", len(got), n, got, w.details())
+		w.Fatalf("%d messages, want %d: %+v\n%s", len(got), n, got, w.Details(w.name))
 	}
 	return got
 }
@@ -52,7 +52,8 @@ func about(all []simcloud.Message) string {
 
 func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, channels(t, "notify: [team]", "escalate: [oncall]"))
+	p := newByHand(t, channels(t, "notify: [team]", "escalate: [oncall]"))
+	p.keep("by-hand")
 	run := p.start(rotation.Manual)
 	if text := p.told(simcloud.SlackService, 1)[0].Text; !strings.Contains(text, "rekey supply gpt") {
 		t.Errorf("it said:\n%s", text)
@@ -68,7 +69,7 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 	}
 	p.told(simcloud.WebhookService, 0)
 	for what, secret := range map[string]string{"Slack's address": simcloud.SlackPath, "the secret of the webhook": scenario.HookSecret} {
-		if strings.Contains(p.log(), secret) {
+		if strings.Contains(p.Logs(), secret) {
 			t.Errorf("the worker logs %s", what)
 		}
 	}
@@ -77,7 +78,7 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 			t.Error("a message holds the new key")
 		}
 	}
-	h, err := replaytest.Check(context.Background(), p.client, workflows.NotifyID("gpt", rotation.ID(run.GetRunID())), "")
+	h, err := replaytest.Check(context.Background(), p.Client, workflows.NotifyID("gpt", rotation.ID(run.GetRunID())), "")
 	if err == nil {
 		err = replaytest.Keep(h, "tell")
 	}
@@ -89,7 +90,7 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 // A week's wait, each day a second: at once, after one, three and five days, and at the end.
 func TestAWeekOfWaitingCostsFewEvents(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, channels(t, "notify: [oncall]", "patience: 12s", "remind: 1s"))
+	p := newByHand(t, channels(t, "notify: [oncall]", "patience: 12s", "remind: 1s"))
 	run := p.start(rotation.Manual)
 	res := p.end(run)
 	if res.Phase != rotation.RolledBack {
@@ -98,14 +99,14 @@ func TestAWeekOfWaitingCostsFewEvents(t *testing.T) {
 	if got := about(p.told(simcloud.WebhookService, 5)); got != "needed reminder reminder reminder rolled-back" {
 		t.Errorf("told: %s", got)
 	}
-	h, err := replaytest.Check(context.Background(), p.client, run.GetID(), run.GetRunID())
+	h, err := replaytest.Check(context.Background(), p.Client, run.GetID(), run.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent := newTownByHand(t, scenario.Options{Policy: append(slices.Clone(fast), "patience: 12s")})
+	silent := newByHand(t, scenario.Options{Policy: append(slices.Clone(fast), "patience: 12s")})
 	alone := silent.start(rotation.Manual)
 	silent.end(alone)
-	without, err := replaytest.Check(context.Background(), silent.client, alone.GetID(), alone.GetRunID())
+	without, err := replaytest.Check(context.Background(), silent.Client, alone.GetID(), alone.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func TestAWorkerThatDiesWhileItTellsTellsAtMostTwiceWithTheSameID(t *testing.T) 
 	for moment, again := range map[string]int{"Notify/before": 0, "Notify/after": 1} {
 		t.Run(moment, func(t *testing.T) {
 			t.Parallel()
-			p := newTownByHand(t, channels(t, "notify: [oncall]"), envKill+"="+moment)
+			p := newByHand(t, channels(t, "notify: [oncall]"), moment)
 			run := p.start(rotation.Manual)
 			// It is known that it was told only when the try that died has timed out and another one has succeeded.
 			p.heard(rotation.EventNeeded, rotation.AwaitingKey)
@@ -145,7 +146,7 @@ func TestAWorkerThatDiesWhileItTellsTellsAtMostTwiceWithTheSameID(t *testing.T) 
 
 func TestAWorkerThatIsDownOverTheDeadlineTellsOnceThatItRolledBack(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, channels(t, "notify: [oncall]", "patience: 10s", "remind: 2s"))
+	p := newByHand(t, channels(t, "notify: [oncall]", "patience: 10s", "remind: 2s"))
 	run := p.start(rotation.Manual)
 	p.told(simcloud.WebhookService, 1)
 	s, err := p.status()
@@ -153,7 +154,7 @@ func TestAWorkerThatIsDownOverTheDeadlineTellsOnceThatItRolledBack(t *testing.T)
 		t.Fatal(err)
 	}
 	p.heard(rotation.EventNeeded, rotation.AwaitingKey)
-	p.down(func() {
+	p.WithoutWorker(func() {
 		for time.Now().Before(s.Deadline.Add(time.Second)) {
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -175,16 +176,8 @@ func TestAWorkerThatIsDownOverTheDeadlineTellsOnceThatItRolledBack(t *testing.T)
 	}
 }
 
-// down kills the worker and starts another one when something has happened.
-func (w *town) down(during func()) {
-	w.hold.Lock()
-	defer w.hold.Unlock()
-	w.kill()
-	during()
-}
-
 // heard waits until the rotation knows that a channel was told about something.
-func (w *town) heard(about rotation.Event, p rotation.Phase) {
+func (w *env) heard(about rotation.Event, p rotation.Phase) {
 	w.Helper()
 	var last rotation.Status
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

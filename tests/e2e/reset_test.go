@@ -10,10 +10,10 @@ import (
 )
 
 // resetTo resets the rotation to just before it scheduled an activity for the first time.
-func (w *town) resetTo(runID, activity string) {
+func (w *env) resetTo(runID, activity string) {
 	w.Helper()
 	ctx := context.Background()
-	iter := w.client.GetWorkflowHistory(ctx, w.id(), runID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	iter := w.Client.GetWorkflowHistory(ctx, w.id(), runID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	var at int64
 	for iter.HasNext() {
 		e, err := iter.Next()
@@ -28,8 +28,8 @@ func (w *town) resetTo(runID, activity string) {
 	if at == 0 {
 		w.Fatalf("the history has no %s", activity)
 	}
-	if _, err := w.client.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
-		Namespace: w.namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: w.id(), RunId: runID},
+	if _, err := w.Client.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace: w.Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: w.id(), RunId: runID},
 		Reason: "the test says so", WorkflowTaskFinishEventId: at, RequestId: uuid.NewString(),
 	}); err != nil {
 		w.Fatal(err)

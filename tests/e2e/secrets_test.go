@@ -2,18 +2,17 @@ package e2e
 
 import (
 	"bytes"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/rekeyhq/rekey/internal/secretsearch"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// noSecrets searches everything that this town wrote, byte by byte, for every value that it ever stored and every key
+// noSecrets searches everything that was written here, byte by byte, for every value that it ever stored and every key
 // that a person made: Temporal's database, the worker's logs. What the command line prints is searched by the tests of
 // starter.
-func (w *town) noSecrets() {
+func (w *env) noSecrets() {
 	w.Helper()
 	values := append(w.SM.Seen(), w.made...)
 	if len(values) < 2 {
@@ -25,7 +24,7 @@ func (w *town) noSecrets() {
 		for _, fingerprint := range search.In(text) {
 			w.Errorf("%s holds a part of the secret %s", place, fingerprint)
 		}
-		anything = anything || strings.HasPrefix(place, database) && slices.ContainsFunc(values, func(v secret.Value) bool {
+		anything = anything || place != workerLog && slices.ContainsFunc(values, func(v secret.Value) bool {
 			return bytes.Contains(text, []byte(v.Fingerprint()))
 		})
 	}
@@ -35,16 +34,16 @@ func (w *town) noSecrets() {
 	}
 }
 
-// written is what this town left in files and logs.
-func (w *town) written() map[string][]byte {
+// workerLog is the place that is no file of Temporal's.
+const workerLog = "the worker's log"
+
+// written is what was left in files and logs.
+func (w *env) written() map[string][]byte {
 	w.Helper()
-	places := map[string][]byte{"the worker's log": []byte(w.log())}
-	for _, file := range []string{database, database + "-wal"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			w.Fatal(err)
-		}
-		places[file] = text
+	places, err := testenv.Written()
+	if err != nil {
+		w.Fatal(err)
 	}
+	places[workerLog] = []byte(w.Logs())
 	return places
 }

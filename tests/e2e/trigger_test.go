@@ -47,29 +47,29 @@ const triggersYAML = `triggers:
     google: {type: google-secret-rotate, audience: us, service_account: push@acme.iam.gserviceaccount.com, store: gsm, project_number: "42"}
 `
 
-// doorbell is a listener beside the town's worker.
-type doorbell struct {
-	*town
+// listener is the listener for webhooks beside the worker.
+type listener struct {
+	*env
 	url string
 
 	mu  sync.Mutex
 	log bytes.Buffer
 }
 
-func (d *doorbell) Write(p []byte) (int, error) {
+func (d *listener) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.log.Write(p)
 }
 
-func (w *town) listen(google http.RoundTripper) *doorbell {
+func (w *env) listen(google http.RoundTripper) *listener {
 	w.Helper()
 	for name, text := range map[string]string{"scanner.secret": sharedSecret, "github.secret": githubSecret} {
-		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(w.File), name), []byte(text), 0o600); err != nil {
 			w.Fatal(err)
 		}
 	}
-	cfg, err := config.Parse(filepath.Join(w.dir, "rekey.yaml"), []byte(w.YAML()+triggersYAML))
+	cfg, err := config.Parse(w.File, []byte(w.YAML()+triggersYAML))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -77,11 +77,11 @@ func (w *town) listen(google http.RoundTripper) *doorbell {
 	if err != nil {
 		w.Fatal(err)
 	}
-	d := &doorbell{town: w}
+	d := &listener{env: w}
 	l, err := triggers.Listen(triggers.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints, Transport: google, Log: slog.New(slog.NewJSONHandler(d, nil)),
 		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
-			return client.StartTrigger(ctx, w.client, in)
+			return client.StartTrigger(ctx, w.Client, in)
 		},
 	})
 	if err != nil {
@@ -93,7 +93,7 @@ func (w *town) listen(google http.RoundTripper) *doorbell {
 }
 
 // ring sends a delivery, and gives the status and the id of the workflow that does it. It may be called from any goroutine.
-func (d *doorbell) ring(source string, header map[string]string, body string) (status int, id string) {
+func (d *listener) ring(source string, header map[string]string, body string) (status int, id string) {
 	req, err := http.NewRequest(http.MethodPost, d.url+source, strings.NewReader(body))
 	if err != nil {
 		d.Error(err)
@@ -115,7 +115,7 @@ func (d *doorbell) ring(source string, header map[string]string, body string) (s
 	return resp.StatusCode, workflows.TriggerID(source, answer.Delivery)
 }
 
-func (d *doorbell) scanner(delivery, body string) (int, string) {
+func (d *listener) scanner(delivery, body string) (int, string) {
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	return d.ring("scanner", map[string]string{
 		"X-Rekey-Timestamp": now, "X-Rekey-Delivery": delivery, "X-Rekey-Signature": "sha256=" + sum(sharedSecret, now+"."+delivery+"."+body),
@@ -123,7 +123,7 @@ func (d *doorbell) scanner(delivery, body string) (int, string) {
 }
 
 // github reports the value itself.
-func (d *doorbell) github(action string) (int, string) {
+func (d *listener) github(action string) (int, string) {
 	secret, err := json.Marshal(d.First(d.name).Reveal())
 	if err != nil {
 		d.Error(err)
@@ -139,15 +139,15 @@ func sum(key, text string) string {
 }
 
 // came is what came of a delivery.
-func (d *doorbell) came(id string) workflows.Triggered {
+func (d *listener) came(id string) workflows.Triggered {
 	d.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out workflows.Triggered
-	if err := client.Wait(ctx, d.client, id, "", &out); err != nil {
+	if err := client.Wait(ctx, d.Client, id, "", &out); err != nil {
 		d.Fatalf("%s: %v", id, err)
 	}
-	h, err := replaytest.Check(ctx, d.client, id, "")
+	h, err := replaytest.Check(ctx, d.Client, id, "")
 	if err == nil && id == workflows.TriggerID("scanner", "d1") {
 		err = replaytest.Keep(h, "trigger")
 	}
@@ -158,7 +158,7 @@ func (d *doorbell) came(id string) workflows.Triggered {
 }
 
 // quiet checks that the listener's log has no part of the value that was reported.
-func (d *doorbell) quiet() {
+func (d *listener) quiet() {
 	d.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -169,10 +169,10 @@ func (d *doorbell) quiet() {
 }
 
 // runs are the runs of the key's rotation that Temporal lists, and it must list at least one.
-func (w *town) runs() int {
+func (w *env) runs() int {
 	w.Helper()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		list, err := w.client.ListWorkflow(context.Background(), &workflowservice.ListWorkflowExecutionsRequest{Query: fmt.Sprintf("WorkflowId = %q AND ExecutionStatus != 'Running'", w.id())})
+		list, err := w.Client.ListWorkflow(context.Background(), &workflowservice.ListWorkflowExecutionsRequest{Query: fmt.Sprintf("WorkflowId = %q AND ExecutionStatus != 'Running'", w.id())})
 		if err != nil {
 			w.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func (w *town) runs() int {
 
 func TestALeakThatIsReportedManyTimesInOneInstantIsOneRotation(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{})
+	w := newEnv(t, scenario.Options{})
 	w.rules.MayDie = append(w.rules.MayDie, w.oldID)
 	d := w.listen(nil)
 	order := fmt.Sprintf(`{"fingerprint":%q,"leaked":true,"why":"seen in a paste"}`, w.First(w.name).Fingerprint())
@@ -251,7 +251,7 @@ func TestAWorkerKilledWhileItTakesUpALeakLosesNothing(t *testing.T) {
 	for _, moment := range []string{"Identify/before", "Identify/after", "StartRotation/before", "StartRotation/after"} {
 		t.Run("killed at "+moment, func(t *testing.T) {
 			t.Parallel()
-			w := newTown(t, scenario.Options{}, envKill+"="+moment)
+			w := newEnv(t, scenario.Options{}, moment)
 			w.rules.MayDie = append(w.rules.MayDie, w.oldID)
 			d := w.listen(nil)
 			status, id := d.github("created")
@@ -263,7 +263,7 @@ func TestAWorkerKilledWhileItTakesUpALeakLosesNothing(t *testing.T) {
 			if made := count(w.Cloud.Journal(), simcloud.KeyCreated); made != 2 {
 				t.Errorf("%d keys were made", made)
 			}
-			w.killed()
+			w.Killed()
 			d.quiet()
 		})
 	}
@@ -289,7 +289,7 @@ func TestSecretManagersRotationTimeRotatesTheKeyOfThatSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newTown(t, scenario.Options{})
+	w := newEnv(t, scenario.Options{})
 	d := w.listen(lead(certificates.URL))
 	notice := func(message, event string) (int, string) {
 		return d.ring("google", map[string]string{"Authorization": "Bearer " + token}, fmt.Sprintf(`{"message":{"attributes":{"eventType":%q,"secretId":"projects/42/secrets/ci"},"messageId":%q}}`, event, message))

@@ -15,7 +15,8 @@ import (
 
 func TestAStepThatIsBlockedIsTriedAgainAndGoesOn(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{})
+	w := newEnv(t, scenario.Options{})
+	w.keep("blocked")
 	// A permission that somebody gives after the second try.
 	w.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "DeleteServiceAccountKey", Times: 2, Kind: simcloud.Refuse, Code: 403})
 	run := w.start(rotation.Manual)
@@ -31,11 +32,12 @@ var oversized = []string{strings.Repeat("not a message ", 60_000)}
 
 func TestARotationWhoseHistoryHasGrownTooLongGoesOnInANewRun(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scenario.Options{})
+	p := newByHand(t, scenario.Options{})
+	p.keep("continued")
 	run := p.start(rotation.Manual)
 	p.waitFor(rotation.AwaitingKey)
 	for range 6 {
-		if err := p.client.SignalWorkflow(context.Background(), p.id(), "", string(rotation.AddNote), oversized); err != nil {
+		if err := p.Client.SignalWorkflow(context.Background(), p.id(), "", string(rotation.AddNote), oversized); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -46,7 +48,7 @@ func TestARotationWhoseHistoryHasGrownTooLongGoesOnInANewRun(t *testing.T) {
 	if res.Rotation != rotation.ID(run.GetRunID()) {
 		t.Errorf("another rotation, %s, has done it", res.Rotation)
 	}
-	all, err := replaytest.CheckAll(context.Background(), p.client, p.id())
+	all, err := replaytest.CheckAll(context.Background(), p.Client, p.id())
 	if err != nil || len(all) < 2 {
 		t.Errorf("%d runs, %v", len(all), err)
 	}
@@ -60,15 +62,17 @@ const (
 
 func TestAScheduledRotationCostsFewActivitiesAndEvents(t *testing.T) {
 	t.Parallel()
-	w := build(t, server, "ci", func(s *scenario.Scenario, name string, _ ...string) (string, error) {
-		return s.Google(name, scenario.Alias)
-	},
-		scenario.Options{Policy: []string{"period: 1ms", "grace: 0s", "soak: 0s", "quiet: 0s"}})
+	w := start(t, fixture{
+		name: "ci", add: func(s *scenario.Scenario, name string, _ ...string) (string, error) {
+			return s.Google(name, scenario.Alias)
+		},
+		scenario: scenario.Options{Policy: []string{"period: 1ms", "grace: 0s", "soak: 0s", "quiet: 0s"}},
+	})
 	run := w.start(rotation.Scheduled)
 	if res := w.end(run); res.Phase != rotation.Completed || res.NotDue || len(res.Revoked) != 1 {
 		t.Fatalf("it ended as %+v", res)
 	}
-	h, err := replaytest.Check(context.Background(), w.client, run.GetID(), run.GetRunID())
+	h, err := replaytest.Check(context.Background(), w.Client, run.GetID(), run.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func TestAnEmergencyThatComesWhileARotationLooksWhetherItGivesWayIsServed(t *tes
 			}
 			r := newSkipping(t, s)
 			r.rules.MayDie = []string{r.oldID}
-			r.acts.Rotations = &asked{neighbours: neighbours{"ci": r.now(), "other": r.now().Add(-time.Hour)}, first: func() { send(r) }}
+			r.Activities.Rotations = &asked{neighbours: neighbours{"ci": r.now(), "other": r.now().Add(-time.Hour)}, first: func() { send(r) }}
 			r.gone(r.run(day), r.oldID)
 		})
 	}
@@ -122,7 +122,7 @@ func TestAnEmergencyThatRevokesFirstGoesOnWhenItsKeyHasVanished(t *testing.T) {
 }
 
 // delete is a person who deletes a key in Google's console.
-func (w *world) delete(id string) {
+func (w *fixture) delete(id string) {
 	_, err := w.IAM.DeleteServiceAccountKey(context.Background(), &adminpb.DeleteServiceAccountKeyRequest{
 		Name: "projects/-/serviceAccounts/" + w.key.Account + "/keys/" + id,
 	})
@@ -298,7 +298,7 @@ func TestAnEmergencyThatMintsNothingNeedsNoRoomForAKey(t *testing.T) {
 }
 
 // disable is a request to disable a key that reaches Google now.
-func (w *world) disable(id string) {
+func (w *fixture) disable(id string) {
 	_, err := w.IAM.DisableServiceAccountKey(context.Background(), &adminpb.DisableServiceAccountKeyRequest{
 		Name: "projects/-/serviceAccounts/" + w.key.Account + "/keys/" + id,
 	})

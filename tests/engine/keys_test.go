@@ -123,10 +123,10 @@ func TestAValueThatAPersonMadeCurrentMeanwhileIsNotReplacedWithoutAsking(t *test
 }
 
 // owed reports whether the first store's record names a key that is to be revoked.
-func (w *world) owed(id string) bool {
+func (w *fixture) owed(id string) bool {
 	w.Helper()
 	l := w.key.Stores[0]
-	s, err := w.acts.Stores[l.Store].Load(context.Background(), l.Path)
+	s, err := w.Activities.Stores[l.Store].Load(context.Background(), l.Path)
 	if err != nil {
 		w.Error(err)
 	}
@@ -139,7 +139,7 @@ func elsewhere(yaml string) string {
 }
 
 // addPlace makes the second place.
-func (w *world) addPlace() {
+func (w *fixture) addPlace() {
 	w.Helper()
 	for _, id := range []string{"new-place", "new-place-rekey-pending"} {
 		if err := w.SM.CreateSecret(id, secret.Value{}); err != nil {
@@ -149,11 +149,11 @@ func (w *world) addPlace() {
 }
 
 // everywhere checks that applications read the same key in both places, and that it is the only one.
-func (w *world) everywhere(res rotation.Result) {
+func (w *fixture) everywhere(res rotation.Result) {
 	w.Helper()
 	var read []string
 	for _, l := range []rotation.Location{{Store: scenario.Alias, Path: "ci"}, {Store: scenario.Latest, Path: "new-place"}} {
-		v, err := w.acts.Stores[l.Store].Published(context.Background(), l.Path)
+		v, err := w.Activities.Stores[l.Store].Published(context.Background(), l.Path)
 		if err != nil {
 			w.Errorf("applications cannot read %s: %v", l, err)
 		}

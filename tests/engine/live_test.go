@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,15 +21,15 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
 // live runs rotations on a real Temporal server, with a worker for activities, and one for workflows that can be stopped.
 type live struct {
-	world
-	client    client.Client
-	namespace string
+	fixture
+	*testenv.Temporal
 	// thinker decides, doer runs activities.
 	thinker, doer worker.Worker
 
@@ -43,21 +42,11 @@ type held struct {
 	answered, release chan struct{}
 }
 
-var namespaces atomic.Int64
-
 func newLive(t *testing.T, s setup) *live {
 	t.Helper()
-	l := &live{namespace: fmt.Sprintf("engine-%d", namespaces.Add(1)), held: map[string]*held{}}
-	l.world = newWorld(t, s, time.Now, nil)
-	ctx := context.Background()
-	if err := server.AddNamespace(ctx, l.namespace, workflows.SearchAttributes()); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if l.client, err = client.DialContext(ctx, client.Options{HostPort: server.HostPort(), Namespace: l.namespace, Logger: quiet}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.client.Close)
+	l := &live{held: map[string]*held{}}
+	l.fixture = newFixture(t, s, time.Now, nil)
+	l.Temporal = testenv.StartTemporal(t, testenv.TemporalOptions{})
 	l.do()
 	t.Cleanup(func() { l.doer.Stop() })
 	t.Cleanup(l.stopThinking)
@@ -70,11 +59,11 @@ func (l *live) queue() string { return workflows.ProviderTaskQueue(l.key.Provide
 // do starts a worker for activities.
 func (l *live) do() {
 	l.Helper()
-	l.doer = worker.New(l.client, l.queue(), worker.Options{
+	l.doer = worker.New(l.Client, l.queue(), worker.Options{
 		DisableWorkflowWorker: true, DisableRegistrationAliasing: true,
 		Interceptors: []interceptor.WorkerInterceptor{&holding{l: l}, &activities.Interceptor{}},
 	})
-	l.acts.RegisterRotation(l.doer)
+	l.Activities.RegisterRotation(l.doer)
 	if err := l.doer.Start(); err != nil {
 		l.Fatal(err)
 	}
@@ -84,14 +73,17 @@ func (l *live) do() {
 func (l *live) restart(edit func(string) string) {
 	l.Helper()
 	l.doer.Stop()
-	l.configure(l.key.Name, edit)
+	if err := l.Configure(edit); err != nil {
+		l.Fatal(err)
+	}
+	l.key = l.Key(l.key.Name)
 	l.do()
 }
 
 // think starts a worker for workflows.
 func (l *live) think() {
 	l.Helper()
-	l.thinker = worker.New(l.client, l.queue(), worker.Options{
+	l.thinker = worker.New(l.Client, l.queue(), worker.Options{
 		LocalActivityWorkerOnly: true, DisableRegistrationAliasing: true,
 		WorkerStopTimeout: 10 * time.Second, // Stop returns when nothing polls any more
 	})
@@ -199,7 +191,7 @@ func lastAnswer(events []*historypb.HistoryEvent) (name string, after int) {
 
 func (l *live) history(run client.WorkflowRun) (events []*historypb.HistoryEvent) {
 	l.Helper()
-	iter := l.client.GetWorkflowHistory(context.Background(), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	iter := l.Client.GetWorkflowHistory(context.Background(), run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for iter.HasNext() {
 		e, err := iter.Next()
 		if err != nil {
@@ -228,7 +220,7 @@ func (l *live) waitFor(p rotation.Phase) {
 
 func (l *live) start(reason rotation.Reason) client.WorkflowRun {
 	l.Helper()
-	run, err := l.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
+	run, err := l.Client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
 		ID: workflows.ID(l.key.Name), TaskQueue: l.queue(), TypedSearchAttributes: workflows.StartAttributes(l.key, reason),
 	}, workflows.RotateKey, workflows.Input{Key: l.key, Reason: reason, By: "test"})
 	if err != nil {
@@ -242,7 +234,7 @@ func (l *live) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	if m.By == "" {
 		m.By, m.Why = "operator", "the test says so"
 	}
-	if err := l.client.SignalWorkflow(context.Background(), workflows.ID(l.key.Name), "", string(kind), m); err != nil {
+	if err := l.Client.SignalWorkflow(context.Background(), workflows.ID(l.key.Name), "", string(kind), m); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -250,7 +242,7 @@ func (l *live) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 // terminate ends the rotation from outside.
 func (l *live) terminate() {
 	l.Helper()
-	if err := l.client.TerminateWorkflow(context.Background(), workflows.ID(l.key.Name), "", "the test says so"); err != nil {
+	if err := l.Client.TerminateWorkflow(context.Background(), workflows.ID(l.key.Name), "", "the test says so"); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -265,20 +257,20 @@ func (l *live) reset(run client.WorkflowRun) client.WorkflowRun {
 			break
 		}
 	}
-	again, err := l.client.ResetWorkflowExecution(context.Background(), &workflowservice.ResetWorkflowExecutionRequest{
-		Namespace: l.namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: run.GetID(), RunId: run.GetRunID()},
+	again, err := l.Client.ResetWorkflowExecution(context.Background(), &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace: l.Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: run.GetID(), RunId: run.GetRunID()},
 		Reason: "the test says so", WorkflowTaskFinishEventId: first, RequestId: uuid.NewString(),
 	})
 	if err != nil {
 		l.Fatal(err)
 	}
-	return l.client.GetWorkflow(context.Background(), run.GetID(), again.GetRunId())
+	return l.Client.GetWorkflow(context.Background(), run.GetID(), again.GetRunId())
 }
 
 func (l *live) status() (s rotation.Status, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	v, err := l.client.QueryWorkflow(ctx, workflows.ID(l.key.Name), "", workflows.StatusQuery)
+	v, err := l.Client.QueryWorkflow(ctx, workflows.ID(l.key.Name), "", workflows.StatusQuery)
 	if err != nil {
 		return s, err
 	}
@@ -361,7 +353,7 @@ func TestAKeyThatIsSuppliedWhileAnotherOneWasCheckedIsTheOneThatCounts(t *testin
 	l := newLive(t, on(manualKey("grace: 1s")))
 	version := func() rotation.DecisionMessage {
 		_, v := l.OpenAI.CreateKey(l.key.Account, "new")
-		number, _, err := l.acts.StageSupplied(context.Background(), l.key, "", v)
+		number, _, err := l.Activities.StageSupplied(context.Background(), l.key, "", v)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -434,7 +426,7 @@ func (l *live) finish(run client.WorkflowRun) {
 	l.Helper()
 	var ended bool
 	l.until("to come to grace, or to the end", func() bool {
-		d, err := l.client.DescribeWorkflowExecution(context.Background(), run.GetID(), run.GetRunID())
+		d, err := l.Client.DescribeWorkflowExecution(context.Background(), run.GetID(), run.GetRunID())
 		if err == nil && d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 			ended = true
 			return true

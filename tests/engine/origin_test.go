@@ -23,7 +23,7 @@ func TestAMadeUpStateIsRefusedHoweverItIsStarted(t *testing.T) {
 			in := workflows.Input{Key: l.key, Reason: rotation.Manual, Resume: &workflows.State{
 				At: rotation.State{Step: rotation.StepDelete, Commitment: rotation.ForwardOnly},
 			}}
-			run, err := l.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.ID(l.key.Name), TaskQueue: l.queue(), CronSchedule: cron}, workflows.RotateKey, in)
+			run, err := l.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.ID(l.key.Name), TaskQueue: l.queue(), CronSchedule: cron}, workflows.RotateKey, in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,12 +35,12 @@ func TestAMadeUpStateIsRefusedHoweverItIsStarted(t *testing.T) {
 			}
 			refusals := map[string]bool{}
 			l.until("the second run of the cron schedule is refused", func() bool {
-				d, err := l.client.DescribeWorkflowExecution(ctx, run.GetID(), "")
+				d, err := l.Client.DescribeWorkflowExecution(ctx, run.GetID(), "")
 				if err != nil {
 					t.Fatal(err)
 				}
 				id := d.GetWorkflowExecutionInfo().GetExecution().GetRunId()
-				for _, e := range l.history(l.client.GetWorkflow(ctx, run.GetID(), id)) {
+				for _, e := range l.history(l.Client.GetWorkflow(ctx, run.GetID(), id)) {
 					if e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED {
 						if text := e.GetWorkflowExecutionFailedEventAttributes().GetFailure().GetMessage(); !strings.Contains(text, "not started by a cron schedule") {
 							t.Fatalf("a run failed with %q", text)
@@ -70,7 +70,7 @@ func TestARunThatTemporalRetriesIsRefused(t *testing.T) {
 	in := workflows.Input{Key: l.key, Reason: rotation.Manual, Resume: &workflows.State{
 		At: rotation.State{Step: rotation.StepDelete, Commitment: rotation.ForwardOnly},
 	}}
-	run, err := l.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+	run, err := l.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: workflows.ID(l.key.Name), TaskQueue: l.queue(), WorkflowRunTimeout: 2 * time.Second,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1},
 	}, workflows.RotateKey, in)
@@ -79,7 +79,7 @@ func TestARunThatTemporalRetriesIsRefused(t *testing.T) {
 	}
 	var id string
 	l.until("the second run has begun", func() bool {
-		d, err := l.client.DescribeWorkflowExecution(ctx, run.GetID(), "")
+		d, err := l.Client.DescribeWorkflowExecution(ctx, run.GetID(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,11 +87,11 @@ func TestARunThatTemporalRetriesIsRefused(t *testing.T) {
 		return id != run.GetRunID()
 	})
 	l.think()
-	err = l.client.GetWorkflow(ctx, run.GetID(), id).Get(ctx, nil)
+	err = l.Client.GetWorkflow(ctx, run.GetID(), id).Get(ctx, nil)
 	if err == nil || !strings.Contains(err.Error(), "not started with a retry policy") {
 		t.Errorf("it ended with %v", err)
 	}
-	for _, e := range l.history(l.client.GetWorkflow(ctx, run.GetID(), id)) {
+	for _, e := range l.history(l.Client.GetWorkflow(ctx, run.GetID(), id)) {
 		if e.GetEventType() == enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED {
 			t.Error("it did something")
 		}

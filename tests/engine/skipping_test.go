@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
@@ -23,13 +21,14 @@ import (
 	"github.com/rekeyhq/rekey/internal/sdktest"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
 // skipping runs rotations on Temporal's skipping clock, from run to run of the workflow.
 type skipping struct {
-	world
+	fixture
 	in    workflows.Input
 	env   atomic.Pointer[testsuite.TestWorkflowEnvironment]
 	suite testsuite.WorkflowTestSuite
@@ -59,9 +58,9 @@ func newSkipping(t *testing.T, s setup) *skipping {
 	t.Helper()
 	// Certificates are dated by the real clock; Google refuses those from the future.
 	r := &skipping{id: workflows.ID(s.name), begin: time.Now().UTC().Truncate(time.Second)}
-	r.suite.SetLogger(quiet)
+	r.suite.SetLogger(testenv.Silent)
 	r.newEnv(r.begin)
-	r.world = newWorld(t, s, r.now, func() time.Time { return r.now().Add(r.ahead) })
+	r.fixture = newFixture(t, s, r.now, func() time.Time { return r.now().Add(r.ahead) })
 	r.in = workflows.Input{Key: r.key, Reason: rotation.Manual, By: "test"}
 	return r
 }
@@ -218,7 +217,7 @@ func (r *skipping) once(res *rotation.Result) *workflow.ContinueAsNewError {
 		Interceptors: append([]interceptor.WorkerInterceptor{&watcher{r: r}}, append(sdktest.Interceptors(env), &activities.Interceptor{})...), DeadlockDetectionTimeout: 3 * time.Second,
 	})
 	workflows.RegisterRotation(env)
-	r.acts.RegisterRotation(env)
+	r.Activities.RegisterRotation(env)
 	env.SetOnTimerScheduledListener(func(string, time.Duration) { r.wrote(2 + task) })
 	for _, m := range r.moments {
 		if !m.done {
@@ -323,7 +322,7 @@ func (c *counting) UpsertTypedSearchAttributes(ctx workflow.Context, updates ...
 func (r *skipping) supply() (id string) {
 	r.Helper()
 	id, value := r.OpenAI.CreateKey(r.key.Account, "new")
-	version, _, err := r.acts.StageSupplied(context.Background(), r.key, r.status().Rotation, value)
+	version, _, err := r.Activities.StageSupplied(context.Background(), r.key, r.status().Rotation, value)
 	if err != nil {
 		r.Errorf("the key could not be staged: %v", err)
 	}
@@ -356,5 +355,3 @@ func (r *skipping) wantTold() {
 		r.Errorf("the details say that nothing is to be done:\n%s", s.Details)
 	}
 }
-
-var quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

@@ -83,18 +83,18 @@ func TestAQuestionWhoseDeadlinePassesWithoutAWayBackGoesOnWaiting(t *testing.T) 
 }
 
 // dead is a person who disables the old key before the rotation.
-func (w *world) dead() {
+func (w *fixture) dead() {
 	w.rules.MayDie = append(w.rules.MayDie, w.oldID)
 	w.disable(w.oldID)
 }
 
 // refuse makes Google refuse a method to the end.
-func (w *world) refuse(method string) (remove func()) {
+func (w *fixture) refuse(method string) (remove func()) {
 	return w.Cloud.Inject(simcloud.Fault{Service: google, Method: method, Kind: simcloud.Refuse, Code: 400})
 }
 
 // emptyPlaces makes the stores of a key that has no value yet.
-func (w *world) emptyPlaces() {
+func (w *fixture) emptyPlaces() {
 	w.Helper()
 	for _, id := range []string{"empty", "empty-latest", "empty-latest-rekey-pending"} {
 		if err := w.SM.CreateSecret(id, secret.Value{}); err != nil {

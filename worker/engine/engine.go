@@ -35,6 +35,9 @@ type Options struct {
 	OnFatalError func(error)
 	// MaxActivities is how many activities of one provider run at once, where rekey.yaml does not say; 0 is 20.
 	MaxActivities int
+	// StickyTimeout is how long the next step of a workflow waits for the worker that has it in its cache; 0 is the SDK's.
+	// A worker that has died is waited for.
+	StickyTimeout time.Duration
 }
 
 // Workers are running workers.
@@ -58,6 +61,7 @@ func Start(ctx context.Context, c sdkclient.Client, namespace string, a *activit
 	}
 	starts := worker.New(c, workflows.TaskQueue, worker.Options{
 		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
+		StickyScheduleToStartTimeout: o.StickyTimeout,
 	})
 	workflows.RegisterLaunch(starts)
 	a.RegisterLaunch(starts)
@@ -68,6 +72,7 @@ func Start(ctx context.Context, c sdkclient.Client, namespace string, a *activit
 			DisableRegistrationAliasing: true, MaxConcurrentActivityExecutionSize: cmp.Or(limit.Concurrency, o.MaxActivities),
 			// Temporal keeps the rate, for all workers together.
 			TaskQueueActivitiesPerSecond: limit.Rate,
+			StickyScheduleToStartTimeout: o.StickyTimeout,
 			WorkerStopTimeout:            drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		})
 		workflows.RegisterRotation(one)

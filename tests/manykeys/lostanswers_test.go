@@ -1,4 +1,4 @@
-package fleet
+package manykeys
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -29,23 +30,11 @@ func executedThenTimeout(method string, rate float64) devserver.Fault {
 // liar is a client of a Temporal whose database lies.
 func liar(t *testing.T, faults ...devserver.Fault) sdkclient.Client {
 	t.Helper()
-	server, err := devserver.Start(t.Context(), devserver.Options{SearchAttributes: workflows.SearchAttributes(), Faults: faults})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
-	o := server.ClientOptions()
-	o.Logger = silent
-	c, err := sdkclient.DialContext(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
+	return testenv.StartTemporal(t, testenv.TemporalOptions{Own: &devserver.Options{Faults: faults}}).Client
 }
 
 // standIn works on the task queue of a provider with a workflow in the place of RotateKey.
-func standIn(t *testing.T, c sdkclient.Client, provider string, w any) {
+func standIn(t testing.TB, c sdkclient.Client, provider string, w any) {
 	t.Helper()
 	all := worker.New(c, workflows.ProviderTaskQueue(provider), worker.Options{})
 	all.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: "RotateKey"})
@@ -189,7 +178,7 @@ func TestEveryAnswerToADecisionIsTrue(t *testing.T) {
 
 func TestAnEmergencyOverADatabaseThatLiesReplacesEachKeyOnce(t *testing.T) {
 	const keys = 8
-	w := newTownOn(t, keys, nil, devserver.Options{Faults: []devserver.Fault{executedThenTimeout("CreateWorkflowExecution", 0.5)}})
+	w := newEnvOn(t, keys, nil, &devserver.Options{Faults: []devserver.Fault{executedThenTimeout("CreateWorkflowExecution", 0.5)}})
 	f := w.emergency("lying", keys, w.keys...)
 	if got := f.Counts()[workflows.Done]; got != keys {
 		t.Errorf("%d of %d keys are done: %+v", got, keys, f)

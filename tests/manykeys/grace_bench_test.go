@@ -1,4 +1,4 @@
-package fleet
+package manykeys
 
 import (
 	"context"
@@ -35,7 +35,7 @@ func BenchmarkGrace(b *testing.B) {
 	for range b.N {
 		b.StopTimer()
 		file := filepath.Join(b.TempDir(), "temporal.db")
-		w := newTownOn(b, keys, nil, devserver.Options{DatabaseFile: file})
+		w := newEnvOn(b, keys, nil, &devserver.Options{DatabaseFile: file})
 		empty, emptyHeap := diskOf(b, file), heap()
 
 		// Enough for all to get there on two cores.
@@ -75,7 +75,7 @@ func BenchmarkGrace(b *testing.B) {
 		b.StopTimer()
 		for _, k := range w.keys {
 			var res rotation.Result
-			if err := client.Wait(context.Background(), w.client, workflows.ID(k.Name), "", &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
+			if err := client.Wait(context.Background(), w.Client, workflows.ID(k.Name), "", &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
 				b.Fatalf("%s: %+v, %v", k.Name, res, err)
 			}
 		}
@@ -84,10 +84,10 @@ func BenchmarkGrace(b *testing.B) {
 }
 
 // countReaches waits until Temporal counts so many workflows.
-func (w *town) countReaches(query string, want int, until time.Time) {
+func (w *env) countReaches(query string, want int, until time.Time) {
 	w.Helper()
 	for {
-		n, err := w.client.CountWorkflow(context.Background(), &workflowservice.CountWorkflowExecutionsRequest{Query: query})
+		n, err := w.Client.CountWorkflow(context.Background(), &workflowservice.CountWorkflowExecutionsRequest{Query: query})
 		if err != nil {
 			w.Fatal(err)
 		}

@@ -7,13 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekeyhq/rekey/activities"
-	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
-	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
 const day = 24 * time.Hour
@@ -24,7 +22,7 @@ type setup struct {
 	name   string
 	stores []string
 	opts   scenario.Options
-	// edit changes the rekey.yaml of the scene.
+	// edit changes the rekey.yaml of the scenario.
 	edit func(yaml string) string
 }
 
@@ -46,61 +44,39 @@ func (s setup) told(t *testing.T) setup {
 	return s
 }
 
-// world is a simulated cloud with one key, and what rekey needs to work there.
-type world struct {
+// fixture is a simulated cloud with one key, and what rekey needs to work there.
+type fixture struct {
 	*testing.T
-	*scenario.Scenario
-	key  rotation.Key
-	acts *activities.Activities
+	*testenv.Sim
+	key rotation.Key
 	// oldID is the key that stands in the stores before the first rotation.
 	oldID string
 	rules simcloud.Rules
 }
 
-// newWorld starts a cloud whose clock is now, and a worker's adapters whose clock is workers.
-func newWorld(t *testing.T, s setup, now, workers func() time.Time) world {
+// newFixture starts a cloud whose clock is now, and a worker's adapters whose clock is workers.
+func newFixture(t *testing.T, s setup, now, workers func() time.Time) fixture {
 	t.Helper()
-	w := world{T: t, rules: scenario.Rules(s.name, s.stores...)}
+	w := fixture{T: t, rules: scenario.Rules(s.name, s.stores...)}
 	s.opts.Now = now
-	var err error
-	if w.Scenario, err = scenario.Start(s.opts); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.Stop)
-	add := w.Google
-	if s.name == "gpt" {
-		add = w.OpenAIKey
-	}
-	if w.oldID, err = add(s.name, s.stores...); err != nil {
-		t.Fatal(err)
-	}
-	w.configure(s.name, s.edit)
-	w.acts.Now = workers
+	w.Sim = testenv.StartSim(t, testenv.SimOptions{Scenario: s.opts, Edit: s.edit, Keys: func(c *scenario.Scenario) (err error) {
+		add := c.Google
+		if s.name == "gpt" {
+			add = c.OpenAIKey
+		}
+		w.oldID, err = add(s.name, s.stores...)
+		return err
+	}})
+	w.key = w.Key(s.name)
+	w.Activities.Now = workers
 	return w
 }
 
-// configure returns the worker the rekey.yaml of the scene, edited.
-func (w *world) configure(name string, edit func(string) string) {
-	w.Helper()
-	yaml := w.YAML()
-	if edit != nil {
-		yaml = edit(yaml)
-	}
-	cfg, err := config.Parse("rekey.yaml", []byte(yaml))
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.key, _ = cfg.Key(name)
-	if w.acts, err = adapters.Open(context.Background(), cfg, nil); err != nil {
-		w.Fatal(err)
-	}
-}
-
 // first is the value that the key had before the first rotation.
-func (w *world) first() secret.Value { return w.First(w.key.Name) }
+func (w *fixture) first() secret.Value { return w.First(w.key.Name) }
 
 // foreign makes a key of the account that no store knows.
-func (w *world) foreign() (id string, value secret.Value) {
+func (w *fixture) foreign() (id string, value secret.Value) {
 	w.Helper()
 	id, value, err := w.IAM.CreateForeignKey(w.key.Account)
 	if err != nil {
@@ -110,7 +86,7 @@ func (w *world) foreign() (id string, value secret.Value) {
 }
 
 // crowd fills the account, so that there is room for one more key.
-func (w *world) crowd() {
+func (w *fixture) crowd() {
 	w.Helper()
 	for len(w.Cloud.LiveKeys()) < 9 {
 		id, _ := w.foreign()
@@ -119,11 +95,11 @@ func (w *world) crowd() {
 }
 
 // forgotten puts a live key into the first store under no stage, as somebody left it there years ago.
-func (w *world) forgotten() (id string, value secret.Value) {
+func (w *fixture) forgotten() (id string, value secret.Value) {
 	w.Helper()
 	id, value = w.foreign()
 	// Once the record is written, applications read by alias.
-	ctx, s, path := context.Background(), w.acts.Stores[scenario.Alias], w.key.Stores[0].Path
+	ctx, s, path := context.Background(), w.Activities.Stores[scenario.Alias], w.key.Stores[0].Path
 	snap, err := s.Load(ctx, path)
 	if err == nil {
 		_, err = s.Save(ctx, path, snap)
@@ -138,7 +114,7 @@ func (w *world) forgotten() (id string, value secret.Value) {
 }
 
 // during does something while the next request to a method of a service is under way, before it takes effect.
-func (w *world) during(service, method string, f func()) {
+func (w *fixture) during(service, method string, f func()) {
 	held := simcloud.Fault{Service: service, Method: method, Kind: simcloud.Hold, Times: 1, Release: make(chan struct{}), Reached: make(chan struct{})}
 	w.Cloud.Inject(held)
 	go func() {
@@ -152,7 +128,7 @@ func (w *world) during(service, method string, f func()) {
 }
 
 // made are the ids of the keys that were made so far, oldest first.
-func (w *world) made() []string {
+func (w *fixture) made() []string {
 	var ids []string
 	for _, e := range w.Cloud.Journal() {
 		if e.Kind == simcloud.KeyCreated {
@@ -162,10 +138,10 @@ func (w *world) made() []string {
 	return ids
 }
 
-func (w *world) live(id string) bool { _, ok := w.Cloud.LiveKeys()[id]; return ok }
+func (w *fixture) live(id string) bool { _, ok := w.Cloud.LiveKeys()[id]; return ok }
 
 // enabled reports whether a key exists and the provider accepts it.
-func (w *world) enabled(id string) bool {
+func (w *fixture) enabled(id string) bool {
 	on := false
 	for _, e := range w.Cloud.Journal() {
 		if e.KeyID == id {
@@ -181,17 +157,17 @@ func (w *world) enabled(id string) bool {
 }
 
 // publishedSince reports whether applications were given a key from the n-th event of the journal on.
-func (w *world) publishedSince(id string, n int) bool {
+func (w *fixture) publishedSince(id string, n int) bool {
 	return slices.ContainsFunc(w.Cloud.Journal()[n:], func(e simcloud.Event) bool { return e.Kind == simcloud.Published && e.KeyID == id })
 }
 
 // order are the events of the journal that a test asks for, in their order.
-func (w *world) order(wanted func(simcloud.Event) bool) []simcloud.Event {
+func (w *fixture) order(wanted func(simcloud.Event) bool) []simcloud.Event {
 	return slices.DeleteFunc(w.Cloud.Journal(), func(e simcloud.Event) bool { return !wanted(e) })
 }
 
 // published is the key that applications read, which must be the same in every store.
-func (w *world) published() string {
+func (w *fixture) published() string {
 	w.Helper()
 	var ids []string
 	for path, id := range w.Cloud.PublishedKeys() {
@@ -206,7 +182,7 @@ func (w *world) published() string {
 	return ids[0]
 }
 
-func (w *world) invariants() {
+func (w *fixture) invariants() {
 	w.Helper()
 	for _, broken := range w.Cloud.Check(w.rules) {
 		w.Error(broken)
@@ -217,7 +193,7 @@ func (w *world) invariants() {
 }
 
 // gone checks that applications read a key that is none of these, and that these are gone.
-func (w *world) gone(res rotation.Result, leaked ...string) {
+func (w *fixture) gone(res rotation.Result, leaked ...string) {
 	w.Helper()
 	if res.Phase != rotation.Completed {
 		w.Errorf("it ended as %s: %s %v", res.Phase, res.Outcome, res.FollowUps)
@@ -235,7 +211,7 @@ func (w *world) gone(res rotation.Result, leaked ...string) {
 }
 
 // unchanged checks that applications read the old key, that it works, and that no other one is left.
-func (w *world) unchanged(res rotation.Result) {
+func (w *fixture) unchanged(res rotation.Result) {
 	w.Helper()
 	if res.Phase != rotation.RolledBack {
 		w.Errorf("it ended as %s: %s", res.Phase, res.Outcome)

@@ -1,4 +1,4 @@
-package fleet
+package manykeys
 
 import (
 	"context"
@@ -20,9 +20,9 @@ import (
 )
 
 // looks are how often the present look has been tried, and how many events the emergency has.
-func (h *hall) looks() (attempt int32, events int64) {
+func (h *stubs) looks() (attempt int32, events int64) {
 	h.Helper()
-	d, err := h.client.DescribeWorkflowExecution(h.ctx, workflows.EmergencyID("em1"), "")
+	d, err := h.Client.DescribeWorkflowExecution(h.ctx, workflows.EmergencyID("em1"), "")
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -33,26 +33,26 @@ func (h *hall) looks() (attempt int32, events int64) {
 }
 
 // settled waits until the key waits for a person and the emergency for news of it.
-func (h *hall) settled(key string) {
+func (h *stubs) settled(key string) {
 	h.Helper()
 	h.until("the key waits for a person", func() bool { return h.row(key).State == workflows.Waiting })
 	h.until("the look is tried again", func() bool { n, _ := h.looks(); return n >= 2 })
 }
 
 // ended waits for the result, and checks that the history replays.
-func (h *hall) ended() (f workflows.EmergencyProgress) {
+func (h *stubs) ended() (f workflows.EmergencyProgress) {
 	h.Helper()
 	f, _ = h.endedWith()
 	return f
 }
 
 // endedWith is ended, and gives the history, too.
-func (h *hall) endedWith() (f workflows.EmergencyProgress, history *historypb.History) {
+func (h *stubs) endedWith() (f workflows.EmergencyProgress, history *historypb.History) {
 	h.Helper()
-	if err := client.Wait(h.ctx, h.client, workflows.EmergencyID("em1"), "", &f); err != nil {
+	if err := client.Wait(h.ctx, h.Client, workflows.EmergencyID("em1"), "", &f); err != nil {
 		h.Fatal(err)
 	}
-	history, err := replaytest.Check(h.ctx, h.client, workflows.EmergencyID("em1"), "")
+	history, err := replaytest.Check(h.ctx, h.Client, workflows.EmergencyID("em1"), "")
 	if err != nil {
 		h.Error(err)
 	}
@@ -66,15 +66,16 @@ func patient(ctx workflow.Context, in workflows.Input) error {
 	return served(ctx, in)
 }
 
-func (h *hall) decide(key string) {
+func (h *stubs) decide(key string) {
 	h.Helper()
-	if err := h.client.SignalWorkflow(h.ctx, workflows.ID(key), "", "go", nil); err != nil {
+	if err := h.Client.SignalWorkflow(h.ctx, workflows.ID(key), "", "go", nil); err != nil {
 		h.Fatal(err)
 	}
 }
 
 func TestLookingAgainLeavesNoEvent(t *testing.T) {
-	h := newHall(t, patient, "slow")
+	t.Parallel()
+	h := newStubs(t, patient, "slow")
 	h.start(1)
 	h.settled("slow")
 	_, before := h.looks()
@@ -95,23 +96,25 @@ func TestLookingAgainLeavesNoEvent(t *testing.T) {
 }
 
 func TestACancelEndsTheLookAndNothingElse(t *testing.T) {
-	h := newHall(t, patient, "slow")
+	t.Parallel()
+	h := newStubs(t, patient, "slow")
 	h.start(1)
 	h.settled("slow")
-	if err := h.client.CancelWorkflow(h.ctx, workflows.EmergencyID("em1"), ""); err != nil {
+	if err := h.Client.CancelWorkflow(h.ctx, workflows.EmergencyID("em1"), ""); err != nil {
 		t.Fatal(err)
 	}
 	if f := h.ended(); !f.Cancelled || f.Keys[0].State != workflows.Waiting {
 		t.Errorf("%+v", f)
 	}
-	d, err := h.client.DescribeWorkflowExecution(h.ctx, workflows.ID("slow"), "")
+	d, err := h.Client.DescribeWorkflowExecution(h.ctx, workflows.ID("slow"), "")
 	if err != nil || d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		t.Errorf("the rotation: %v, %v", d.GetWorkflowExecutionInfo().GetStatus(), err)
 	}
 }
 
 func TestAnotherWorkerGoesOnLookingWhereOneHasEnded(t *testing.T) {
-	h := newHall(t, patient, "slow")
+	t.Parallel()
+	h := newStubs(t, patient, "slow")
 	h.start(1)
 	h.settled("slow")
 	h.worker.Stop()
@@ -150,7 +153,8 @@ func (b *buried) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 }
 
 func TestALookThatDiesWithItsWorkerIsTriedAgain(t *testing.T) {
-	h := newHall(t, patient, "slow")
+	t.Parallel()
+	h := newStubs(t, patient, "slow")
 	h.worker.Stop()
 	g := &grave{died: make(chan struct{}), again: make(chan struct{})}
 	h.work(g)
@@ -168,7 +172,8 @@ func TestALookThatDiesWithItsWorkerIsTriedAgain(t *testing.T) {
 }
 
 func TestOneRecordThatCannotBeReadIsTheProblemOfOneKey(t *testing.T) {
-	h := newHall(t, func(ctx workflow.Context, in workflows.Input) error {
+	t.Parallel()
+	h := newStubs(t, func(ctx workflow.Context, in workflows.Input) error {
 		if in.Key.Name == "bad" && in.Why != "mended" {
 			return workflow.UpsertMemo(ctx, map[string]any{workflows.ResultMemo: "no result at all"})
 		}
@@ -181,7 +186,7 @@ func TestOneRecordThatCannotBeReadIsTheProblemOfOneKey(t *testing.T) {
 		t.Errorf("its row: %+v", r)
 	}
 	// Whatever comes to be known of the key is seen.
-	_, err := h.client.ExecuteWorkflow(h.ctx, sdkclient.StartWorkflowOptions{ID: workflows.ID("bad"), TaskQueue: workflows.ProviderTaskQueue("played")}, "RotateKey",
+	_, err := h.Client.ExecuteWorkflow(h.ctx, sdkclient.StartWorkflowOptions{ID: workflows.ID("bad"), TaskQueue: workflows.ProviderTaskQueue("played")}, "RotateKey",
 		workflows.Input{Key: h.keys[0], Reason: rotation.Emergency, Why: "mended", Emergencies: []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{ID: "em1"}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -192,13 +197,13 @@ func TestOneRecordThatCannotBeReadIsTheProblemOfOneKey(t *testing.T) {
 }
 
 // badRecord leaves a rotation of the key whose result nobody can read.
-func (h *hall) badRecord(t *testing.T, key string) {
+func (h *stubs) badRecord(t *testing.T, key string) {
 	t.Helper()
-	old, err := h.client.ExecuteWorkflow(h.ctx, sdkclient.StartWorkflowOptions{
+	old, err := h.Client.ExecuteWorkflow(h.ctx, sdkclient.StartWorkflowOptions{
 		ID: workflows.ID(key), TaskQueue: "nobody works here", Memo: map[string]any{workflows.ResultMemo: "no result at all"},
 	}, "RotateKey", workflows.Input{})
 	if err == nil {
-		err = h.client.TerminateWorkflow(h.ctx, old.GetID(), old.GetRunID(), "to leave a bad record")
+		err = h.Client.TerminateWorkflow(h.ctx, old.GetID(), old.GetRunID(), "to leave a bad record")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +211,8 @@ func (h *hall) badRecord(t *testing.T, key string) {
 }
 
 func TestAnOldRecordThatCannotBeReadHoldsNoEmergencyUp(t *testing.T) {
-	h := newHall(t, served, "key")
+	t.Parallel()
+	h := newStubs(t, served, "key")
 	h.badRecord(t, "key")
 	h.start(1)
 	if f := h.ended(); !f.Complete() || f.Keys[0].Raises != 1 {
@@ -215,11 +221,13 @@ func TestAnOldRecordThatCannotBeReadHoldsNoEmergencyUp(t *testing.T) {
 }
 
 func TestAnOldRecordThatCannotBeReadHoldsNoTriggerUp(t *testing.T) {
+	t.Parallel()
 	for sentence, leaked := range map[string]bool{"a rotation": false, "an emergency": true} {
 		t.Run(sentence, func(t *testing.T) {
-			h := newHall(t, served, "key")
+			t.Parallel()
+			h := newStubs(t, served, "key")
 			h.badRecord(t, "key")
-			acts := &activities.Activities{Starter: client.Client{Temporal: h.client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
+			acts := &activities.Activities{Starter: client.Client{Temporal: h.Client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
 			out, err := acts.StartRotation(h.ctx, activities.StartInput{Key: "key", By: "webhook ci", Why: "asked", Leaked: leaked, ID: "leak-1"})
 			if err != nil || !out.Started {
 				t.Errorf("%+v, %v", out, err)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -21,52 +20,29 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/uuid"
 	"go.temporal.io/api/workflowservice/v1"
-	sdkclient "go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 
 	"github.com/rekeyhq/rekey/client"
-	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/adapters"
-	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/worker/lambda/awsrotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// server is the Temporal server that all tests share, each in a namespace of its own.
-var server *devserver.Server
-
-func TestMain(m *testing.M) {
-	// Rotations that have lost a request mostly wait; more of them at once than there are cores.
-	flag.Parse()
-	err := flag.Set("test.parallel", "8")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	if server, err = devserver.Start(context.Background(), devserver.Options{}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = server.Stop()
-	os.Exit(code)
-}
+// Rotations that have lost a request mostly wait; more of them at once than there are cores.
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m, testenv.MainOptions{Parallel: 8})) }
 
 const lambda = "arn:aws:lambda:eu-central-1:123456789012:function:rekey"
 
-// town is a simulated cloud with a Google key, `ci`, and an OpenAI key, `chat`, each in a secret of AWS that AWS rotates,
-// a namespace, a worker and the rotation function.
-type town struct {
-	*testing.T
-	*scenario.Scenario
+// env has a Google key, `ci`, and an OpenAI key, `chat`, each in a secret of AWS that AWS rotates, a worker and the rotation
+// function.
+type env struct {
+	*testenv.Env
 	sm      *simcloud.AWSSecrets
 	aws     *secretsmanager.Client
-	client  sdkclient.Client
 	handler *awsrotation.Handler
 	keys    []rotation.Key
 	// oldID and chatID are the keys in place.
@@ -77,67 +53,40 @@ type town struct {
 	logs bytes.Buffer
 }
 
-func (w *town) Write(p []byte) (int, error) {
+func (w *env) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.logs.Write(p)
 }
 
-var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
-
-// newTown has keys with a policy, one `field: value` each.
-func newTown(t *testing.T, policy ...string) *town {
+// newEnv has keys with a policy, one `field: value` each.
+func newEnv(t *testing.T, policy ...string) *env {
 	t.Helper()
 	ctx := context.Background()
-	w := &town{T: t, arn: map[string]string{}}
-	var err error
-	w.Scenario, err = scenario.Start(scenario.Options{Mode: "create", KeyBits: 1024, Propagation: "5s", RevocationLag: "5s"})
-	w.must(err)
-	t.Cleanup(w.Scenario.Stop)
-	w.sm, err = w.Cloud.StartAWSSecrets(simcloud.AWSSecretsOptions{})
-	w.must(err)
+	w := &env{arn: map[string]string{}}
+	w.Env = testenv.Start(t, testenv.Options{SimOptions: testenv.SimOptions{
+		Scenario: scenario.Options{Mode: "create", KeyBits: 1024, Propagation: "5s", RevocationLag: "5s"}, Keys: w.addKeys,
+		Edit: func(yaml string) string {
+			yaml += fmt.Sprintf("  asm: {type: aws-secrets-manager, region: %s, endpoint: %q, request_timeout: 5s, read_lag: 0s}\nkeys:\n", w.sm.Region, w.sm.URL)
+			for _, k := range []struct {
+				name, provider, account string
+			}{{"ci", "google", scenario.Account("ci")}, {"chat", "openai", scenario.OpenAIProject("chat")}} {
+				yaml += fmt.Sprintf("  - {name: %s, provider: %s, account: %q, stores: [{store: asm, path: prod/%s}], policy: {%s}}\n", k.name, k.provider, k.account, k.name, strings.Join(policy, ", "))
+			}
+			return yaml
+		},
+	}})
 	t.Cleanup(w.sm.Stop)
 	w.aws = secretsmanager.New(secretsmanager.Options{
 		Region: w.sm.Region, BaseEndpoint: &w.sm.URL, Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(simcloud.AWSAccessKey, simcloud.AWSSecretKey, ""),
 	})
-	file := w.YAML() + fmt.Sprintf("  asm: {type: aws-secrets-manager, region: %s, endpoint: %q, request_timeout: 5s, read_lag: 0s}\nkeys:\n", w.sm.Region, w.sm.URL)
-	w.IAM.AddServiceAccount(scenario.Account("ci"))
-	oldID, google, err := w.IAM.CreateForeignKey(scenario.Account("ci"))
-	w.must(err)
-	w.oldID = oldID
-	chatID, openai := w.OpenAI.CreateKey(scenario.OpenAIProject("chat"), "made by hand")
-	w.chatID = chatID
-	for _, k := range []struct {
-		name, provider, account string
-	}{{"ci", "google", scenario.Account("ci")}, {"chat", "openai", scenario.OpenAIProject("chat")}} {
-		file += fmt.Sprintf("  - {name: %s, provider: %s, account: %q, stores: [{store: asm, path: prod/%s}], policy: {%s}}\n", k.name, k.provider, k.account, k.name, strings.Join(policy, ", "))
-		value := google
-		if k.name == "chat" {
-			value = openai
-		}
-		w.arn[k.name], err = w.sm.CreateSecret("prod/"+k.name, value)
-		w.must(err)
-		_, err = w.sm.CreateSecret("rekey/prod/"+k.name, secret.Value{})
-		w.must(err)
-	}
-	cfg, err := config.Parse("rekey.yaml", []byte(file))
-	w.must(err)
-	w.keys = cfg.Keys
-	acts, err := adapters.Open(ctx, cfg, nil)
-	w.must(err)
-	namespace := "aws-" + strings.ToLower(uuid.NewString()[:8])
-	w.must(server.AddNamespace(ctx, namespace, workflows.SearchAttributes()))
-	w.client, err = sdkclient.DialContext(ctx, sdkclient.Options{HostPort: server.HostPort(), Namespace: namespace, Logger: silent})
-	w.must(err)
-	t.Cleanup(w.client.Close)
-	running, err := engine.Start(ctx, w.client, namespace, acts, engine.Options{})
-	w.must(err)
-	t.Cleanup(running.Stop)
-	stores, err := adapters.AWSStores(ctx, cfg)
+	w.keys = w.Config.Keys
+	w.StartWorkers()
+	stores, err := adapters.AWSStores(ctx, w.Config)
 	w.must(err)
 	w.handler = &awsrotation.Handler{
-		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: cfg.Keys, Rotations: client.Client{Temporal: w.client},
+		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: w.keys, Rotations: client.Client{Temporal: w.Client},
 		Interval: 20 * time.Millisecond, Patience: 30 * time.Second, Log: slog.New(slog.NewJSONHandler(w, nil)),
 	}
 	w.sm.DeployLambda(lambda, w.handler.Handle)
@@ -145,7 +94,30 @@ func newTown(t *testing.T, policy ...string) *town {
 	return w
 }
 
-func (w *town) must(err error) {
+// addKeys starts the store, and puts the keys into it.
+func (w *env) addKeys(s *scenario.Scenario) (err error) {
+	if w.sm, err = s.Cloud.StartAWSSecrets(simcloud.AWSSecretsOptions{}); err != nil {
+		return err
+	}
+	s.IAM.AddServiceAccount(scenario.Account("ci"))
+	oldID, google, err := s.IAM.CreateForeignKey(scenario.Account("ci"))
+	if err != nil {
+		return err
+	}
+	chatID, openai := s.OpenAI.CreateKey(scenario.OpenAIProject("chat"), "made by hand")
+	w.oldID, w.chatID = oldID, chatID
+	for name, value := range map[string]secret.Value{"ci": google, "chat": openai} {
+		if w.arn[name], err = w.sm.CreateSecret("prod/"+name, value); err != nil {
+			return err
+		}
+		if _, err = w.sm.CreateSecret("rekey/prod/"+name, secret.Value{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *env) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
@@ -153,7 +125,7 @@ func (w *town) must(err error) {
 }
 
 // rotate asks AWS for a rotation, as its schedule does, and gives the token.
-func (w *town) rotate(key string) (token string) {
+func (w *env) rotate(key string) (token string) {
 	w.Helper()
 	token = uuid.NewString()
 	_, err := w.aws.RotateSecret(context.Background(), &secretsmanager.RotateSecretInput{SecretId: aws.String("prod/" + key), ClientRequestToken: &token, RotationLambdaARN: aws.String(lambda)})
@@ -162,17 +134,17 @@ func (w *town) rotate(key string) (token string) {
 }
 
 // step is one call of AWS.
-func (w *town) step(key, token string, step awsrotation.Step) error {
+func (w *env) step(key, token string, step awsrotation.Step) error {
 	return w.sm.RunStep(context.Background(), "prod/"+key, token, string(step))
 }
 
 // all runs the four steps once, as AWS does again and again until they succeed.
-func (w *town) all(key, token string) error {
+func (w *env) all(key, token string) error {
 	return w.sm.RunRotation(context.Background(), "prod/"+key, token)
 }
 
 // on returns the version that has a label.
-func (w *town) on(key, label string) string {
+func (w *env) on(key, label string) string {
 	for id, labels := range w.sm.Labels("prod/" + key) {
 		if slices.Contains(labels, label) {
 			return id
@@ -182,7 +154,7 @@ func (w *town) on(key, label string) string {
 }
 
 // over checks that AWS takes its rotation for ended: AWSPENDING is nowhere, or where AWSCURRENT is.
-func (w *town) over(key string) {
+func (w *env) over(key string) {
 	w.Helper()
 	if at := w.on(key, "AWSPENDING"); at != "" && at != w.on(key, "AWSCURRENT") {
 		w.Fatalf("AWSPENDING is left on version %s", at)
@@ -190,21 +162,17 @@ func (w *town) over(key string) {
 }
 
 // ended waits until the key's latest rotation has ended, and gives how.
-func (w *town) ended(key string) rotation.Result {
+func (w *env) ended(key string) rotation.Result {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var r rotation.Result
-	w.must(client.Wait(ctx, w.client, workflows.ID(key), "", &r))
-	return r
+	return w.Result(key, "")
 }
 
 // runs counts the rotations of the key that Temporal lists, once it lists as many as are wanted.
-func (w *town) runs(key string, want int) {
+func (w *env) runs(key string, want int) {
 	w.Helper()
 	var n int
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		page, err := w.client.ListWorkflow(context.Background(), &workflowservice.ListWorkflowExecutionsRequest{Query: fmt.Sprintf("WorkflowId = '%s'", workflows.ID(key))})
+		page, err := w.Client.ListWorkflow(context.Background(), &workflowservice.ListWorkflowExecutionsRequest{Query: fmt.Sprintf("WorkflowId = '%s'", workflows.ID(key))})
 		w.must(err)
 		if n = len(page.GetExecutions()); n >= want {
 			break
@@ -216,7 +184,7 @@ func (w *town) runs(key string, want int) {
 }
 
 // minted counts the keys that rekey made at the provider.
-func (w *town) minted() (n int) {
+func (w *env) minted() (n int) {
 	for _, e := range w.Cloud.Journal() {
 		if e.Kind == simcloud.KeyCreated && e.KeyID != w.oldID && e.Service == simcloud.GoogleIAMService {
 			n++
@@ -226,7 +194,7 @@ func (w *town) minted() (n int) {
 }
 
 // refused checks that a step failed, with these words.
-func (w *town) refused(err error, words ...string) {
+func (w *env) refused(err error, words ...string) {
 	w.Helper()
 	if err == nil {
 		w.Fatal("AWS was told that the step is done")
@@ -239,7 +207,7 @@ func (w *town) refused(err error, words ...string) {
 }
 
 // noSecrets looks for every value that was ever stored in what the function has logged; errors are part of that.
-func (w *town) noSecrets() {
+func (w *env) noSecrets() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	said := w.logs.String()
@@ -258,7 +226,7 @@ func (w *town) noSecrets() {
 }
 
 // invariants checks the journal.
-func (w *town) invariants() {
+func (w *env) invariants() {
 	w.Helper()
 	for _, broken := range w.Cloud.Check(simcloud.Rules{Groups: [][]string{{w.arn["ci"]}, {w.arn["chat"]}}}) {
 		w.Error(broken)

@@ -1,4 +1,4 @@
-package fleet
+package manykeys
 
 import (
 	"context"
@@ -53,9 +53,9 @@ func noop(ctx workflow.Context, steps int) error {
 func nothing(context.Context) error { return nil }
 
 // floor is how long so many workflows take that do nothing in as many steps, so many at a time.
-func (w *town) floor(count, steps, atOnce int, limit float64) time.Duration {
+func (w *env) floor(count, steps, atOnce int, limit float64) time.Duration {
 	w.Helper()
-	floor := sdkworker.New(w.client, "floor", sdkworker.Options{TaskQueueActivitiesPerSecond: limit, MaxConcurrentActivityExecutionSize: 20})
+	floor := sdkworker.New(w.Client, "floor", sdkworker.Options{TaskQueueActivitiesPerSecond: limit, MaxConcurrentActivityExecutionSize: 20})
 	floor.RegisterWorkflow(noop)
 	floor.RegisterActivity(nothing)
 	if err := floor.Start(); err != nil {
@@ -69,9 +69,9 @@ func (w *town) floor(count, steps, atOnce int, limit float64) time.Duration {
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			run, err := w.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, steps)
+			run, err := w.Client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, steps)
 			if err == nil {
-				err = client.Wait(context.Background(), w.client, run.GetID(), run.GetRunID(), nil)
+				err = client.Wait(context.Background(), w.Client, run.GetID(), run.GetRunID(), nil)
 			}
 			if err != nil {
 				w.Error(err)
@@ -83,10 +83,10 @@ func (w *town) floor(count, steps, atOnce int, limit float64) time.Duration {
 }
 
 // steps counts the steps of the key's latest rotation.
-func (w *town) steps(k rotation.Key) int {
+func (w *env) steps(k rotation.Key) int {
 	w.Helper()
 	n := 0
-	iter := w.client.GetWorkflowHistory(context.Background(), workflows.ID(k.Name), "", false, 0)
+	iter := w.Client.GetWorkflowHistory(context.Background(), workflows.ID(k.Name), "", false, 0)
 	for iter.HasNext() {
 		e, err := iter.Next()
 		if err != nil {
@@ -114,7 +114,7 @@ func BenchmarkEmergency(b *testing.B) {
 			name, lines = fmt.Sprintf("%.0f a second", rate), []string{fmt.Sprintf("rate: %.0f/s", rate)}
 		}
 		b.Run(name, func(b *testing.B) {
-			w := newTown(b, keys, lines)
+			w := newEnv(b, keys, lines)
 			for range b.N {
 				b.ResetTimer()
 				f := w.emergency(fmt.Sprintf("bench-%d", b.N), atOnce, w.keys...)
@@ -147,8 +147,8 @@ func BenchmarkEmergencyUnderABacklog(b *testing.B) {
 	if backlog == 0 {
 		b.Skipf("set %s, like %s=5000", envBacklog, envBacklog)
 	}
-	w := newTown(b, backlog+10, nil)
-	// The rotation's own time is what Temporal notes; the emergency's is also until the fleet has seen it.
+	w := newEnv(b, backlog+10, nil)
+	// The rotation's own time is what Temporal notes; the emergency's is also until it has seen the end of the rotation.
 	one := func(id string, k rotation.Key) (rotation, emergency float64) {
 		begin := time.Now()
 		if f := w.emergency(id, 1, k); !f.Complete() {
@@ -200,8 +200,8 @@ func BenchmarkEmergencyUnderABacklog(b *testing.B) {
 }
 
 // rotationTook is how long the latest rotation of a key took; false while it runs.
-func (w *town) rotationTook(k rotation.Key) (time.Duration, bool) {
-	d, err := w.client.DescribeWorkflowExecution(context.Background(), workflows.ID(k.Name), "")
+func (w *env) rotationTook(k rotation.Key) (time.Duration, bool) {
+	d, err := w.Client.DescribeWorkflowExecution(context.Background(), workflows.ID(k.Name), "")
 	if err != nil {
 		w.Error(err)
 		return 0, false

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,20 +15,16 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	sdkclient "go.temporal.io/sdk/client"
-	sdklog "go.temporal.io/sdk/log"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
-	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/worker/adapters"
-	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// The keys of the town. A person makes and revokes all of them.
+// The keys of the environment. A person makes and revokes all of them.
 const (
 	journeyKey   = "openai-prod"
 	wrongKey     = "openai-staging"
@@ -38,21 +33,16 @@ const (
 	returnedKey  = "openai-archive"
 )
 
-// town is a simulated cloud, a Temporal server with its UI, workers, and a browser.
-type town struct {
-	*scenario.Scenario
-	cfg     *config.Config
-	acts    *activities.Activities
-	server  *devserver.Server
-	client  sdkclient.Client
+// env is the test environment with Temporal's UI, workers, and a browser. It outlives the tests, which may run again.
+type env struct {
+	*testenv.Env
 	browser context.Context
 	// old and fresh are the ids of the keys that applications read and that a person made since: tests can be run again.
 	old, fresh map[string]string
 }
 
 // open starts all of it. stop ends what was started, also after an error.
-func open(chromium string) (_ *town, stop func(), err error) {
-	ctx := context.Background()
+func open(chromium string) (_ *env, stop func(), err error) {
 	var stops []func()
 	stop = func() {
 		for i := len(stops) - 1; i >= 0; i-- {
@@ -69,45 +59,29 @@ func open(chromium string) (_ *town, stop func(), err error) {
 		return nil, stop, err
 	}
 	stops = append(stops, func() { _ = os.RemoveAll(dir) })
-	w := &town{old: map[string]string{}, fresh: map[string]string{}}
-	if w.Scenario, err = scenario.Start(scenario.Options{
-		Dir: dir, RequestTimeout: "2s", Propagation: "2s", RevocationLag: "2s",
-		Policy: []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_timeout: 10s", "approve: true"},
-	}); err != nil {
-		return nil, stop, err
-	}
-	stops = append(stops, w.Stop)
-	for _, key := range []string{journeyKey, wrongKey, waitingKey, emergencyKey, returnedKey} {
-		if w.old[key], err = w.OpenAIKey(key, scenario.Local); err != nil {
-			return nil, stop, err
+	w := &env{old: map[string]string{}, fresh: map[string]string{}}
+	keys := func(s *scenario.Scenario) (err error) {
+		for _, key := range []string{journeyKey, wrongKey, waitingKey, emergencyKey, returnedKey} {
+			if w.old[key], err = s.OpenAIKey(key, scenario.Local); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	file := filepath.Join(dir, "rekey.yaml")
-	if err := os.WriteFile(file, []byte(w.YAML()), 0o600); err != nil {
-		return nil, stop, err
-	}
-	if w.cfg, err = config.Load(file); err != nil {
-		return nil, stop, err
-	}
-	if w.acts, err = adapters.Open(ctx, w.cfg, slog.New(slog.DiscardHandler)); err != nil {
-		return nil, stop, err
-	}
-	if w.server, err = devserver.Start(ctx, devserver.Options{UI: true, SearchAttributes: workflows.SearchAttributes()}); err != nil {
-		return nil, stop, err
-	}
-	stops = append(stops, func() { _ = w.server.Stop() })
-	if w.client, err = sdkclient.DialContext(ctx, sdkclient.Options{
-		HostPort: w.server.HostPort(), Namespace: w.server.Namespace(), Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+	if w.Env, err = testenv.Open(testenv.Options{
+		TemporalOptions: testenv.TemporalOptions{Own: &devserver.Options{UI: true}},
+		SimOptions: testenv.SimOptions{Keys: keys, Scenario: scenario.Options{
+			Dir: dir, RequestTimeout: "2s", Propagation: "2s", RevocationLag: "2s",
+			Policy: []string{"grace: 1s", "soak: 0s", "quiet: 0s", "recheck: 1s", "step_timeout: 10s", "approve: true"},
+		}},
 	}); err != nil {
 		return nil, stop, err
 	}
-	stops = append(stops, w.client.Close)
-	all, err := engine.Start(ctx, w.client, w.server.Namespace(), w.acts, engine.Options{})
-	if err != nil {
+	stops = append(stops, w.Close)
+	if err := w.Work(); err != nil {
 		return nil, stop, err
 	}
-	stops = append(stops, all.Stop)
-	allocator, endAllocator := chromedp.NewExecAllocator(ctx,
+	allocator, endAllocator := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(dir, "browser")), chromedp.WindowSize(width, height),
 		chromedp.Flag("headless", "new"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
@@ -116,43 +90,43 @@ func open(chromium string) (_ *town, stop func(), err error) {
 	browser, endBrowser := chromedp.NewContext(allocator)
 	stops = append(stops, endAllocator, endBrowser)
 	w.browser = browser
-	if err := chromedp.Do(browser, chromedp.EmulateViewport(width, height), chromedp.Navigate(w.server.UIURL())); err != nil {
+	if err := chromedp.Do(browser, chromedp.EmulateViewport(width, height), chromedp.Navigate(w.UIURL())); err != nil {
 		return nil, stop, fmt.Errorf("%s does not start: %w", chromium, err)
 	}
 	return w, stop, nil
 }
 
 // start starts the rotation of a key, and waits until it wants a new key.
-func (w *town) start(t *testing.T, key string, reason rotation.Reason) {
+func (w *env) start(t *testing.T, key string, reason rotation.Reason) {
 	t.Helper()
 	k, err := w.key(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Start(t.Context(), w.client, workflows.Input{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
+	if _, err := client.Start(t.Context(), w.Client, workflows.Input{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
 		t.Fatal(err)
 	}
 	// Not with t.Context(), which has ended by then. One that has ended by itself needs nothing.
 	t.Cleanup(func() {
-		_ = w.client.TerminateWorkflow(context.Background(), workflows.ID(key), "", "the test is over")
+		_ = w.Client.TerminateWorkflow(context.Background(), workflows.ID(key), "", "the test is over")
 	})
 	w.waitFor(t, key, rotation.AwaitingKey)
 }
 
-func (w *town) key(name string) (rotation.Key, error) {
-	if k, ok := w.cfg.Key(name); ok {
+func (w *env) key(name string) (rotation.Key, error) {
+	if k, ok := w.Config.Key(name); ok {
 		return k, nil
 	}
 	return rotation.Key{}, errors.New("no key " + name)
 }
 
 // waitFor waits until a rotation is in a phase.
-func (w *town) waitFor(t *testing.T, key string, p rotation.Phase) {
+func (w *env) waitFor(t *testing.T, key string, p rotation.Phase) {
 	t.Helper()
 	var s rotation.Status
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if s, err = client.Status(t.Context(), w.client, key); err == nil && s.Phase == p {
+		if s, err = client.Status(t.Context(), w.Client, key); err == nil && s.Phase == p {
 			return
 		}
 	}
@@ -161,18 +135,18 @@ func (w *town) waitFor(t *testing.T, key string, p rotation.Phase) {
 
 // supply makes a key in the provider's console and puts it into the store, as `rekey supply` does before it tells
 // the rotation. It gives the number of the version, and the key's id.
-func (w *town) supply(t *testing.T, key string) (version, id string) {
+func (w *env) supply(t *testing.T, key string) (version, id string) {
 	t.Helper()
 	k, err := w.key(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	id, value := w.OpenAI.CreateKey(k.Account, "made by hand, again")
-	s, err := client.Status(t.Context(), w.client, key)
+	s, err := client.Status(t.Context(), w.Client, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if version, _, err = w.acts.StageSupplied(t.Context(), k, s.Rotation, value); err != nil {
+	if version, _, err = w.Activities.StageSupplied(t.Context(), k, s.Rotation, value); err != nil {
 		t.Fatal(err)
 	}
 	w.fresh[key] = id
@@ -180,7 +154,7 @@ func (w *town) supply(t *testing.T, key string) (version, id string) {
 }
 
 // listed is how the provider's console lists a key.
-func (w *town) listed(t *testing.T, key, id string) string {
+func (w *env) listed(t *testing.T, key, id string) string {
 	t.Helper()
 	for _, k := range w.OpenAI.Keys(scenario.OpenAIProject(key)) {
 		if k.ID == id {
@@ -192,7 +166,7 @@ func (w *town) listed(t *testing.T, key, id string) string {
 }
 
 // revokeOld deletes the old key in the provider's console.
-func (w *town) revokeOld(t *testing.T, key string) {
+func (w *env) revokeOld(t *testing.T, key string) {
 	t.Helper()
 	if err := w.OpenAI.DeleteKey(w.old[key]); err != nil {
 		t.Fatal(err)
@@ -201,9 +175,9 @@ func (w *town) revokeOld(t *testing.T, key string) {
 }
 
 // events are the types of what stands in the history of a rotation.
-func (w *town) events(t *testing.T, key string) (types []string) {
+func (w *env) events(t *testing.T, key string) (types []string) {
 	t.Helper()
-	for it := w.client.GetWorkflowHistory(t.Context(), workflows.ID(key), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext(); {
+	for it := w.Client.GetWorkflowHistory(t.Context(), workflows.ID(key), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext(); {
 		e, err := it.Next()
 		if err != nil {
 			t.Fatal(err)
@@ -214,9 +188,9 @@ func (w *town) events(t *testing.T, key string) (types []string) {
 }
 
 // decide sends a decision as the command line does.
-func (w *town) decide(t *testing.T, key string, kind rotation.DecisionKind, m rotation.DecisionMessage) {
+func (w *env) decide(t *testing.T, key string, kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	t.Helper()
-	h, err := w.client.UpdateWorkflow(t.Context(), sdkclient.UpdateWorkflowOptions{
+	h, err := w.Client.UpdateWorkflow(t.Context(), sdkclient.UpdateWorkflowOptions{
 		WorkflowID: workflows.ID(key), UpdateName: string(kind), Args: []any{m}, WaitForStage: sdkclient.WorkflowUpdateStageCompleted,
 	})
 	if err == nil {
@@ -228,13 +202,13 @@ func (w *town) decide(t *testing.T, key string, kind rotation.DecisionKind, m ro
 }
 
 // lists waits until a query finds, of some keys, the rotations of those that are wanted and no others.
-func (w *town) lists(t *testing.T, query string, of, want []string) {
+func (w *env) lists(t *testing.T, query string, of, want []string) {
 	t.Helper()
 	var found []string
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		var all *workflowservice.ListWorkflowExecutionsResponse
-		if all, err = w.client.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: query}); err != nil {
+		if all, err = w.Client.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: query}); err != nil {
 			continue
 		}
 		found = nil

@@ -14,13 +14,13 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// envCampaign is how long the campaign below lasts, like 10m; empty means a few rotations only.
-const envCampaign = "REKEY_CAMPAIGN"
+// envChaos is how long rotations go on under random faults and kills, like 10m; empty means a few rotations only.
+const envChaos = "REKEY_CHAOS"
 
-// steps are all of them in a campaign, and otherwise some: killing a worker costs seconds, and what every step shares is
+// steps are all of them when chaos lasts, and otherwise some: killing a worker costs seconds, and what every step shares is
 // tried with the automatic rotation anyway.
 func steps(all []string, some ...string) []string {
-	if os.Getenv(envCampaign) != "" {
+	if os.Getenv(envChaos) != "" {
 		return all
 	}
 	return some
@@ -32,15 +32,15 @@ var faults = []simcloud.Fault{
 	{Kind: simcloud.DropBefore}, {Kind: simcloud.LoseReply},
 }
 
-// campaign rotates the town's key again and again, while faults and kills come at random. each is run with every
+// chaos rotates the key again and again, while faults and kills come at random. each is run with every
 // rotation until it is told to stop; judge looks at how the rotation ended.
-func (w *town) campaign(least int, each func(random *rand.Rand, stop <-chan struct{}), judge func(rotation.Result)) {
+func (w *env) chaos(least int, each func(random *rand.Rand, stop <-chan struct{}), judge func(rotation.Result)) {
 	w.Helper()
 	until := time.Now()
-	if text := os.Getenv(envCampaign); text != "" {
+	if text := os.Getenv(envChaos); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			w.Fatalf("%s: %v", envCampaign, err)
+			w.Fatalf("%s: %v", envChaos, err)
 		}
 		until = until.Add(d)
 	}
@@ -58,8 +58,8 @@ func (w *town) campaign(least int, each func(random *rand.Rand, stop <-chan stru
 	w.noSecrets()
 }
 
-// underFire runs one rotation of a campaign.
-func (w *town) underFire(random *rand.Rand, each func(*rand.Rand, <-chan struct{})) rotation.Result {
+// underFire runs one rotation of chaos.
+func (w *env) underFire(random *rand.Rand, each func(*rand.Rand, <-chan struct{})) rotation.Result {
 	w.Helper()
 	for range 1 + random.IntN(3) {
 		f := faults[random.IntN(len(faults))]
@@ -79,7 +79,7 @@ func (w *town) underFire(random *rand.Rand, each func(*rand.Rand, <-chan struct{
 			case <-stop:
 				return
 			case <-time.After(time.Duration(kills.IntN(4000)) * time.Millisecond):
-				w.kill()
+				w.KillWorker()
 			}
 		}
 	})
@@ -89,9 +89,9 @@ func (w *town) underFire(random *rand.Rand, each func(*rand.Rand, <-chan struct{
 
 func TestRandomKillsAndFaultsLeaveOneKeyAndNoOrphan(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, scenario.Options{})
+	w := newEnv(t, scenario.Options{})
 	nobody := func(*rand.Rand, <-chan struct{}) {}
-	w.campaign(3, nobody, func(res rotation.Result) {
+	w.chaos(3, nobody, func(res rotation.Result) {
 		if res.Phase == rotation.Completed {
 			w.replaced(res)
 			w.oldID = w.Cloud.PublishedKeys()[scenario.Path(scenario.Alias, w.name)]
@@ -103,8 +103,8 @@ func TestRandomKillsAndFaultsLeaveOneKeyAndNoOrphan(t *testing.T) {
 
 func TestAPersonWhoActsAtRandomUnderRandomKillsAndFaultsNeverTakesTheKeyFromApplications(t *testing.T) {
 	t.Parallel()
-	p := newTownByHand(t, scenario.Options{Propagation: "5s", RevocationLag: "1s"})
-	p.campaign(2, p.live, func(res rotation.Result) {
+	p := newByHand(t, scenario.Options{Propagation: "5s", RevocationLag: "1s"})
+	p.chaos(2, p.live, func(res rotation.Result) {
 		published, live := p.Cloud.PublishedKeys(), p.Cloud.LiveKeys()
 		id := published[scenario.Path(scenario.Alias, p.name)]
 		_, works := live[id]
@@ -172,9 +172,9 @@ func (p *person) supplySomething(random *rand.Rand) {
 	switch random.IntN(6) {
 	case 0: // the old one, by mistake, with another tool
 		l := p.key().Stores[0]
-		old, err := p.acts.Stores[l.Store].Published(context.Background(), l.Path)
+		old, err := p.Activities.Stores[l.Store].Published(context.Background(), l.Path)
 		if err == nil {
-			version, err = p.acts.Stores[l.Store].Add(context.Background(), l.Path, old)
+			version, err = p.Activities.Stores[l.Store].Add(context.Background(), l.Path, old)
 		}
 		if err != nil {
 			return
@@ -197,5 +197,5 @@ func (p *person) supplySomething(random *rand.Rand) {
 }
 
 func (p *person) signal(k rotation.DecisionKind) error {
-	return p.client.SignalWorkflow(context.Background(), p.id(), "", string(k), rotation.DecisionMessage{By: "a person", Why: "the dice say so"})
+	return p.Client.SignalWorkflow(context.Background(), p.id(), "", string(k), rotation.DecisionMessage{By: "a person", Why: "the dice say so"})
 }

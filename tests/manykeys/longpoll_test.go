@@ -1,4 +1,4 @@
-package fleet
+package manykeys
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/rekeyhq/rekey/client"
-	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/testenv"
 )
 
 // line is a connection to a Temporal in memory that loses the answers of long polls, as often as it is told.
 type line struct {
 	testing.TB
-	client sdkclient.Client
+	*testenv.Temporal
 	// lose is how many answers are still to be lost.
 	lose  atomic.Int32
 	polls atomic.Int32
@@ -30,18 +30,10 @@ type line struct {
 func newLine(t testing.TB) *line {
 	t.Helper()
 	l := &line{TB: t}
-	server, err := devserver.Start(t.Context(), devserver.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
-	o := sdkclient.Options{HostPort: server.HostPort(), Logger: silent}
-	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.intercept)}
-	if l.client, err = sdkclient.DialContext(t.Context(), o); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.client.Close)
-	w := worker.New(l.client, "line", worker.Options{})
+	l.Temporal = testenv.StartTemporal(t, testenv.TemporalOptions{Dial: func(o *sdkclient.Options) {
+		o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.intercept)}
+	}})
+	w := worker.New(l.Client, "line", worker.Options{})
 	w.RegisterWorkflowWithOptions(rounds, workflow.RegisterOptions{Name: "rounds"})
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
@@ -75,7 +67,7 @@ func rounds(ctx workflow.Context, left, done int) (int, error) {
 
 func (l *line) start(left int) sdkclient.WorkflowRun {
 	l.Helper()
-	run, err := l.client.ExecuteWorkflow(l.Context(), sdkclient.StartWorkflowOptions{ID: "w", TaskQueue: "line"}, "rounds", left, 0)
+	run, err := l.Client.ExecuteWorkflow(l.Context(), sdkclient.StartWorkflowOptions{ID: "w", TaskQueue: "line"}, "rounds", left, 0)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -84,7 +76,7 @@ func (l *line) start(left int) sdkclient.WorkflowRun {
 
 func (l *line) goOn() {
 	l.Helper()
-	if err := l.client.SignalWorkflow(l.Context(), "w", "", "go", nil); err != nil {
+	if err := l.Client.SignalWorkflow(l.Context(), "w", "", "go", nil); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -92,7 +84,7 @@ func (l *line) goOn() {
 // latest is the run that is the latest now.
 func (l *line) latest() string {
 	l.Helper()
-	d, err := l.client.DescribeWorkflowExecution(l.Context(), "w", "")
+	d, err := l.Client.DescribeWorkflowExecution(l.Context(), "w", "")
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -107,24 +99,26 @@ func patience(t *testing.T) context.Context {
 }
 
 func TestAnEndIsSeenThoughTheAnswerOfALongPollIsLost(t *testing.T) {
+	t.Parallel()
 	l := newLine(t)
 	run := l.start(0)
 	l.goOn()
 	l.lose.Store(2)
 	got := -1
-	if err := client.Wait(patience(t), l.client, "w", run.GetRunID(), &got); err != nil || got != 0 || l.polls.Load() < 3 {
+	if err := client.Wait(patience(t), l.Client, "w", run.GetRunID(), &got); err != nil || got != 0 || l.polls.Load() < 3 {
 		t.Errorf("%d after %d polls, %v", got, l.polls.Load(), err)
 	}
 }
 
 func TestAWaitFollowsARunThatIsContinuedAsNewAndNoOtherOne(t *testing.T) {
+	t.Parallel()
 	l := newLine(t)
 	l.start(2)
 	got := make(chan int)
 	l.lose.Store(1)
 	go func() {
 		n := -1
-		if err := client.Wait(patience(t), l.client, "w", "", &n); err != nil {
+		if err := client.Wait(patience(t), l.Client, "w", "", &n); err != nil {
 			t.Error(err)
 		}
 		got <- n
@@ -141,7 +135,7 @@ func TestAWaitFollowsARunThatIsContinuedAsNewAndNoOtherOne(t *testing.T) {
 		}
 	}
 	l.goOn()
-	if err := client.Wait(patience(t), l.client, "w", "", nil); err != nil {
+	if err := client.Wait(patience(t), l.Client, "w", "", nil); err != nil {
 		t.Fatal(err)
 	}
 	l.start(0)
@@ -151,21 +145,23 @@ func TestAWaitFollowsARunThatIsContinuedAsNewAndNoOtherOne(t *testing.T) {
 }
 
 func TestAFailureIsSeenAsTheWorkflowsOwn(t *testing.T) {
+	t.Parallel()
 	l := newLine(t)
 	l.start(-1)
 	l.goOn()
-	err := client.Wait(patience(t), l.client, "w", "", nil)
+	err := client.Wait(patience(t), l.Client, "w", "", nil)
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); !ok || app.Type() != "Failed" {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestAWaitEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	l := newLine(t)
 	run := l.start(0)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := client.Wait(ctx, l.client, "w", run.GetRunID(), nil); err == nil {
+	if err := client.Wait(ctx, l.Client, "w", run.GetRunID(), nil); err == nil {
 		t.Error("it says that the workflow has ended")
 	}
 }

@@ -1,4 +1,4 @@
-package fleet
+package manykeys
 
 import (
 	"context"
@@ -51,7 +51,7 @@ func (w *watcher) seen() []string {
 }
 
 // until waits for something to become true.
-func (w *town) until(what string, ok func() bool) {
+func (w *env) until(what string, ok func() bool) {
 	w.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
@@ -62,8 +62,8 @@ func (w *town) until(what string, ok func() bool) {
 }
 
 // queued reports whether a step of the key's rotation waits for a worker.
-func (w *town) queued(key string) bool {
-	d, err := w.client.DescribeWorkflowExecution(context.Background(), workflows.ID(key), "")
+func (w *env) queued(key string) bool {
+	d, err := w.Client.DescribeWorkflowExecution(context.Background(), workflows.ID(key), "")
 	return err == nil && slices.ContainsFunc(activityStates(d.GetPendingActivities()), func(s enumspb.PendingActivityState) bool {
 		return s == enumspb.PENDING_ACTIVITY_STATE_SCHEDULED
 	})
@@ -81,7 +81,7 @@ func activityStates[T interface {
 func TestTheStepsOfAnEmergencyComeBeforeABacklogOfScheduledOnes(t *testing.T) {
 	const backlog = 30
 	watch := &watcher{open: make(chan struct{})}
-	w := newTown(t, backlog+1, []string{"concurrency: 1"}, watch)
+	w := newEnv(t, backlog+1, []string{"concurrency: 1"}, watch)
 	leaked := w.keys[backlog]
 	for _, k := range w.keys[:backlog] {
 		w.start(k, rotation.Scheduled)
@@ -95,7 +95,7 @@ func TestTheStepsOfAnEmergencyComeBeforeABacklogOfScheduledOnes(t *testing.T) {
 		}
 		return n == backlog-1
 	})
-	live := client.Client{Temporal: w.client}
+	live := client.Client{Temporal: w.Client}
 	if err := live.Raise(t.Context(), leaked, rotation.DecisionMessage{ID: "em1", By: "test", Why: "leaked"}); err != nil {
 		t.Fatal(err)
 	}

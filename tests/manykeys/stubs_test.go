@@ -1,72 +1,57 @@
-package fleet
+package manykeys
 
 import (
 	"context"
 	"testing"
 	"time"
 
-	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
-	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// hall is a Temporal in memory with emergencies as they are, over rotations that only play: what such a rotation leaves in
-// Temporal, and when, is the test's to say.
-type hall struct {
+// stubs is a Temporal with emergencies as they are, over rotations that only play: what such a rotation leaves in Temporal,
+// and when, is the test's to say.
+type stubs struct {
 	testing.TB
+	*testenv.Temporal
 	ctx    context.Context
-	client sdkclient.Client
 	keys   []rotation.Key
 	worker worker.Worker
 }
 
-// newHall has keys of these names; play is what the workflow does that stands for the rotation of each.
-func newHall(t testing.TB, play func(workflow.Context, workflows.Input) error, names ...string) *hall {
+// newStubs has keys of these names; play is what the workflow does that stands for the rotation of each.
+func newStubs(t testing.TB, play func(workflow.Context, workflows.Input) error, names ...string) *stubs {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
-	server, err := devserver.Start(ctx, devserver.Options{SearchAttributes: workflows.SearchAttributes()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
-	h := &hall{TB: t, ctx: ctx}
-	if h.client, err = sdkclient.DialContext(ctx, sdkclient.Options{HostPort: server.HostPort(), Logger: silent}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.client.Close)
+	h := &stubs{TB: t, ctx: ctx, Temporal: testenv.StartTemporal(t, testenv.TemporalOptions{})}
 	for _, name := range names {
 		h.keys = append(h.keys, rotation.Key{Name: name, Provider: "played"})
 	}
-	players := worker.New(h.client, workflows.ProviderTaskQueue("played"), worker.Options{})
-	players.RegisterWorkflowWithOptions(func(ctx workflow.Context, in workflows.Input) error {
+	standIn(t, h.Client, "played", func(ctx workflow.Context, in workflows.Input) error {
 		err := workflow.SetUpdateHandler(ctx, string(rotation.RaiseEmergency), func(workflow.Context, rotation.DecisionMessage) error { return nil })
 		if err != nil {
 			return err
 		}
 		return play(ctx, in)
-	}, workflow.RegisterOptions{Name: "RotateKey"})
-	if err := players.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(players.Stop)
+	})
 	h.work()
 	t.Cleanup(func() { h.worker.Stop() })
 	return h
 }
 
 // work starts a worker for the emergencies.
-func (h *hall) work(interceptors ...interceptor.WorkerInterceptor) {
+func (h *stubs) work(interceptors ...interceptor.WorkerInterceptor) {
 	h.Helper()
-	acts := &activities.Activities{Starter: client.Client{Temporal: h.client}, Keys: func() []rotation.Key { return h.keys }}
-	h.worker = worker.New(h.client, workflows.TaskQueue, worker.Options{Interceptors: append(interceptors, &activities.Interceptor{})})
+	acts := &activities.Activities{Starter: client.Client{Temporal: h.Client}, Keys: func() []rotation.Key { return h.keys }}
+	h.worker = worker.New(h.Client, workflows.TaskQueue, worker.Options{Interceptors: append(interceptors, &activities.Interceptor{})})
 	workflows.RegisterLaunch(h.worker)
 	acts.RegisterLaunch(h.worker)
 	if err := h.worker.Start(); err != nil {
@@ -75,21 +60,21 @@ func (h *hall) work(interceptors ...interceptor.WorkerInterceptor) {
 }
 
 // start raises an emergency over all keys.
-func (h *hall) start(concurrency int) {
+func (h *stubs) start(concurrency int) {
 	h.Helper()
 	in := workflows.EmergencyInput{ID: "em1", Concurrency: concurrency, Message: rotation.DecisionMessage{By: "test", Why: "leaked"}}
 	for _, k := range h.keys {
 		in.Keys = append(in.Keys, k.Name)
 	}
-	if err := client.StartEmergency(h.ctx, h.client, in); err != nil {
+	if err := client.StartEmergency(h.ctx, h.Client, in); err != nil {
 		h.Fatal(err)
 	}
 }
 
 // progress is how the emergency stands.
-func (h *hall) progress() workflows.EmergencyProgress {
+func (h *stubs) progress() workflows.EmergencyProgress {
 	h.Helper()
-	f, _, err := client.EmergencyProgress(h.ctx, h.client, "em1")
+	f, _, err := client.EmergencyProgress(h.ctx, h.Client, "em1")
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -97,7 +82,7 @@ func (h *hall) progress() workflows.EmergencyProgress {
 }
 
 // until waits for something that is to come.
-func (h *hall) until(what string, has func() bool) {
+func (h *stubs) until(what string, has func() bool) {
 	h.Helper()
 	for !has() {
 		select {
@@ -109,7 +94,7 @@ func (h *hall) until(what string, has func() bool) {
 }
 
 // row is how a key stands.
-func (h *hall) row(key string) workflows.KeyProgress {
+func (h *stubs) row(key string) workflows.KeyProgress {
 	h.Helper()
 	for _, r := range h.progress().Keys {
 		if r.Key == key {

@@ -1,4 +1,4 @@
-package fleet
+package manykeys
 
 import (
 	"context"
@@ -23,12 +23,12 @@ import (
 func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *testing.T) {
 	const keys = 8
 	turns := &turnstile{inside: map[string]int{}}
-	w := newTown(t, keys, nil, turns)
+	w := newEnv(t, keys, nil, turns)
 	var all sync.WaitGroup
 	for i, k := range w.keys {
 		starts := []func(){
 			func() {
-				_, err := w.client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{ID: workflows.DispatchID(k.Name), TaskQueue: workflows.TaskQueue},
+				_, err := w.Client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{ID: workflows.DispatchID(k.Name), TaskQueue: workflows.TaskQueue},
 					workflows.Dispatch, workflows.DispatchInput{Key: k, Install: "scene1"})
 				if err != nil {
 					t.Error(err)
@@ -37,12 +37,12 @@ func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *
 			func() { w.start(k, rotation.Manual) },
 			func() {
 				m := rotation.DecisionMessage{ID: fmt.Sprintf("hook-%d", i), By: "webhook", Why: "found in a repository"}
-				if err := (client.Client{Temporal: w.client}).Raise(context.Background(), k, m); err != nil {
+				if err := (client.Client{Temporal: w.Client}).Raise(context.Background(), k, m); err != nil {
 					t.Error(err)
 				}
 			},
 			func() {
-				f := w.emergency(fmt.Sprintf("fleet-%d", i), 1, k)
+				f := w.emergency(fmt.Sprintf("person-%d", i), 1, k)
 				if !f.Complete() {
 					t.Errorf("%+v", f)
 				}
@@ -111,7 +111,7 @@ func (x *turnstile) enter(key string, n int) {
 
 // fewAtOnce checks from the journal that one key is left, and that there were never more at once than the old one, the
 // new one, and one for each of the two emergencies that may have cut a rotation short.
-func (w *town) fewAtOnce(k rotation.Key) {
+func (w *env) fewAtOnce(k rotation.Key) {
 	w.Helper()
 	live, most := 0, 0
 	for _, e := range w.Cloud.Journal() {
@@ -133,18 +133,18 @@ func (w *town) fewAtOnce(k rotation.Key) {
 
 // servedBoth checks that each emergency stands with a rotation that ended, and that no value that was made before it
 // works any more.
-func (w *town) servedBoth(k rotation.Key) {
+func (w *env) servedBoth(k rotation.Key) {
 	w.Helper()
 	ctx := context.Background()
 	live := w.Cloud.LiveKeys()
 	var served []string
-	list, err := w.client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: fmt.Sprintf("WorkflowId = %q", workflows.ID(k.Name))})
+	list, err := w.Client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: fmt.Sprintf("WorkflowId = %q", workflows.ID(k.Name))})
 	if err != nil {
 		w.Fatal(err)
 	}
 	for _, e := range list.GetExecutions() {
 		var res rotation.Result
-		if err := client.Wait(ctx, w.client, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), &res); err != nil {
+		if err := client.Wait(ctx, w.Client, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), &res); err != nil {
 			w.Fatal(err)
 		}
 		for _, d := range res.Decisions {

@@ -1,17 +1,15 @@
 // Package replay replays histories of released workflow code with the code of today: a rotation in its grace period
 // must survive new worker code (I9).
 //
-// The corpus in testdata is made by the tests that call histories.Keep:
-// REKEY_CORPUS=$PWD/tests/replay/testdata go test ./tests/e2e ./tests/fleet ./starter
-// writes a history for each run of the scenarios that they name. Once there is a release, make it from released code, never
-// from the branch under test, and add to it rather than replace: old histories stay in production for as long as a grace
-// period lasts. Until then it is made anew whenever the engine decides otherwise.
+// The corpus has a folder for each version of the engine's decisions; testdata/README.md tells how and when it is made.
 package replay
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,9 +19,28 @@ import (
 	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
-func read(t *testing.T) map[string]*historypb.History {
+// newest are the histories of the newest version, by scenario.
+func newest(t *testing.T) map[string]*historypb.History {
 	t.Helper()
-	files, err := filepath.Glob("testdata/*.json")
+	versions, err := filepath.Glob("testdata/v*")
+	if err != nil || len(versions) == 0 {
+		t.Fatalf("there is no corpus: %v", err)
+	}
+	number := func(folder string) int {
+		n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(folder), "v"))
+		if err != nil {
+			t.Fatalf("%s is no version of the corpus", folder)
+		}
+		return n
+	}
+	last := slices.MaxFunc(versions, func(a, b string) int { return number(a) - number(b) })
+	return read(t, filepath.Base(last))
+}
+
+// read reads the histories of a version, or of all with "*".
+func read(t *testing.T, version string) map[string]*historypb.History {
+	t.Helper()
+	files, err := filepath.Glob("testdata/" + version + "/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("the corpus is empty, so nothing would be tested: %v", err)
 	}
@@ -38,13 +55,13 @@ func read(t *testing.T) map[string]*historypb.History {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		all[strings.TrimSuffix(filepath.Base(name), ".json")] = h
+		all[strings.TrimSuffix(strings.TrimPrefix(name, "testdata/"), ".json")] = h
 	}
 	return all
 }
 
 func TestEveryHistoryOfTheCorpusReplays(t *testing.T) {
-	for name, h := range read(t) {
+	for name, h := range read(t, "*") {
 		t.Run(name, func(t *testing.T) {
 			if err := replaytest.Replay(h); err != nil {
 				t.Error(err)
@@ -54,7 +71,7 @@ func TestEveryHistoryOfTheCorpusReplays(t *testing.T) {
 }
 
 func TestAHistoryOfOtherCodeIsRefused(t *testing.T) {
-	for name, h := range read(t) {
+	for name, h := range read(t, "*") {
 		t.Run(name, func(t *testing.T) {
 			changed := false
 			for _, e := range h.GetEvents() {
@@ -79,7 +96,7 @@ func TestTheCorpusHoldsNothingOfTheMachineItWasMadeOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, h := range read(t) {
+	for name, h := range read(t, "*") {
 		for _, e := range h.GetEvents() {
 			if text := fmt.Sprint(e); strings.Contains(text, "@"+host+"@") {
 				t.Errorf("%s names the host %s", name, host)

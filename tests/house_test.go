@@ -65,6 +65,7 @@ var house = []room{
 	{folder: "notify/...", is: "one package for each kind of channel", may: "notify self/... rotation/... secret internal/hmacsign internal/secretfile", inTests: "internal/simcloud/... notify/notifytest", temporal: nowhere},
 	{folder: "activities/...", is: "what workflows ask of the outside world", may: "activities/... provider store notify rotation/... secret", inTests: "provider/... store/... notify/... internal/simcloud/... internal/config worker/adapters", temporal: everywhere},
 	{folder: "workflows/replaytest", is: "reads histories and replays them, for tests", may: "workflows", temporal: everywhere},
+	{folder: "workflows/details", is: "the operator's page: a pure function of a value", may: "rotation/...", inTests: "internal/markdowntest", temporal: nowhere},
 	{folder: "workflows/...", is: "deterministic code: RotateKey, Dispatch, Emergency, Trigger, Notify", may: "workflows/... activities rotation/...", inTests: everything + " worker/adapters", temporal: everywhere},
 	{folder: "client/...", is: "the one way into a running rekey", may: "client/... workflows activities rotation/...", inTests: everything, temporal: everywhere},
 	{folder: "keyring/...", is: "what applications import", may: "keyring/...", inTests: "internal/simcloud/... secret", temporal: testsOnly, standard: true},
@@ -84,6 +85,7 @@ var house = []room{
 	{folder: "internal/secretfile", is: "reads files that hold a secret", may: "secret", temporal: nowhere},
 	{folder: "internal/lockstep", is: "drives a workflow one task at a time", may: "internal/lockstep", inTests: "workflows activities rotation/...", temporal: everywhere},
 	{folder: "internal/sdktest", is: "makes the SDK's test environment behave as Temporal does", may: "internal/sdktest", temporal: everywhere},
+	{folder: "internal/markdowntest", is: "what renderers make of a page", may: "rotation", temporal: nowhere},
 	{folder: "internal/testenv", is: "the one test environment with a real Temporal", may: "worker/adapters worker/engine " + everything, temporal: everywhere},
 	{folder: "internal/...", is: "helpers that know no engine", may: "internal/... provider store rotation/... secret", temporal: everywhere},
 	{folder: "tests/model", is: "the engine's model, explored whole", may: "tests/model rotation/...", inTests: everything, temporal: testsOnly},
@@ -120,7 +122,7 @@ func judge(file, imported string) string {
 	if fits("internal/devserver", ours, "") && !slices.ContainsFunc([]string{"worker", "starter", "tests/...", "internal/testenv", "internal/devserver"}, func(p string) bool { return fits(p, dir, "") }) {
 		return "only the two programs and the tests start a Temporal server"
 	}
-	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/lockstep"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" {
+	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/lockstep", "internal/markdowntest"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" {
 		return ours + " is imported by tests only"
 	}
 	if ours == dir {

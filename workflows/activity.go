@@ -10,6 +10,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation/fault"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // readRetry is for activities that only look: cheap to repeat, and somebody may be waiting for the answer.
@@ -46,7 +47,7 @@ type failure struct {
 // classify sorts the error of an activity. A worker that died is Unavailable, and nobody knows what it did.
 func classify(err error) *failure {
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
-		f := &failure{class: fault.Class(app.Type()), text: sentence(app.Message())}
+		f := &failure{class: fault.Class(app.Type()), text: details.Sentence(app.Message())}
 		if app.HasDetails() {
 			_ = app.Details(&f.Failure)
 		}
@@ -134,6 +135,6 @@ func (r *runner) failed(err error) *failure {
 
 func (r *runner) activityOptions(retry *temporal.RetryPolicy, summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		StartToCloseTimeout: time.Duration(r.in.Key.Policy.StepTimeout), RetryPolicy: retry, Summary: escape(summary), Priority: Priority(r.in.Reason),
+		StartToCloseTimeout: time.Duration(r.in.Key.Policy.StepTimeout), RetryPolicy: retry, Summary: details.Escape(summary), Priority: Priority(r.in.Reason),
 	}
 }

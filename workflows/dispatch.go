@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // SchedulePrefix begins the ids of all schedules of rekey.
@@ -81,15 +81,8 @@ type dispatcher struct {
 
 // refreshDetails puts what happens, and a key in the history, where the Temporal UI shows it.
 func (d *dispatcher) refreshDetails() {
-	workflow.SetCurrentDetails(d.ctx, fit(func(most int) string { return strings.TrimSpace(prose(d.overheard.text()) + "\n\n" + d.page(most)) }))
-}
-
-func (d *dispatcher) page(most int) string {
-	if d.Why != "" {
-		return sentence(prose(clip(d.Why, most)))
-	}
-	return fmt.Sprintf("Asking store and provider whether %s is due, and starting its rotation %s if it is.\n\n"+
-		"You need to do nothing. If they do not answer for an hour this fails, and the key's next beat asks anew.", bold(d.in.Key.Name), code(ID(d.in.Key.Name)))
+	page := details.Dispatch{Key: d.in.Key.Name, Workflow: ID(d.in.Key.Name), Why: d.Why, Leak: d.overheard.text()}
+	workflow.SetCurrentDetails(d.ctx, page.Render())
 }
 
 func (d *dispatcher) run() (Dispatched, error) {
@@ -123,7 +116,7 @@ func (d *dispatcher) spread() error {
 // ask asks provider and stores. It is advice: the rotation looks again, under the key's workflow id.
 func (d *dispatcher) ask() (activities.Dueness, error) {
 	ctx := workflow.WithActivityOptions(d.ctx, workflow.ActivityOptions{
-		TaskQueue: ProviderTaskQueue(d.in.Key.Provider), Summary: escape("ask whether " + d.in.Key.Name + " is due"), Priority: Priority(rotation.Scheduled),
+		TaskQueue: ProviderTaskQueue(d.in.Key.Provider), Summary: details.Escape("ask whether " + d.in.Key.Name + " is due"), Priority: Priority(rotation.Scheduled),
 		StartToCloseTimeout: time.Duration(d.in.Key.Policy.StepTimeout), ScheduleToCloseTimeout: dispatchTimeout, RetryPolicy: dispatchRetry(),
 	})
 	var due activities.Dueness

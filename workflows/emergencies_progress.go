@@ -9,6 +9,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // KeyState is how a key of an emergency stands.
@@ -200,7 +201,7 @@ func (f *EmergencyProgress) Sentence() string {
 // refreshDetails puts counts, and who waits for a person, where the Temporal UI shows it.
 func (f *emergencyRun) refreshDetails() {
 	f.takeSignals()
-	workflow.SetCurrentDetails(f.ctx, f.details())
+	workflow.SetCurrentDetails(f.ctx, f.page().Render())
 }
 
 // take searches what has come in signals for keys.
@@ -210,83 +211,24 @@ func (f *emergencyRun) takeSignals() {
 	}
 }
 
-// details are cut by naming fewer keys, never in the middle of what a person has to do.
-func (f *emergencyRun) details() string {
-	var text string
-	for _, listed := range []int{8, 5, 3, 1, 0} {
-		if text = f.page(listed); len(text) <= maxDetails {
-			break
+// page is the operator's page of the emergency, as it is now.
+func (f *EmergencyProgress) page() details.Emergency {
+	p := details.Emergency{ID: f.ID, By: f.By, Why: f.Why, Counts: f.Sentence(), Leak: f.Leak, Ended: !f.EndedAt.IsZero()}
+	for _, r := range f.Keys {
+		k := details.EmergencyKey{Key: r.Key, Workflow: ID(r.Key), Phase: r.Phase}
+		if r.State == Failed || r.Unreadable {
+			k.Why = r.Why
+		}
+		switch {
+		case r.Unreadable:
+			p.Unreadable = append(p.Unreadable, k)
+		case r.State == Waiting:
+			p.Waiting = append(p.Waiting, k)
+		case r.State == Failed:
+			p.Failed = append(p.Failed, k)
+		case r.State == NotRaised:
+			p.NotRaised = append(p.NotRaised, k)
 		}
 	}
-	return wholeLines(text)
-}
-
-// page is the details with at most so many keys of each group.
-func (f *emergencyRun) page(listed int) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s · raised by %s: %s\n\n%s\n", bold("Emergency "+f.ID), escape(clip(f.By, 100)), sentence(prose(clip(f.Why, 200))), f.Sentence())
-	if f.Leak != "" {
-		fmt.Fprintf(&b, "\n%s\n", prose(f.Leak))
-	}
-	waits := false
-	for _, group := range []struct {
-		words string
-		needs bool // somebody
-		has   func(KeyProgress) bool
-	}{
-		{"**Wait for a person**: open each one, its *User Metadata* says what to do", true, func(r KeyProgress) bool { return r.State == Waiting }},
-		{"**Cannot be read**: see to each one; it is looked at again", true, func(r KeyProgress) bool { return r.Unreadable }},
-		{"**Failed**: see to each one", true, func(r KeyProgress) bool { return r.State == Failed }},
-		{"**Not raised**", false, func(r KeyProgress) bool { return r.State == NotRaised }},
-	} {
-		n := 0
-		for _, r := range f.Keys {
-			if !group.has(r) {
-				continue
-			}
-			if n++; n == 1 {
-				fmt.Fprintf(&b, "\n%s\n\n", group.words)
-				waits = waits || group.needs
-			}
-			if n <= listed {
-				why := escape(string(r.Phase))
-				if r.State == Failed || r.Unreadable {
-					why = prose(clip(r.Why, 80))
-				}
-				fmt.Fprintf(&b, "- %s %s (%s)\n", code(ID(r.Key)), why, code("rekey explain "+r.Key))
-			}
-		}
-		if n > listed {
-			fmt.Fprintf(&b, "- and %d more: %s\n", n-listed, code("rekey emergency --resume "+f.ID))
-		}
-	}
-	if !waits && f.EndedAt.IsZero() {
-		b.WriteString("\nYou need to do nothing.\n")
-	}
-	if f.EndedAt.IsZero() {
-		fmt.Fprintf(&b, "\nWatch it: %s. **Request Cancellation** stops the raising of further keys; rotations that have begun go on.\n", code("rekey emergency --resume "+f.ID))
-	}
-	return b.String()
-}
-
-// EmergencySummary is the line that the Temporal UI shows for an emergency.
-func EmergencySummary(in EmergencyInput) string {
-	return fmt.Sprintf("emergency over %d key(s)", len(in.Keys))
-}
-
-// EmergencyDetails is what the Temporal UI shows about an emergency for as long as it is kept.
-func EmergencyDetails(in EmergencyInput) string {
-	what := "every value made before it was raised"
-	if n := len(in.Message.Leaked); n > 0 {
-		what = "what was named as leaked: " + escape(clip(strings.Join(in.Message.Leaked, ", "), 200))
-	}
-	text := fmt.Sprintf("Replaces %s, of %d key(s), now: no grace period", what, len(in.Keys))
-	if in.Message.For > 0 {
-		text = fmt.Sprintf("Replaces %s, of %d key(s), with a grace period of %s", what, len(in.Keys), in.Message.For)
-	}
-	if in.Message.RevokeFirst {
-		text += "; what leaked is revoked before there is a new key, and applications fail until there is"
-	}
-	return text + fmt.Sprintf(".\n\nRaised by %s. Why: %s\n\nEach key has a rotation of its own, `rotate/` and its name. *Request Cancellation* stops the raising of further keys."+
-		" *Terminate* does the same and leaves no result. Neither ends a rotation that has begun.", escape(clip(in.Message.By, 100)), sentence(prose(clip(in.Message.Why, 400))))
+	return p
 }

@@ -44,7 +44,7 @@ func (r *runner) askToSign(kind rotation.DecisionKind, about, text, effect strin
 // askToFinish puts the question that nobody has to answer: may the grace period end now?
 func (r *runner) askToFinish() {
 	r.askToSign(rotation.FinishGrace, "grace", fmt.Sprintf("Old and new key of %s both work. End the grace period now?", r.in.Key.Name),
-		fmt.Sprintf("end the grace period, after which the %s key can be revoked (whoever still uses it fails)", r.otherDirection()))
+		fmt.Sprintf("end the grace period, after which the %s key can be revoked (whoever still uses it fails)", r.outgoingWord()))
 }
 
 // signer returns who signed a decision; nil if it need not be signed. A *rotation.Refusal says why a signature does not
@@ -176,18 +176,4 @@ func (r *runner) signing() *rotation.Signing {
 		return nil
 	}
 	return &rotation.Signing{Question: *r.Approvals.Signing, Needed: rotation.Eyes, Signed: r.Approvals.Signed}
-}
-
-// signedLine says who has signed the present question.
-func (r *runner) signedLine() string {
-	s := rotation.Signing{Signed: r.Approvals.Signed}
-	if names := s.Names(); len(names) > 0 {
-		return fmt.Sprintf("%d of %d: %s", len(names), rotation.Eyes, escape(strings.Join(names, ", ")))
-	}
-	return "nobody yet"
-}
-
-// signBothWays says how two operators take a decision.
-func (r *runner) signBothWays(command string) string {
-	return fmt.Sprintf("two different operators run %s, which signs with their SSH keys. Signed: %s. This page cannot sign: an update from here is refused.", code(command), r.signedLine())
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // startGrace begins the grace period: applications read the value in every store, the last of them after lag.
@@ -180,7 +181,7 @@ func (r *runner) inUse(why string) rotation.State {
 	c := r.decisionContext()
 	if c.GraceUntil.Before(c.GraceCap) && r.Direction.Approved != keyInUse {
 		r.Direction.GraceUntil = c.Extended(max(r.in.Key.Policy.Quiet, rotation.Duration(time.Minute)))
-		r.Progress.Note = "The old key is still in use, so grace is extended to " + moment(r.Direction.GraceUntil) + ". " + why
+		r.Progress.Note = "The old key is still in use, so grace is extended to " + details.Moment(r.Direction.GraceUntil) + ". " + why
 		return r.to(rotation.StepGrace)
 	}
 	return r.approval(keyInUse, "The old key is still in use and grace cannot be extended any more. "+why)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // maxLeakedFingerprints bounds what a rotation remembers of keys that were sent to it.
@@ -24,7 +25,7 @@ const maxLeakedFingerprints = 16
 func (r *runner) noteLeak(signal string, found []string) {
 	r.Carry.LeakedIn = workflow.GetInfo(r.ctx).WorkflowExecution.RunID
 	r.Carry.LeakedFingerprints = remembered(r.Carry.LeakedFingerprints, found)
-	r.followUp(fmt.Sprintf("A signal %q of %s held what looks like a key. Revoke that key, if it is live, and delete this history: %s", signal, moment(r.now()), r.purge()))
+	r.followUp(fmt.Sprintf("A signal %q of %s held what looks like a key. Revoke that key, if it is live, and delete this history: %s", signal, details.Moment(r.now()), r.purge()))
 	var stays *activities.Ref
 	if r.backwards() || r.Keys.New != nil {
 		stays = r.incoming()
@@ -56,16 +57,6 @@ func (r *runner) purge() string { return purge(ID(r.in.Key.Name), r.Carry.Leaked
 
 func purge(id, run string) string {
 	return "temporal workflow delete --workflow-id " + id + " --run-id " + run
-}
-
-// leakNote says what to do about keys in the history, for as long as the rotation goes on.
-func (r *runner) leakNote() string {
-	known := r.Carry.LeakedFingerprints
-	if len(known) == 0 || r.At.Step.Closed() {
-		return ""
-	}
-	return fmt.Sprintf("**A key stands in this history**, sent in a message (fingerprint %s). rekey treats it as leaked. 1. Revoke it, if it is live: %s. 2. Make another. 3. When this rotation has ended, delete its history: %s.",
-		code(known[len(known)-1]), r.console(), code(r.purge()))
 }
 
 // keysIn are the fingerprints of what looks like a key in what somebody sent, signatures left out.

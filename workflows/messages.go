@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // maxMessage is how long a message is at most. Whatever is longer is none of ours, and is not read: to search it for keys
@@ -244,7 +245,7 @@ func (r *runner) bufferable(kind rotation.DecisionKind) bool {
 // revoked that was to stay.
 func (r *runner) neverAskedFor() {
 	for _, d := range r.Direction.Early {
-		text := fmt.Sprintf("%s said %s at %s, and this rotation did not come to ask for it.", d.By, d.Kind, moment(d.At))
+		text := fmt.Sprintf("%s said %s at %s, and this rotation did not come to ask for it.", d.By, d.Kind, details.Moment(d.At))
 		if d.Kind == rotation.KeySupplied {
 			which := "the key that was supplied"
 			if d.Version != "" {

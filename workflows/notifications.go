@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -70,10 +69,11 @@ func (r *runner) notifyDue() {
 	if slices.ContainsFunc(abouts, func(a rotation.Event) bool { return a != rotation.EventNeeded }) {
 		r.Wait.Reminders++
 	}
+	page := r.page()
 	for n, i := range due {
 		notice := r.notification(abouts[n])
-		notice.Message, notice.Command = r.requiredAction()
-		notice.Deadline, notice.Otherwise = r.Wait.Deadline, r.deadlineConsequence()
+		notice.Message, notice.Command = page.RequiredAction()
+		notice.Deadline, notice.Otherwise = r.Wait.Deadline, page.Otherwise()
 		for o, other := range r.Carry.Channels {
 			if o != i && other.Count > 0 && other.Delivery.Problem == "" {
 				notice.Notified = append(notice.Notified, other.Name)
@@ -209,34 +209,6 @@ func (r *runner) notification(about rotation.Event) rotation.Notification {
 	return n
 }
 
-// requiredAction says in a sentence what a person has to do, and which command does it.
-func (r *runner) requiredAction() (sentence, command string) {
-	k := r.in.Key
-	switch r.At.Step.Phase() {
-	case rotation.AwaitingKey:
-		return fmt.Sprintf("Make a new key for %s (%s) and give it to rekey, never here.", k.Account, r.Keys.Prepared.ProviderConsole), "rekey supply " + k.Name
-	case rotation.AwaitingRevocation:
-		return fmt.Sprintf("Revoke the key %s of %s (%s), and say so.", strings.ReplaceAll(r.describe(r.outgoing()), "`", ""), k.Account, r.Keys.Prepared.ProviderConsole), "rekey key-revoked " + k.Name
-	case rotation.AwaitingApproval:
-		return "Decide: " + r.question().Text, fmt.Sprintf("rekey status %s, then rekey approve %s", k.Name, k.Name)
-	}
-	why, _ := r.trouble()
-	return "The rotation is blocked: " + why, "rekey status " + k.Name
-}
-
-// deadlineConsequence says in a notice what happens if nobody acts.
-func (r *runner) deadlineConsequence() string {
-	switch {
-	case r.rollsBackAtDeadline():
-		return "Then the rotation rolls back to the old key."
-	case r.At.Step == rotation.StepAwaitContainment:
-		return "The key that leaked stays live."
-	case r.At.Step.Phase().Waiting():
-		return "Both keys stay as they are."
-	}
-	return "rekey goes on trying."
-}
-
 // delivered are the channels that were told, or should have been.
 func (r *runner) delivered() []rotation.Delivery {
 	var all []rotation.Delivery
@@ -246,30 +218,6 @@ func (r *runner) delivered() []rotation.Delivery {
 		}
 	}
 	return all
-}
-
-// deliveriesLine says in the details who has been told.
-func (r *runner) deliveriesLine() string {
-	var parts []string
-	for _, t := range r.delivered() {
-		var part []string
-		if !t.At.IsZero() {
-			part = append(part, t.Channel+" "+moment(t.At))
-		}
-		if t.Problem != "" {
-			part = append(part, t.Channel+" could not be told: "+strings.TrimRight(t.Problem, "."))
-		}
-		parts = append(parts, part...)
-	}
-	return strings.Join(parts, "; ")
-}
-
-// noteText is the note that somebody left for whoever comes next.
-func (r *runner) noteText() string {
-	if r.Carry.Note == nil {
-		return ""
-	}
-	return fmt.Sprintf("%s, %s: %s", r.Carry.Note.By, moment(r.Carry.Note.At), r.Carry.Note.Why)
 }
 
 // notifyEnd tells the end of the rotation to those that were told of it, and a roll-back always. It only starts Tell,

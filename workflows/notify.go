@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // NotifyInput is for Tell.
@@ -44,7 +44,7 @@ func Notify(ctx workflow.Context, in NotifyInput) ([]rotation.Delivery, error) {
 			told[i] = rotation.Delivery{Channel: c.Name}
 			now := workflow.Now(ctx)
 			if at := openingTime(ctx, c, now); at.After(now) && !in.Urgent {
-				summary := workflow.TimerOptions{Summary: escape(c.Name + " is quiet until " + moment(at))}
+				summary := workflow.TimerOptions{Summary: details.Escape(c.Name + " is quiet until " + details.Moment(at))}
 				if workflow.NewTimerWithOptions(ctx, at.Sub(now), summary).Get(ctx, nil) != nil {
 					told[i].Problem = "somebody cancelled it"
 					return
@@ -57,17 +57,7 @@ func Notify(ctx workflow.Context, in NotifyInput) ([]rotation.Delivery, error) {
 		})
 	}
 	all.Wait(ctx)
-	var names []string
-	for _, t := range told {
-		if t.Problem != "" {
-			names = append(names, t.Channel+" could not be told: "+t.Problem)
-			continue
-		}
-		names = append(names, t.Channel+" "+moment(t.At))
-	}
-	workflow.SetCurrentDetails(ctx, fit(func(most int) string {
-		return strings.TrimSpace(prose(overheard.text()) + "\n\nTold: " + escape(clip(strings.Join(names, "; "), most)))
-	}))
+	workflow.SetCurrentDetails(ctx, details.End{Deliveries: told, Leak: overheard.text()}.Render())
 	return told, nil
 }
 
@@ -76,7 +66,7 @@ func startNotify(ctx workflow.Context, in NotifyInput) {
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: NotifyID(in.Key.Name, in.Rotation), TaskQueue: ProviderTaskQueue(in.Key.Provider),
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, Priority: Priority(in.Notification.Reason),
-		StaticSummary: escape("tell how a rotation of " + in.Key.Name + " ended"),
+		StaticSummary: details.Escape("tell how a rotation of " + in.Key.Name + " ended"),
 	})
 	if err := workflow.ExecuteChildWorkflow(ctx, NotifyType, in).GetChildWorkflowExecution().Get(ctx, nil); err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 		// The rotation has ended all the same; its result and the list say so.
@@ -87,7 +77,7 @@ func startNotify(ctx workflow.Context, in NotifyInput) {
 // notifyContext is a context for Notify. Where a channel is down it is tried for about half an hour.
 func notifyContext(ctx workflow.Context, reason rotation.Reason, channel string, about rotation.Event) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		Summary: escape("tell " + channel + ": " + string(about)), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
+		Summary: details.Escape("tell " + channel + ": " + string(about)), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 3, MaximumInterval: 5 * time.Minute, MaximumAttempts: 10, NonRetryableErrorTypes: needsAPerson},
 	})
 }

@@ -89,6 +89,35 @@ func (r *runner) question() OpenQuestion {
 	return *r.Approvals.Open
 }
 
+// answers say what an approval and a rejection of the present question do.
+func (r *runner) answers() (approve, reject string) {
+	back := "return to the old key instead (the new one is discarded)"
+	if r.At.Commitment.Published() {
+		back = "return to the old key instead (it is proven first; the new one is revoked after another grace period)"
+	}
+	switch r.question().Kind {
+	case foreignClaim:
+		return "take it over and go on", "leave it alone and end this rotation, with nothing changed for applications"
+	case unprovenKeys:
+		return "make another key (what is named above is left alone: see to it first)", "make none and end this rotation, with nothing changed for applications"
+	case revokePolicy, useUnknown:
+		return fmt.Sprintf("revoke the %s key (whoever still uses it fails)", r.outgoingWord()), back
+	case keyInUse:
+		return fmt.Sprintf("revoke the %s key all the same (whoever still uses it fails)", r.outgoingWord()), back
+	case keysRefused:
+		return "go on watching, once the key that applications read works again", back
+	case newRefused:
+		return "go on, once the key that applications read works again", back
+	case noWayBack:
+		return "give the old key up (rekey goes forward and revokes it)", "try the roll-back again, once that is put right"
+	case changedCurrent:
+		return "take the key named above away too, in the end", back
+	case notRevoked, notCleared, notEnabled, notDiscarded, cannotGoOn:
+		return "try again, once that is put right", back
+	}
+	return "go on", back
+}
+
 // approved notes that a person said yes.
 func (r *runner) approved() {
 	q := r.Approvals.Open

@@ -290,6 +290,14 @@ func (r *runner) outgoing() []activities.Ref {
 	return append(slices.Clone(r.Keys.Old), r.Keys.Extra...)
 }
 
+// outgoingWord is what the outgoing key is called in a sentence.
+func (r *runner) outgoingWord() string {
+	if r.backwards() {
+		return "new"
+	}
+	return "old"
+}
+
 func (r *runner) target() activities.Target {
 	return activities.Target{Key: r.in.Key, Rotation: r.id}
 }
@@ -384,7 +392,7 @@ func (r *runner) finish() (rotation.Result, bool) {
 func (r *runner) status() rotation.Status {
 	s := rotation.Status{
 		Key: r.in.Key.Name, Rotation: r.id, Provider: r.in.Key.Provider, Account: r.in.Key.Account, Tier: r.in.Key.Tier, Reason: r.in.Reason,
-		Phase: r.phase(), Details: r.details(), Deadline: r.Wait.Deadline, GraceUntil: r.Direction.GraceUntil,
+		Phase: r.phase(), Details: r.page().Render(), Deadline: r.Wait.Deadline, GraceUntil: r.Direction.GraceUntil,
 		Overdue: r.expired(), Accepts: r.decisionContext().Accepts(), Trail: r.Progress.Trail, Deliveries: r.delivered(), Signing: r.signing(), Question: r.question().ID,
 	}
 	if r.Keys.New != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/workflows/details"
 )
 
 // triggerTimeout is how long a trigger asks again when stores, providers or Temporal do not answer.
@@ -85,14 +86,8 @@ type trigger struct {
 
 // refreshDetails puts what happens, and a key in the history, where the Temporal UI shows it.
 func (t *trigger) refreshDetails() {
-	workflow.SetCurrentDetails(t.ctx, fit(func(most int) string { return strings.TrimSpace(prose(t.overheard.text()) + "\n\n" + t.page(most)) }))
-}
-
-func (t *trigger) page(most int) string {
-	if t.ended {
-		return sentence(prose(clip(t.Why, most)))
-	}
-	return t.begin()
+	page := details.Trigger{Searches: len(t.in.Fingerprints) > 0, Patience: triggerTimeout, Ended: t.ended, Why: t.Why, Leak: t.overheard.text()}
+	workflow.SetCurrentDetails(t.ctx, page.Render())
 }
 
 // rotationRequest is one rotation to start.
@@ -108,34 +103,6 @@ func (t *trigger) run() (Triggered, error) {
 		return t.Triggered, t.failed(t.Why+"Not every rotation could be started. ", err)
 	}
 	return t.finish()
-}
-
-// begin says what happens while the trigger runs.
-func (t *trigger) begin() string {
-	if len(t.in.Fingerprints) == 0 {
-		return "Starting the rotations that the source asks for.\n\nYou need to do nothing."
-	}
-	return fmt.Sprintf("Looking whose value was reported, and starting that key's rotation.\n\nYou need to do nothing. If stores or providers do not answer, this tries again for %d days and then fails."+
-		" If you know whose value it is, do not wait: `rekey emergency KEY`.", int(triggerTimeout.Hours()/24))
-}
-
-// TriggerDetails is what the Temporal UI shows about a delivery for as long as it is kept.
-func TriggerDetails(in TriggerInput) string {
-	text := fmt.Sprintf("A delivery of the source %s", bold(in.Source))
-	if in.Leaked {
-		text += ", which reports a leak"
-	}
-	text += ". It starts rotations; it can neither approve nor revoke first."
-	if len(in.Fingerprints) > 0 {
-		text += "\n\nReported value: fingerprint " + escape(clip(strings.Join(in.Fingerprints, " or "), 400)) + "."
-	}
-	if len(in.Keys) > 0 {
-		text += "\n\nKeys: " + escape(clip(strings.Join(in.Keys, ", "), 400)) + "."
-	}
-	if in.Why != "" {
-		text += "\n\nWhy: " + sentence(prose(clip(in.Why, 400)))
-	}
-	return text + "\n\n*Request Cancellation* and *Terminate* stop the start of further rotations; one that has begun goes on."
 }
 
 // requests returns the rotations to start; if there are none, Why says why.
@@ -208,7 +175,7 @@ func (t *trigger) leak(w rotationRequest) string {
 
 func (t *trigger) summary(text string) workflow.Context {
 	ao := workflow.GetActivityOptions(t.ctx)
-	ao.Summary = escape(text)
+	ao.Summary = details.Escape(text)
 	return workflow.WithActivityOptions(t.ctx, ao)
 }
 

@@ -1,4 +1,4 @@
-package workflows
+package details
 
 import (
 	"regexp"
@@ -10,7 +10,7 @@ import (
 )
 
 // The pages that the Temporal UI shows are Markdown, and much on them was written by others: names of keys, reasons,
-// errors. Such text passes one of escape, prose, code and link, and comes out as one line that says what it says and is
+// errors. Such text passes one of Escape, prose, code and link, and comes out as one line that says what it says and is
 // nothing else: no markup, no HTML, no image, and no link. The renderers that the tests hold this to are the one of the
 // Temporal UI, and one for CommonMark with GitHub's extensions, because newer UIs may take another.
 
@@ -37,9 +37,9 @@ func code(text string) string {
 	return "`" + text + "`"
 }
 
-// escape takes the meaning out of markup in text that came from elsewhere. What a renderer would make a link of becomes
+// Escape takes the meaning out of markup in text that came from elsewhere. What a renderer would make a link of becomes
 // code: no escape keeps all of them from it.
-func escape(text string) string { return escapePlain(plain(text), nil) }
+func Escape(text string) string { return escapePlain(plain(text), nil) }
 
 // input is what a message takes, quoted in a sentence.
 var input = regexp.MustCompile("\\{\"[^{}`<>\\n]*\\}")
@@ -57,12 +57,6 @@ func prose(text string, own ...string) string {
 	}
 	join(&b, escapePlain(text, own))
 	return b.String()
-}
-
-// prose is prose with the addresses that are rekey's own in this rotation.
-func (r *runner) prose(text string) string {
-	own := append(slices.Clone(r.Carry.Links), r.Keys.Prepared.ProviderConsole, r.Keys.Prepared.StoreConsole)
-	return prose(text, own...)
 }
 
 // join keeps two pieces of code apart: two backticks side by side are neither an end nor a begin.
@@ -159,7 +153,7 @@ func isAddress(text string) bool {
 // link makes a link of an address that can be one, and of another a text.
 func link(text, address string) string {
 	if !isAddress(address) {
-		return escape(text)
+		return Escape(text)
 	}
 	return "[" + label(text) + "](" + address + ")"
 }
@@ -172,29 +166,4 @@ func label(text string) string {
 		}
 		return ' '
 	}, plain(text))
-}
-
-// fit makes a page of a text that came from elsewhere, cut until the page is short enough to be shown.
-func fit(page func(most int) string) string {
-	for _, most := range []int{1200, 700, 400, 250, 150, 80, 40} {
-		if text := page(most); len(text) <= maxDetails {
-			return text
-		}
-	}
-	return wholeLines(page(0))
-}
-
-// wholeLines is as much of a page as can be shown. Within a line it would be cut in the middle of an escape or of code, and
-// what follows would get a meaning.
-func wholeLines(text string) string {
-	const rest = "\n…"
-	if len(text) <= maxDetails {
-		return text
-	}
-	text = text[:maxDetails-len(rest)]
-	i := strings.LastIndexByte(text, '\n')
-	if i < 0 {
-		return "This page would be too long. `rekey status` has what it says."
-	}
-	return text[:i] + rest
 }

@@ -1,0 +1,48 @@
+package details
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rekeyhq/rekey/rotation"
+)
+
+// RequiredAction says in a notification, in plain text, what a person has to do, and which command does it.
+func (p Page) RequiredAction() (sentence, command string) {
+	switch p.step().Phase() {
+	case rotation.AwaitingKey:
+		return fmt.Sprintf("Make a new key for %s (%s) and give it to rekey, never here.", p.Account, p.ProviderConsole), "rekey supply " + p.Key
+	case rotation.AwaitingRevocation:
+		return fmt.Sprintf("Revoke the key %s of %s (%s), and say so.", strings.ReplaceAll(p.describe(p.Outgoing), "`", ""), p.Account, p.ProviderConsole), "rekey key-revoked " + p.Key
+	case rotation.AwaitingApproval:
+		return "Decide: " + p.Question.Text, fmt.Sprintf("rekey status %s, then rekey approve %s", p.Key, p.Key)
+	}
+	return "The rotation is blocked: " + p.Why, "rekey status " + p.Key
+}
+
+// Otherwise says in a notification what happens if nobody acts.
+func (p Page) Otherwise() string {
+	switch {
+	case p.AtDeadline != Overdue:
+		return "Then the rotation rolls back to the old key."
+	case p.step() == rotation.StepAwaitContainment:
+		return "The key that leaked stays live."
+	case p.waiting():
+		return "Both keys stay as they are."
+	}
+	return "rekey goes on trying."
+}
+
+// deliveries says who was notified, and who could not be.
+func deliveries(all []rotation.Delivery) string {
+	var parts []string
+	for _, d := range all {
+		if !d.At.IsZero() {
+			parts = append(parts, d.Channel+" "+Moment(d.At))
+		}
+		if d.Problem != "" {
+			parts = append(parts, d.Channel+" could not be told: "+strings.TrimRight(d.Problem, "."))
+		}
+	}
+	return strings.Join(parts, "; ")
+}

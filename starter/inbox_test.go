@@ -55,7 +55,7 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 	}
 
 	out = s.starter(exitOK, "", "explain", "zebra")
-	for _, want := range []string{"What you do now", "How it got there", "rekey supply zebra", `rekey roll-back zebra --why "…"`} {
+	for _, want := range []string{"What to do now", "How it got there", "rekey supply zebra", `rekey roll-back zebra --why "…"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("explain lacks %q:\n%s", want, out)
 		}

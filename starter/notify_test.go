@@ -80,7 +80,7 @@ func TestAPersonIsToldTakesMoreTimeLeavesANoteAndTheEndIsTold(t *testing.T) {
 
 	s.starter(exitBadInput, "", "add-note", "gpt")
 	s.starter(exitOK, "", "add-note", "gpt", "--by", "ana", "--why", "asked Kim")
-	if out := s.starter(exitOK, "", "explain", "gpt"); !strings.Contains(out, "by ana") || !strings.Contains(out, "asked Kim") || !strings.Contains(out, "Told: team 20") {
+	if out := s.starter(exitOK, "", "explain", "gpt"); !strings.Contains(out, "by ana") || !strings.Contains(out, "asked Kim") || !strings.Contains(out, "Notified: team 20") {
 		t.Errorf("explain says:\n%s", out)
 	}
 

@@ -133,7 +133,7 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 	}{
 		"nothing was revoked": {
 			revoke: func(*rig, string) {}, phase: rotation.AwaitingRevocation,
-			wants: []string{"The provider still accepts", "(%old): it was not revoked", "Revoke the old key: `%old`", "Leave the new key, which applications read: `%new`"},
+			wants: []string{"The provider still accepts", "(%old): it was not revoked", "Revoke the old key: `%old`", "Keep the new key, which applications read: `%new`"},
 		},
 		"another key was revoked": {
 			revoke: func(r *rig, _ string) {
@@ -141,7 +141,7 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 				r.rules.MayDie = append(r.rules.MayDie, id)
 				_ = r.OpenAI.DeleteKey(id)
 			}, phase: rotation.AwaitingRevocation,
-			wants: []string{"(%old): it was not revoked", "Look whether another key was revoked in its place"},
+			wants: []string{"(%old): it was not revoked", "Check whether another key was revoked instead"},
 		},
 		"the new key was revoked": {
 			revoke: func(r *rig, newID string) {

@@ -126,13 +126,13 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 		}, time.Minute)
 		p.run()
 		fits(t, p.details(), "Somebody cancelled the emergency")
-		fits(t, workflows.EmergencyDetails(p.in), "300 key(s)", "night shift", "no grace period", "Request Cancellation")
+		fits(t, workflows.EmergencyDetails(p.in), "300 key(s)", "night shift", "without a grace period", "Request Cancellation")
 		fits(t, workflows.EmergencySummary(p.in), "emergency over 300 key(s)")
 	})
 	t.Run("an emergency that goes on by itself says that nobody needs to do anything", func(t *testing.T) {
 		p := newTheatre(t, 3)
 		p.play = p.after(time.Minute)
-		p.env.RegisterDelayedCallback(func() { fits(t, p.details(), "3 under way", "You need to do nothing") }, 30*time.Second)
+		p.env.RegisterDelayedCallback(func() { fits(t, p.details(), "3 under way", "No action needed") }, 30*time.Second)
 		p.run()
 		fits(t, p.details(), "3 of 3 done")
 	})
@@ -150,7 +150,7 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 	t.Run("a dispatcher tells what it found", func(t *testing.T) {
 		r, _ := dispatchRig(t, setup{stores: []string{scenario.Alias}})
 		r.whenStarted("Due", func() {
-			fits(t, metadata(t, r.env).GetCurrentDetails(), "Asking store and provider whether **ci** is due", "`rotate/ci`", "the key's next beat asks anew")
+			fits(t, metadata(t, r.env).GetCurrentDetails(), "Checking with store and provider whether **ci** is due", "`rotate/ci`", "the next scheduled run asks again")
 		})
 		if _, err := r.dispatch(r.now()); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 
 // create mints and stages.
 func (r *runner) create() decision {
-	out, f, ok := runStep[activities.Created](r, noRetry(), "mint a key and stage it", activities.CreateName, activities.CreateInput{
+	out, f, ok := runStep[activities.Created](r, noRetry(), "create a key and stage it", activities.CreateName, activities.CreateInput{
 		Target: r.target(), StartedAt: r.Progress.StartedAt, ApprovedQuestions: r.Approvals.ApprovedQuestions, Predecessors: r.Carry.Predecessors,
 		Replace: r.Keys.Refused,
 	})
@@ -21,7 +21,7 @@ func (r *runner) create() decision {
 	return func() rotation.State {
 		switch {
 		case f != nil:
-			return r.giveUp("No new key could be made: "+f.text, rotation.StepCreate)
+			return r.giveUp("No new key could be created: "+f.text, rotation.StepCreate)
 		case !ok:
 			return r.stay()
 		case out.Question != nil:
@@ -29,7 +29,7 @@ func (r *runner) create() decision {
 		case out.New != nil:
 			return r.to(r.afterStaging())
 		}
-		return r.waitOut(time.Duration(out.Wait), "An attempt to make a key was not answered; another one is made when it can no longer take effect.")
+		return r.waitOut(time.Duration(out.Wait), "An attempt to create a key was not answered; rekey creates another one when the first can no longer take effect.")
 	}
 }
 
@@ -125,7 +125,7 @@ func (r *runner) adopt() decision {
 // supplanted leaves a version to a person that was supplied before another one, and not used.
 func (r *runner) supplanted(version, by string) {
 	if version != "" && version != by {
-		r.followUp(fmt.Sprintf("Version %s was supplied, and another one before it was used. Destroy it, and delete its key, if nobody uses it: %s", version, r.Keys.Prepared.ProviderConsole))
+		r.followUp(fmt.Sprintf("Version %s was supplied, but an earlier one was used. Destroy it, and delete its key, if nobody uses it: %s", version, r.Keys.Prepared.ProviderConsole))
 	}
 }
 
@@ -142,7 +142,7 @@ func (r *runner) discard() decision {
 	return func() rotation.State {
 		switch {
 		case f != nil:
-			return r.ask(notDiscarded, "The new key could not be discarded: "+f.text+" Put that right, then approve to try again.", rotation.StepDiscard)
+			return r.ask(notDiscarded, "The new key could not be discarded: "+f.text+" Fix that, then approve to try again.", rotation.StepDiscard)
 		case !ok:
 			return r.stay()
 		case out.Published != nil:
@@ -157,7 +157,7 @@ func (r *runner) discard() decision {
 			return r.reverse()
 		}
 		if out.SweepIn > 0 {
-			return r.waitOut(time.Duration(out.SweepIn), "An attempt to make a key was not answered; what it may leave is swept when it can no longer take effect.")
+			return r.waitOut(time.Duration(out.SweepIn), "An attempt to create a key was not answered; what it may leave is cleaned up when it can no longer take effect.")
 		}
 		return r.to(rotation.StepRolledBack)
 	}
@@ -168,6 +168,6 @@ func (r *runner) noteSwept(out activities.Retired) {
 		r.followUp(text)
 	}
 	if len(out.Swept) > 0 {
-		r.Progress.Note = "Deleted keys of abandoned attempts: " + strings.Join(out.Swept, ", ")
+		r.Progress.Note = "Deleted keys left by abandoned attempts: " + strings.Join(out.Swept, ", ")
 	}
 }

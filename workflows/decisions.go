@@ -14,9 +14,9 @@ import (
 
 // descriptions tell in the Temporal UI what a message does and what to send.
 var descriptions = map[rotation.DecisionKind]string{
-	rotation.Approve:        `In awaiting-approval: says yes to the question that the details ask. Input: {"by": "you@example.com", "why": "…"}; with "question": "…", its id, no other question is answered by mistake`,
-	rotation.Reject:         `In awaiting-approval: says no, and returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.KeySupplied:    `In awaiting-key: says that the new key stands in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
+	rotation.Approve:        `In awaiting-approval: answers yes to the question in the details. Input: {"by": "you@example.com", "why": "…"}; with "question": "…", its id, no other question is answered by mistake`,
+	rotation.Reject:         `In awaiting-approval: answers no, and returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
+	rotation.KeySupplied:    `In awaiting-key: says that the new key is in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
 	rotation.KeyRevoked:     `In awaiting-revocation: says that the key to revoke is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
 	rotation.ExtendGrace:    `In the grace period, and where a question is about it: keeps both keys longer. Input: {"by": "you@example.com", "why": "…", "for": "12h"}`,
 	rotation.FinishGrace:    `In the grace period: ends it now. Whoever still uses the old key fails soon. Input: {"by": "you@example.com", "why": "…"}`,

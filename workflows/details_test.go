@@ -108,11 +108,11 @@ func (a *album) check(name string, s rotation.Status) {
 	if found := secretsearch.New(a.secrets()...).In([]byte(d)); len(found) > 0 {
 		a.Errorf("%s: parts of keys stand there: %v", name, found)
 	}
-	otherwise := strings.Count(d, "If nobody acts until ") + strings.Count(d, "**Overdue** since ")
+	otherwise := strings.Count(d, "If nobody acts by ") + strings.Count(d, "**Overdue** since ")
 	if waits := s.Phase.Waiting() || !s.Deadline.IsZero(); waits && otherwise != 1 || !waits && otherwise != 0 {
 		a.Errorf("%s: says %d times what happens if nobody acts", name, otherwise)
 	}
-	if todo := strings.Contains(d, "**What you do now**"); todo == strings.Contains(d, "You need to do nothing") && !s.Phase.Closed() && !strings.Contains(d, "tries again by itself") {
+	if todo := strings.Contains(d, "**What to do now**"); todo == strings.Contains(d, "No action needed") && !s.Phase.Closed() && !strings.Contains(d, "tries again by itself") {
 		a.Errorf("%s: a person does not know whether there is something to do:\n%s", name, d)
 	}
 	for _, m := range proposed.FindAllStringSubmatch(d, -1) {

@@ -109,14 +109,14 @@ func (d *dispatcher) spread() error {
 		return nil
 	}
 	return workflow.NewTimerWithOptions(d.ctx, rotation.Spread(d.in.Install, d.in.Key.Name, spreadOver), workflow.TimerOptions{
-		Summary: "the beat comes late, and so do those of other keys: keep apart from them",
+		Summary: "the scheduled run is late, as are those of other keys: spread them out",
 	}).Get(d.ctx, nil)
 }
 
 // ask asks provider and stores. It is advice: the rotation looks again, under the key's workflow id.
 func (d *dispatcher) ask() (activities.Dueness, error) {
 	ctx := workflow.WithActivityOptions(d.ctx, workflow.ActivityOptions{
-		TaskQueue: ProviderTaskQueue(d.in.Key.Provider), Summary: details.Escape("ask whether " + d.in.Key.Name + " is due"), Priority: Priority(rotation.Scheduled),
+		TaskQueue: ProviderTaskQueue(d.in.Key.Provider), Summary: details.Escape("check whether " + d.in.Key.Name + " is due"), Priority: Priority(rotation.Scheduled),
 		StartToCloseTimeout: time.Duration(d.in.Key.Policy.StepTimeout), ScheduleToCloseTimeout: dispatchTimeout, RetryPolicy: dispatchRetry(),
 	})
 	var due activities.Dueness
@@ -125,7 +125,7 @@ func (d *dispatcher) ask() (activities.Dueness, error) {
 		return due, err
 	}
 	f := classify(err)
-	return due, temporal.NewNonRetryableApplicationError(d.overheard.addTo("Nobody can say whether "+d.in.Key.Name+" is due; the next beat asks again. "+f.text), string(f.class), nil)
+	return due, temporal.NewNonRetryableApplicationError(d.overheard.addTo("It could not be determined whether "+d.in.Key.Name+" is due; the next scheduled run asks again. "+f.text), string(f.class), nil)
 }
 
 // dispatchRetry is for asking whether a key is due: nobody waits for the answer.

@@ -116,7 +116,7 @@ func TestADispatcherAsksForAnHourThenFailsForAllToSee(t *testing.T) {
 			if tc.ok && (err != nil || !out.Started) {
 				t.Errorf("%+v, %v", out, err)
 			}
-			if !tc.ok && (err == nil || !strings.Contains(err.Error(), "Nobody can say whether ci is due; the next beat asks again.") || len(*rotations) > 0) {
+			if !tc.ok && (err == nil || !strings.Contains(err.Error(), "It could not be determined whether ci is due; the next scheduled run asks again.") || len(*rotations) > 0) {
 				t.Errorf("%v; started %v", err, *rotations)
 			}
 			if asked := r.now().Sub(begin); !tc.ok && asked > 70*time.Minute {

@@ -152,13 +152,13 @@ func (f *emergencyRun) check() error {
 	slices.Sort(keys)
 	switch {
 	case f.in.ID == "":
-		return rejected("an emergency needs an id")
+		return rejected("an emergency needs an ID")
 	case len(keys) == 0:
 		return rejected("an emergency needs at least one key")
 	case len(keys) > MaxFleet:
 		return rejected("%d keys are too many for one emergency; it takes %d. Raise several, most exposed first", len(keys), MaxFleet)
 	case len(slices.Compact(keys)) < len(f.in.Keys):
-		return rejected("a key stands twice in this emergency")
+		return rejected("a key is listed twice in this emergency")
 	case len(f.in.Message.Leaked) > 0 && len(keys) > 1:
 		return rejected("values that leaked can be named for one key only; leave them out to replace every value made before now")
 	}

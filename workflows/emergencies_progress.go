@@ -120,7 +120,7 @@ func (r *KeyProgress) applyStatus(s activities.RotationStatus, now time.Time) {
 		r.State = Failed
 		switch {
 		case s.Unknown:
-			r.Why = "nobody knows a value that was named: rekey status " + r.Key + " says which"
+			r.Why = "a value that was named is unknown: rekey status " + r.Key + " says which"
 		case s.Phase == rotation.Completed:
 			r.State = Done
 		}
@@ -129,7 +129,7 @@ func (r *KeyProgress) applyStatus(s activities.RotationStatus, now time.Time) {
 		r.State, r.Phase = Queued, ""
 	default:
 		r.State = Failed
-		r.Why = fmt.Sprintf("Its rotation was ended from outside %d times. See who terminates it, then: rekey emergency %s", r.Raises, r.Key)
+		r.Why = fmt.Sprintf("Its rotation was ended from outside %d times. Find out who terminates it, then: rekey emergency %s", r.Raises, r.Key)
 	}
 	if r.State == before.State && r.Phase == before.Phase && r.Unreadable == before.Unreadable {
 		return

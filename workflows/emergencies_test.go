@@ -334,7 +334,7 @@ func TestAKeyOfWhichAnUnknownValueWasNamedIsAFailedRow(t *testing.T) {
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
 		return activities.RotationStatus{Served: true, Phase: rotation.Completed, Outcome: "Nothing was changed.", FollowUps: 1, Unknown: true}
 	}
-	if f := p.run(); f.Keys[0].State != workflows.Failed || !strings.Contains(f.Keys[0].Why, "nobody knows") {
+	if f := p.run(); f.Keys[0].State != workflows.Failed || !strings.Contains(f.Keys[0].Why, "is unknown") {
 		t.Errorf("%+v", f.Keys[0])
 	}
 }
@@ -345,7 +345,7 @@ func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
 		within time.Duration
 		waits  string
 	}{
-		"for a person":             {rotation.AwaitingKey, 2 * time.Minute, "**Wait for a person**"},
+		"for a person":             {rotation.AwaitingKey, 2 * time.Minute, "**Waiting for a person**"},
 		"for their grace period":   {rotation.Grace, 2 * time.Minute, "8 of 10 done, 2 under way."},
 		"for a provider that died": {rotation.Create, 5 * time.Minute, "8 of 10 done, 2 under way."},
 	} {
@@ -466,7 +466,7 @@ func TestARecordThatCannotBeReadIsTheProblemOfItsKeyAlone(t *testing.T) {
 		if r := row(f, "key-001"); f.Counts()[workflows.Done] != 8 || !r.Unreadable || r.Why != "What its rotation has recorded cannot be read (memo)" {
 			t.Errorf("%+v", f)
 		}
-		if d := p.details(); !strings.Contains(d, "**Cannot be read**") || !strings.Contains(d, "`rotate/key-001` What its rotation has recorded cannot be read") || strings.Contains(d, "do nothing") {
+		if d := p.details(); !strings.Contains(d, "**Unreadable**") || !strings.Contains(d, "`rotate/key-001` What its rotation has recorded cannot be read") || strings.Contains(d, "do nothing") {
 			t.Errorf("the details:\n%s", d)
 		}
 	}, 2*time.Minute)
@@ -550,13 +550,13 @@ func TestAnEmergencyThatMakesNoSenseIsRefusedBeforeAnythingStarts(t *testing.T) 
 	}{
 		"too many keys":                    {workflows.MaxFleet + 1, func(*workflows.EmergencyInput) {}, "5001 keys are too many for one emergency; it takes 5000"},
 		"no key":                           {0, func(*workflows.EmergencyInput) {}, "at least one key"},
-		"no id":                            {1, func(in *workflows.EmergencyInput) { in.ID = "" }, "needs an id"},
+		"no id":                            {1, func(in *workflows.EmergencyInput) { in.ID = "" }, "needs an ID"},
 		"no reason":                        {1, func(in *workflows.EmergencyInput) { in.Message.Why = "" }, "needs a reason"},
-		"a key twice":                      {3, func(in *workflows.EmergencyInput) { in.Keys[2] = in.Keys[0] }, "stands twice"},
+		"a key twice":                      {3, func(in *workflows.EmergencyInput) { in.Keys[2] = in.Keys[0] }, "is listed twice"},
 		"values of several keys":           {2, func(in *workflows.EmergencyInput) { in.Message.Leaked = []string{"3"} }, "for one key only"},
-		"a value that was pasted":          {1, func(in *workflows.EmergencyInput) { in.Message.Leaked = []string{"sk-abcdefghijklmnopqrstuvwx"} }, "the input holds what looks like a key"},
+		"a value that was pasted":          {1, func(in *workflows.EmergencyInput) { in.Message.Leaked = []string{"sk-abcdefghijklmnopqrstuvwx"} }, "the input contains what looks like a key"},
 		"one that begins in the middle":    {1, func(in *workflows.EmergencyInput) { in.Resume = &workflows.EmergencyProgress{} }, "leave resume and carry out"},
-		"a reason that holds what leaked ": {1, func(in *workflows.EmergencyInput) { in.Message.Why = "AKIAABCDEFGHIJKLMNOP" }, "the input holds what looks like a key"},
+		"a reason that holds what leaked ": {1, func(in *workflows.EmergencyInput) { in.Message.Why = "AKIAABCDEFGHIJKLMNOP" }, "the input contains what looks like a key"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			p := newTheatre(t, tc.keys)

@@ -35,7 +35,7 @@ func (f *emergencyRun) wait() error {
 			r := f.row(name)
 			in.Known = append(in.Known, activities.KnownStatus{Phase: r.Phase, Unreadable: r.Unreadable})
 		}
-		text := fmt.Sprintf("until there is news of %d rotation(s); who is waited for stands under User Metadata", len(in.Names))
+		text := fmt.Sprintf("until there is news of %d rotation(s); who is waited for is under User Metadata", len(in.Names))
 		selector.AddFuture(workflow.ExecuteActivity(f.summary(ctx, text), activities.StatusesName, in), func(look workflow.Future) {
 			var news []activities.RotationStatus
 			failed = look.Get(ctx, &news)
@@ -117,7 +117,7 @@ func (f *emergencyRun) follow() error {
 		return nil
 	}
 	var out []activities.RotationStatus
-	ctx := f.summary(f.ctx, fmt.Sprintf("look how %d rotation(s) stand", len(in.Names)))
+	ctx := f.summary(f.ctx, fmt.Sprintf("read the status of %d rotation(s)", len(in.Names)))
 	if err := workflow.ExecuteActivity(ctx, activities.StatusesName, in).Get(ctx, &out); err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func (r *runner) suppliedInVain() string {
 	if r.At.Commitment == rotation.Staged {
 		return "The supplied key " + n.Name() + " is not used: it was made before the emergency. Delete it: " + r.Keys.Prepared.ProviderConsole
 	}
-	return "The supplied key " + n.Name() + " was overtaken by an emergency. Look whether applications read it; if none does, delete it: " + r.Keys.Prepared.ProviderConsole
+	return "The supplied key " + n.Name() + " was overtaken by an emergency. Check whether applications read it; if none does, delete it: " + r.Keys.Prepared.ProviderConsole
 }
 
 // emergencyNotDone says what an emergency that rolled back leaves.
@@ -161,5 +161,5 @@ func (r *runner) emergencyNotDone() {
 	if len(names) == 0 {
 		names = []string{"every value that was made before"}
 	}
-	r.followUp("THE EMERGENCY IS NOT DONE: what leaked was not replaced, and may still be live: " + strings.Join(names, ", ") + ". Put right what stands above, then raise it again: rekey emergency " + r.in.Key.Name)
+	r.followUp("THE EMERGENCY IS NOT DONE: what leaked was not replaced, and may still be live: " + strings.Join(names, ", ") + ". Fix what is named above, then raise it again: rekey emergency " + r.in.Key.Name)
 }

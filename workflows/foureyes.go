@@ -82,7 +82,7 @@ func (r *runner) count() decision {
 		if r.Approvals.Unsigned {
 			r.Approvals.Unsigned = false
 			if len(operators) == 0 {
-				return r.ask(notRevoked, "The old key could not be revoked: "+r.Progress.Note+" Put that right, then approve to try again.", rotation.StepGuard)
+				return r.ask(notRevoked, "The old key could not be revoked: "+r.Progress.Note+" Fix that, then approve to try again.", rotation.StepGuard)
 			}
 		}
 		if q := r.Approvals.Signing; q != nil {
@@ -109,7 +109,7 @@ func (r *runner) countSignatures(q rotation.Question) {
 	r.Approvals.Signed = signed.Count(q, before, r.Keys.Prepared.Signers)
 	for _, d := range before {
 		if !slices.ContainsFunc(r.Approvals.Signed, func(c rotation.Decision) bool { return c.Signature == d.Signature }) {
-			r.Progress.Note = fmt.Sprintf("The signature of %s does not count any more: the worker's rekey.yaml does not name that key now.", d.By)
+			r.Progress.Note = fmt.Sprintf("The signature of %s no longer counts: the worker's rekey.yaml does not name that key now.", d.By)
 		}
 	}
 	decisions := r.Approvals.Signed
@@ -167,7 +167,7 @@ func (r *runner) noteWithoutFourEyes() {
 	if why != "" {
 		text += " (" + why + ")"
 	}
-	r.followUp(text + ". Look whether it was one: who raised it is a claim.")
+	r.followUp(text + ". Check whether it was one: who raised it is a claim.")
 }
 
 // signing is how far the present question has come; nil if nothing is signed now.

@@ -213,7 +213,7 @@ func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
 		r.signal(rotation.Approve, rotation.DecisionMessage{By: "bob", Why: "w"})
 	})
 	r.after(asking+time.Minute, func() {
-		if s := r.status(); !strings.Contains(s.Details, "was not taken") || !strings.Contains(s.Details, "needs the signatures of 2 different operators") {
+		if s := r.status(); !strings.Contains(s.Details, "was not accepted") || !strings.Contains(s.Details, "needs the signatures of 2 different operators") {
 			t.Errorf("the signal is not answered:\n%s", s.Details)
 		}
 		r.signal(rotation.Approve, r.signedBy("alice", func(_ *rotation.Question, m *rotation.DecisionMessage) { m.ID = "a third id" }))
@@ -275,7 +275,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 		})
 		r.after(asking+2*time.Hour, func() {
 			s := r.status()
-			if s.Phase != rotation.AwaitingApproval || !slices.Equal(s.Signing.Names(), []string{"bob"}) || !strings.Contains(s.Details, "signature of alice does not count any more") {
+			if s.Phase != rotation.AwaitingApproval || !slices.Equal(s.Signing.Names(), []string{"bob"}) || !strings.Contains(s.Details, "signature of alice no longer counts") {
 				t.Errorf("%s, signed by %v:\n%s", s.Phase, s.Signing.Names(), s.Details)
 			}
 			r.takes(rotation.Approve, r.signedBy("carol"))
@@ -327,7 +327,7 @@ func TestUnderFourEyesTheDeadlineComesWithOneOfTwo(t *testing.T) {
 	})
 	res := r.run()
 	r.unchanged(res)
-	if !strings.Contains(res.Outcome, "Only 1 of 2 operators (alice) approved until") {
+	if !strings.Contains(res.Outcome, "Only 1 of 2 operators (alice) approved by") {
 		t.Errorf("outcome: %s", res.Outcome)
 	}
 }

@@ -49,7 +49,7 @@ func (r *runner) grace() decision {
 	w := waiting{summary: "grace period: old and new key both work", until: r.Direction.GraceUntil}
 	if r.Direction.NextCheck.Before(w.until) {
 		w.until = r.Direction.NextCheck
-		w.summary += "; look at the new key again"
+		w.summary += "; check the new key again"
 	}
 	if since := r.Direction.UncheckedSince; !since.IsZero() {
 		w.personFrom = since.Add(r.blockedAfter())
@@ -118,7 +118,7 @@ func (r *runner) refusedInGrace(out activities.Health) rotation.State {
 	if out.Old {
 		old = "The old key works, but this rotation cannot go back to it any more."
 	}
-	return r.ask(keysRefused, "Applications fail now. "+out.Why+" "+old+" Make the key that they read work at the provider. Approve to go on watching.", rotation.StepGrace)
+	return r.ask(keysRefused, "Applications fail now. "+out.Why+" "+old+" Make the key that they read work again at the provider. Approve to keep watching.", rotation.StepGrace)
 }
 
 // guard asks whether the outgoing keys are still in use.
@@ -134,7 +134,7 @@ func (r *runner) guard() decision {
 				return r.to(rotation.StepGrace) // extended meanwhile
 			}
 			if r.fourEyes() {
-				return r.approval(revokePolicy, "The policy wants two operators to approve the revoke. The provider refused the old key already when this rotation began.")
+				return r.approval(revokePolicy, "The policy requires two operators to approve the revoke. The provider refused the old key already when this rotation began.")
 			}
 			return r.revoking()
 		}
@@ -171,7 +171,7 @@ func (r *runner) judgeUse(signals []rotation.UsageReport) rotation.State {
 		return r.useUnknown(strings.Join(unknown, "; "))
 	}
 	if r.in.Key.Policy.Approve || r.fourEyes() {
-		return r.approval(revokePolicy, "The policy wants a person to approve the revoke. The old key is unused.")
+		return r.approval(revokePolicy, "The policy requires somebody to approve the revoke. The old key is unused.")
 	}
 	return r.revoking()
 }
@@ -190,9 +190,9 @@ func (r *runner) inUse(why string) rotation.State {
 func (r *runner) useUnknown(why string) rotation.State {
 	switch p := r.in.Key.Policy; {
 	case p.UnknownUse != rotation.UnknownTimer:
-		return r.approval(useUnknown, "Nobody can report whether the old key is still in use. "+why)
+		return r.approval(useUnknown, "It is not known whether the old key is still in use. "+why)
 	case p.Approve || r.fourEyes():
-		return r.approval(useUnknown, "The policy wants a person to approve the revoke. Whether the old key is in use is not known. "+why)
+		return r.approval(useUnknown, "The policy requires somebody to approve the revoke. It is not known whether the old key is in use. "+why)
 	}
 	return r.revoking()
 }

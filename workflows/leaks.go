@@ -25,7 +25,7 @@ const maxLeakedFingerprints = 16
 func (r *runner) noteLeak(signal string, found []string) {
 	r.Carry.LeakedIn = workflow.GetInfo(r.ctx).WorkflowExecution.RunID
 	r.Carry.LeakedFingerprints = remembered(r.Carry.LeakedFingerprints, found)
-	r.followUp(fmt.Sprintf("A signal %q of %s held what looks like a key. Revoke that key, if it is live, and delete this history: %s", signal, details.Moment(r.now()), r.purge()))
+	r.followUp(fmt.Sprintf("A signal %q of %s contained what looks like a key. Revoke that key, if it is live, and delete this history: %s", signal, details.Moment(r.now()), r.purge()))
 	var stays *activities.Ref
 	if r.backwards() || r.Keys.New != nil {
 		stays = r.incoming()
@@ -98,10 +98,10 @@ func (s *received) check(ctx workflow.Context, most int, carried bool) error {
 		history = "temporal workflow delete"
 	}
 	if len(data) > most {
-		return rejected("the input has %d bytes, and has at most %d. Nothing was done. If a key stands in it, treat that key as leaked, and delete this history: %s", len(data), most, history)
+		return rejected("the input has %d bytes, and has at most %d. Nothing was done. If it contains a key, treat that key as leaked, and delete this history: %s", len(data), most, history)
 	}
 	if found := keysIn(data); len(found) > 0 {
-		return rejected("the input holds what looks like a key: fingerprint %s. Nothing was done, but it stands in this history, where whoever reaches Temporal can read it, so it counts as leaked."+
+		return rejected("the input contains what looks like a key: fingerprint %s. Nothing was done, but it is in this history, where whoever reaches Temporal can read it, so it counts as leaked."+
 			" 1. Revoke it, if it is live; one that rekey keeps: rekey emergency KEY --leaked %s. 2. Delete this history: %s. 3. Start again without it",
 			strings.Join(found[:min(len(found), maxLeakedFingerprints)], ", "), found[0], history)
 	}
@@ -180,7 +180,7 @@ func (r *runner) takeUnknownSignals() {
 			r.Progress.Note = fmt.Sprintf("A signal %q was not read: %s.", shownName(name), problem)
 		} else {
 			found = append(found, keysIn(payload.GetData())...)
-			r.Progress.Note = fmt.Sprintf("A signal %q was not taken: no message has that name.", shownName(name))
+			r.Progress.Note = fmt.Sprintf("A signal %q was not accepted: no message has that name.", shownName(name))
 		}
 		if len(found) > 0 {
 			r.noteLeak(shownName(name), found)
@@ -226,7 +226,7 @@ func (o *ignoredSignals) text() string {
 		return ""
 	}
 	we := workflow.GetInfo(o.ctx).WorkflowExecution
-	return fmt.Sprintf("A KEY STANDS IN THIS HISTORY, sent in a signal (fingerprint %s), so it counts as leaked. Revoke it, if it is live, and when this workflow has ended, delete its history: %s.",
+	return fmt.Sprintf("A KEY IS IN THIS HISTORY, sent in a signal (fingerprint %s), so it counts as leaked. Revoke it, if it is live, and when this workflow has ended, delete its history: %s.",
 		strings.Join(o.found, ", "), purge(we.ID, we.RunID))
 }
 

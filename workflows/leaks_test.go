@@ -47,7 +47,7 @@ func TestAKeyInASignalGoesNoFurtherAndCountsAsLeaked(t *testing.T) {
 				if !bytes.Contains(all, []byte(v.Fingerprint())) {
 					t.Errorf("%s: the rotation does not remember the fingerprint", kind)
 				}
-				for _, want := range []string{"A key stands in this history", v.Fingerprint(), "temporal workflow delete --workflow-id rotate/gpt", "Revoke it"} {
+				for _, want := range []string{"A key is in this history", v.Fingerprint(), "temporal workflow delete --workflow-id rotate/gpt", "Revoke it"} {
 					if !strings.Contains(l.details, want) {
 						t.Errorf("%s: the details do not say %q:\n%s", kind, want, l.details)
 					}
@@ -77,7 +77,7 @@ func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
 			r.supply()
 		})
 		r.after(5*day, func() {
-			if d := r.status().Details; !strings.Contains(d, "A key stands in this history") {
+			if d := r.status().Details; !strings.Contains(d, "A key is in this history") {
 				t.Errorf("days later the details do not tell how to purge:\n%s", d)
 			}
 			_ = r.OpenAI.DeleteKey(r.oldID)
@@ -219,7 +219,7 @@ func TestAKeyInASignalThatNoMessageHasTheNameOfCountsAsLeaked(t *testing.T) {
 			r.after(time.Hour, func() { r.env.SignalWorkflow(c.name, c.sent) })
 			r.after(2*time.Hour, func() {
 				d := r.status().Details
-				for _, want := range []string{"A key stands in this history", fingerprint, "temporal workflow delete --workflow-id rotate/gpt"} {
+				for _, want := range []string{"A key is in this history", fingerprint, "temporal workflow delete --workflow-id rotate/gpt"} {
 					if !strings.Contains(d, want) {
 						t.Errorf("the details do not say %q:\n%s", want, d)
 					}
@@ -230,7 +230,7 @@ func TestAKeyInASignalThatNoMessageHasTheNameOfCountsAsLeaked(t *testing.T) {
 				r.signal(rotation.RollBack, rotation.DecisionMessage{})
 			})
 			res := r.run()
-			if left := strings.Join(res.FollowUps, "\n"); !strings.Contains(left, "held what looks like a key") || strings.Contains(left, exposed) {
+			if left := strings.Join(res.FollowUps, "\n"); !strings.Contains(left, "contained what looks like a key") || strings.Contains(left, exposed) {
 				t.Errorf("left: %s", left)
 			}
 		})
@@ -244,7 +244,7 @@ func TestASignalThatNoMessageHasTheNameOfIsAnsweredInTheDetails(t *testing.T) {
 		r.env.SignalWorkflow("__temporal_made_up", nil)
 	})
 	r.after(2*time.Hour, func() {
-		if d := r.status().Details; !strings.Contains(d, `A signal "aprove" was not taken: no message has that name`) {
+		if d := r.status().Details; !strings.Contains(d, `A signal "aprove" was not accepted: no message has that name`) {
 			t.Error(d)
 		}
 		r.signal(rotation.RollBack, rotation.DecisionMessage{})
@@ -261,7 +261,7 @@ func TestADispatcherThatIsSentAKeySaysSoInItsResult(t *testing.T) {
 	if err := r.env.GetWorkflowResult(&out); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.Why, "A KEY STANDS IN THIS HISTORY, sent in a signal (fingerprint "+secret.FromString(exposed).Fingerprint()) || strings.Contains(out.Why, exposed) {
+	if !strings.Contains(out.Why, "A KEY IS IN THIS HISTORY, sent in a signal (fingerprint "+secret.FromString(exposed).Fingerprint()) || strings.Contains(out.Why, exposed) {
 		t.Error(out.Why)
 	}
 }

@@ -25,7 +25,7 @@ const maxMessage = 16 << 10
 // tooLong says what is wrong with a message that is not read.
 func tooLong(payload *commonpb.Payload) string {
 	if n := len(payload.GetData()); n > maxMessage {
-		return fmt.Sprintf("it has %d bytes, and a message has at most %d; if a key stands in it, treat that key as leaked", n, maxMessage)
+		return fmt.Sprintf("it has %d bytes, and a message has at most %d; if it contains a key, treat that key as leaked", n, maxMessage)
 	}
 	return ""
 }
@@ -65,9 +65,9 @@ func (r *runner) handleSignal(kind rotation.DecisionKind, payload *commonpb.Payl
 			}
 			return d.Kind == kind
 		}), rotation.Decision{Kind: kind, DecisionMessage: m.Bounded(), At: r.now()})
-		r.Progress.Note = fmt.Sprintf("A signal %q came early. It is kept until rekey asks for it.", kind)
+		r.Progress.Note = fmt.Sprintf("A signal %q came early. It is kept until it is needed.", kind)
 	default:
-		r.Progress.Note = fmt.Sprintf("A signal %q was not taken: %s.", kind, err)
+		r.Progress.Note = fmt.Sprintf("A signal %q was not accepted: %s.", kind, err)
 	}
 }
 
@@ -86,7 +86,7 @@ func readUpdate(kind rotation.DecisionKind, raw converter.RawValue) (rotation.De
 		return rotation.DecisionMessage{}, &rotation.RejectedDecision{Message: fmt.Sprintf("%s was not read: %s", kind, problem)}
 	}
 	if holdsKey(raw.Payload()) {
-		return rotation.DecisionMessage{}, &rotation.RejectedDecision{Message: "this message holds what looks like a key. It was refused and stands in no history, but it has travelled: treat that key as leaked, revoke it, and supply another with `rekey supply KEY`"}
+		return rotation.DecisionMessage{}, &rotation.RejectedDecision{Message: "this message contains what looks like a key. It was refused and is in no history, but it was sent over the network: treat that key as leaked, revoke it, and supply another with `rekey supply KEY`"}
 	}
 	m, problem := read(kind, raw.Payload())
 	if problem != "" {
@@ -123,7 +123,7 @@ func readAny(kind rotation.DecisionKind, payload *commonpb.Payload) (m rotation.
 	}
 	var sent any
 	if err := decode(data, &sent); err != nil {
-		return m, "it is no JSON"
+		return m, "it is not valid JSON"
 	}
 	switch v := sent.(type) {
 	case string:
@@ -134,7 +134,7 @@ func readAny(kind rotation.DecisionKind, payload *commonpb.Payload) (m rotation.
 		}
 		return m, "it is a number"
 	case bool:
-		return m, "it is no object"
+		return m, "it is not an object"
 	case []any:
 		return m, "it is a list"
 	case map[string]any:
@@ -186,7 +186,7 @@ func readObject(fields map[string]any) (m rotation.DecisionMessage, problem stri
 	case strings.Contains(err.Error(), "unknown field"):
 		return m, strings.TrimPrefix(err.Error(), "json: ")
 	default:
-		return m, `the field "for" is no length of time such as "12h" or "2d"`
+		return m, `the field "for" is not a valid duration such as "12h" or "2d"`
 	}
 }
 
@@ -245,7 +245,7 @@ func (r *runner) bufferable(kind rotation.DecisionKind) bool {
 // revoked that was to stay.
 func (r *runner) neverAskedFor() {
 	for _, d := range r.Direction.Early {
-		text := fmt.Sprintf("%s said %s at %s, and this rotation did not come to ask for it.", d.By, d.Kind, details.Moment(d.At))
+		text := fmt.Sprintf("%s sent %s at %s, and this rotation never asked for it.", d.By, d.Kind, details.Moment(d.At))
 		if d.Kind == rotation.KeySupplied {
 			which := "the key that was supplied"
 			if d.Version != "" {

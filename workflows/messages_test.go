@@ -127,9 +127,9 @@ func TestASignalIsTakenWhereItIsClearAndAnsweredWhereItIsNot(t *testing.T) {
 		// answer is part of what the details say otherwise.
 		answer string
 	}{
-		"no input":                      {"", but(needsTime1, needsTime2, rotation.AddNote), "was not taken"},
-		"null":                          {"null", but(needsTime1, needsTime2, rotation.AddNote), "was not taken"},
-		"an empty object":               {"{}", but(needsTime1, needsTime2, rotation.AddNote), "was not taken"},
+		"no input":                      {"", but(needsTime1, needsTime2, rotation.AddNote), "was not accepted"},
+		"null":                          {"null", but(needsTime1, needsTime2, rotation.AddNote), "was not accepted"},
+		"an empty object":               {"{}", but(needsTime1, needsTime2, rotation.AddNote), "was not accepted"},
 		"a text":                        {`"night shift"`, but(needsTime1, needsTime2), "say how much longer"},
 		"all that can be needed":        {`{"by": "night shift", "why": "because", "for": "2h"}`, all, ""},
 		"an object in quotes":           {`"{\"by\": \"night shift\", \"why\": \"because\", \"for\": \"2h\"}"`, all, ""},
@@ -139,10 +139,10 @@ func TestASignalIsTakenWhereItIsClearAndAnsweredWhereItIsNot(t *testing.T) {
 		"a list with the object":        {`[{"by": "night shift"}]`, nil, "it is a list"},
 		"a number":                      {`7`, []rotation.DecisionKind{rotation.KeySupplied}, "it is a number"},
 		"half a number":                 {`7.5`, nil, "it is a number"},
-		"yes":                           {`true`, nil, "it is no object"},
-		"no JSON":                       {`{by: night shift}`, nil, "it is no JSON"},
-		"two objects":                   {`{"by": "a"} {"by": "b"}`, nil, "it is no JSON"},
-		"a length of time in words":     {`{"by": "night shift", "why": "because", "for": "twelve"}`, nil, `the field "for" is no length of time such as "12h" or "2d"`},
+		"yes":                           {`true`, nil, "it is not an object"},
+		"no JSON":                       {`{by: night shift}`, nil, "it is not valid JSON"},
+		"two objects":                   {`{"by": "a"} {"by": "b"}`, nil, "it is not valid JSON"},
+		"a length of time in words":     {`{"by": "night shift", "why": "because", "for": "twelve"}`, nil, `the field "for" is not a valid duration such as "12h" or "2d"`},
 		"a length of time as a number":  {`{"by": "night shift", "why": "because", "for": 12}`, nil, `"for"`},
 		"a name that is a number":       {`{"by": 5, "why": "because", "for": "2h"}`, nil, `the field "by" cannot be a number`},
 		"a version that is a number":    {`{"by": "night shift", "why": "because", "for": "2h", "version": 7}`, all, ""},
@@ -167,7 +167,7 @@ func TestASignalIsTakenWhereItIsClearAndAnsweredWhereItIsNot(t *testing.T) {
 					t.Errorf("%s: taken as %+v", kind, kept)
 				case !taken && (!strings.Contains(l.details, "**Note:**") || !strings.Contains(l.details, c.answer)):
 					t.Errorf("%s: the details do not answer %q:\n%s", kind, c.answer, l.details)
-				case taken && (strings.Contains(l.details, "could not be read") || strings.Contains(l.details, "was not taken")):
+				case taken && (strings.Contains(l.details, "could not be read") || strings.Contains(l.details, "was not accepted")):
 					t.Errorf("%s: was taken, and the details complain:\n%s", kind, l.details)
 				}
 				if len(l.details) >= 2048 {
@@ -242,7 +242,7 @@ func TestTheSameSignalTwiceIsHarmless(t *testing.T) {
 				if n < 1 || n > 2 || n == 2 && !again && kind != rotation.KeySupplied && kind != rotation.KeyRevoked && kind != rotation.RaiseEmergency {
 					t.Errorf("%s: taken %d times", kind, n)
 				}
-				if strings.Contains(l.details, "was not taken") {
+				if strings.Contains(l.details, "was not accepted") {
 					t.Errorf("%s: the details complain about the second one:\n%s", kind, l.details)
 				}
 			}
@@ -283,7 +283,7 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 			_ = r.OpenAI.DeleteKey(r.oldID)
 			r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 		})
-		early(r, rotation.KeyRevoked, "It is kept until rekey asks for it")
+		early(r, rotation.KeyRevoked, "It is kept until it is needed")
 		begin := r.now()
 		res := r.run()
 		r.replaced(res)
@@ -368,7 +368,7 @@ func TestAnUpdateIsReadLikeASignalAndRefusedBeforeTheHistory(t *testing.T) {
 		"a key in the place of a signature": {rotation.DecisionMessage{By: "o", Why: "w", Signature: "sk-proj-0123456789abcdefghijklmnop"}, "looks like a key"},
 		"a private key in its place":        {rotation.DecisionMessage{By: "o", Why: "w", Signature: "-----BEGIN PRIVATE KEY-----\nAAAA"}, "looks like a key"},
 		"nobody decides":                    {rotation.DecisionMessage{Why: "w"}, "say who decides"},
-		"a length of time that is a word":   {map[string]any{"by": "o", "why": "w", "for": "long"}, `the field "for" is no length of time`},
+		"a length of time that is a word":   {map[string]any{"by": "o", "why": "w", "for": "long"}, `the field "for" is not a valid duration`},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t, manualKey())

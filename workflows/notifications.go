@@ -241,7 +241,7 @@ func (r *runner) notifyEnd(res rotation.Result) {
 	notice := r.notification(about)
 	notice.Message = res.Outcome
 	if len(res.FollowUps) > 0 {
-		notice.Message = fmt.Sprintf("%d thing(s) are left to see to. %s", len(res.FollowUps), res.Outcome)
+		notice.Message = fmt.Sprintf("%d follow-up(s) to do. %s", len(res.FollowUps), res.Outcome)
 		notice.Command = "rekey status " + r.in.Key.Name
 	}
 	startNotify(r.ctx, NotifyInput{

@@ -61,12 +61,12 @@ func TestATeamIsToldRemindedAtGrowingIntervalsAndToldHowItEnded(t *testing.T) {
 	r.unchanged(r.run())
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "24h0m0s"+reminder, "72h0m0s"+reminder, "120h0m0s"+reminder, "168h0m0s Rolled back")
 	first := r.Post.Messages()[0].Text
-	for _, want := range []string{"gpt (openai, production, manual, awaiting-key)", "Make a new key for proj_gpt", "Until 2026-12-04 15:00 UTC. Then the rotation rolls back to the old key.", "rekey supply gpt"} {
+	for _, want := range []string{"gpt (openai, production, manual, awaiting-key)", "Create a new key for proj_gpt", "Until 2026-12-04 15:00 UTC. Then the rotation rolls back to the old key.", "rekey supply gpt"} {
 		if !strings.Contains(first, want) {
 			t.Errorf("%q is missing in:\n%s", want, first)
 		}
 	}
-	if last := r.Post.Messages()[4].Text; !strings.Contains(last, "Nobody supplied a new key until 2026-12-04") {
+	if last := r.Post.Messages()[4].Text; !strings.Contains(last, "Nobody supplied a new key by 2026-12-04") {
 		t.Errorf("how it ended:\n%s", last)
 	}
 }
@@ -95,7 +95,7 @@ func TestWhatEndsInQuietTimeEndsAtOnceAndIsToldInTheMorning(t *testing.T) {
 func TestTheSecondChannelIsToldWhenTheFirstDidNotHelp(t *testing.T) {
 	r := newRig(t, telling(t, tellTeam, tellBoth, "escalate_after: 2d"))
 	r.after(3*day, func() {
-		if s := r.status(); len(s.Deliveries) != 2 || !strings.Contains(s.Details, "Told: team 2026-11-28 15:00 UTC; oncall 2026-11-29 15:00 UTC.") {
+		if s := r.status(); len(s.Deliveries) != 2 || !strings.Contains(s.Details, "Notified: team 2026-11-28 15:00 UTC; oncall 2026-11-29 15:00 UTC.") {
 			t.Errorf("%+v\n%s", s.Deliveries, s.Details)
 		}
 	})
@@ -159,8 +159,8 @@ func TestAChannelThatIsDownHoldsNothingAndIsShown(t *testing.T) {
 			r.Cloud.Inject(fault)
 			r.after(3*time.Hour, func() {
 				s := r.status()
-				if !strings.Contains(s.Details, "team could not be told: tell team") || !strings.Contains(s.Details, "; oncall 2026") {
-					t.Errorf("the details do not say who could not be told:\n%s", s.Details)
+				if !strings.Contains(s.Details, "team could not be notified: tell team") || !strings.Contains(s.Details, "; oncall 2026") {
+					t.Errorf("the details do not say who could not be notified:\n%s", s.Details)
 				}
 				r.supply()
 			})

@@ -66,18 +66,18 @@ func startNotify(ctx workflow.Context, in NotifyInput) {
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: NotifyID(in.Key.Name, in.Rotation), TaskQueue: ProviderTaskQueue(in.Key.Provider),
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, Priority: Priority(in.Notification.Reason),
-		StaticSummary: details.Escape("tell how a rotation of " + in.Key.Name + " ended"),
+		StaticSummary: details.Escape("notify that a rotation of " + in.Key.Name + " ended"),
 	})
 	if err := workflow.ExecuteChildWorkflow(ctx, NotifyType, in).GetChildWorkflowExecution().Get(ctx, nil); err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 		// The rotation has ended all the same; its result and the list say so.
-		workflow.GetLogger(ctx).Warn("Nobody is told of the rotation's end", "key", in.Key.Name, "rotation", in.Rotation, "error", err)
+		workflow.GetLogger(ctx).Warn("Nobody is notified of the rotation's end", "key", in.Key.Name, "rotation", in.Rotation, "error", err)
 	}
 }
 
 // notifyContext is a context for Notify. Where a channel is down it is tried for about half an hour.
 func notifyContext(ctx workflow.Context, reason rotation.Reason, channel string, about rotation.Event) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		Summary: details.Escape("tell " + channel + ": " + string(about)), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
+		Summary: details.Escape("notify " + channel + ": " + string(about)), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 3, MaximumInterval: 5 * time.Minute, MaximumAttempts: 10, NonRetryableErrorTypes: needsAPerson},
 	})
 }

@@ -14,7 +14,7 @@ func (r *runner) conflicts() decision {
 	if r.emergency() {
 		return func() rotation.State { return r.to(rotation.StepPrepare) }
 	}
-	other, f, ok := runStep[string](r, readRetry(), "look whether a key that conflicts with this one is rotating now", activities.ConflictName, r.target())
+	other, f, ok := runStep[string](r, readRetry(), "check whether a key that conflicts with this one is rotating now", activities.ConflictName, r.target())
 	return func() rotation.State {
 		switch {
 		case r.emergency():
@@ -33,7 +33,7 @@ func (r *runner) conflicts() decision {
 
 // prepare looks before anything changes.
 func (r *runner) prepare() decision {
-	out, f, ok := runStep[activities.Prepared](r, readRetry(), "look at provider and stores", activities.PrepareName, activities.PrepareInput{
+	out, f, ok := runStep[activities.Prepared](r, readRetry(), "check provider and stores", activities.PrepareName, activities.PrepareInput{
 		Target: r.target(), Reason: r.in.Reason, StartedAt: r.Progress.StartedAt, ApprovedQuestions: r.Approvals.ApprovedQuestions, Leaked: r.leakedNames(),
 		Predecessors: r.Carry.Predecessors, Revoked: r.Carry.Revoked,
 	})
@@ -54,7 +54,7 @@ func (r *runner) prepare() decision {
 		r.noteUnknown(out.Unknown)
 		switch {
 		case out.Wait > 0:
-			return r.waitOut(time.Duration(out.Wait), "A request to take away what applications read may still take effect. What is true is known when it no longer can.")
+			return r.waitOut(time.Duration(out.Wait), "A request to revoke what applications read may still take effect. rekey waits until it no longer can.")
 		case out.StartAnew:
 			r.Inbox.Again = true // under this rotation's id that key would be found as staged
 			return r.stay()
@@ -92,7 +92,7 @@ func (r *runner) nothingDue() rotation.State {
 		r.Progress.Outcome = out.Verdict.Message
 	}
 	if r.Carry.Unknown {
-		r.Progress.Outcome = "Nothing was changed: what was named is not known. " + strings.Join(out.Unknown, " ")
+		r.Progress.Outcome = "Nothing was changed: what was named is unknown. " + strings.Join(out.Unknown, " ")
 	}
 	if len(r.Carry.Predecessors) > 0 {
 		return rotation.State{Step: rotation.StepRetire, Commitment: rotation.ForwardOnly}

@@ -11,7 +11,7 @@ import (
 
 // store brings the pending value to every other store.
 func (r *runner) store() decision {
-	out, f, ok := runStep[activities.Ref](r, writeRetry(), "bring the pending value to every store", activities.StoreName, activities.StoreInput{Target: r.target(), New: *r.incoming()})
+	out, f, ok := runStep[activities.Ref](r, writeRetry(), "write the pending value to every store", activities.StoreName, activities.StoreInput{Target: r.target(), New: *r.incoming()})
 	if ok {
 		*r.incoming() = out
 	}
@@ -31,7 +31,7 @@ func (r *runner) store() decision {
 // verify proves the incoming value. A fresh key may be refused for a while; an old one that is refused cannot be gone back
 // to, unless an abandoned request has disabled it.
 func (r *runner) verify() decision {
-	out, f, ok := runStep[activities.Verified](r, readRetry(), "prove the value from every store", activities.VerifyName, activities.VerifyInput{Target: r.target(), Value: *r.incoming()})
+	out, f, ok := runStep[activities.Verified](r, readRetry(), "verify the value from every store", activities.VerifyName, activities.VerifyInput{Target: r.target(), Value: *r.incoming()})
 	return func() rotation.State {
 		if !ok && f == nil {
 			return r.stay()
@@ -41,7 +41,7 @@ func (r *runner) verify() decision {
 			why = f.text
 		}
 		if out.Wait > 0 {
-			return r.waitOut(time.Duration(out.Wait), "A request to take "+r.incoming().Name()+" away may still take effect. It is proven when that no longer can.")
+			return r.waitOut(time.Duration(out.Wait), "A request to revoke "+r.incoming().Name()+" may still take effect. The key is verified when it no longer can.")
 		}
 		waited := r.waitedOut()
 		patience := r.now().Add(time.Duration(r.Keys.Prepared.Propagation))
@@ -65,7 +65,7 @@ func (r *runner) verify() decision {
 		if f == nil && !r.At.Commitment.CanRollBack() {
 			// The same key again would be refused again.
 			r.Keys.Refused = r.Keys.New.Fingerprint
-			return r.ask(cannotGoOn, "The new key did not pass: "+why+" There is no way back: put that right, then approve to make another key.", r.making())
+			return r.ask(cannotGoOn, "The new key did not pass: "+why+" There is no way back: fix that, then approve to create another key.", r.making())
 		}
 		return r.giveUp("The new key did not pass: "+why, rotation.StepVerify)
 	}
@@ -90,7 +90,7 @@ func (r *runner) oldWorks() bool { return len(r.Keys.Old) > 0 && !r.Keys.Prepare
 // giveUp rolls back because of a failure that waiting does not cure; where there is no way back a person puts it right.
 func (r *runner) giveUp(why string, step rotation.Step) rotation.State {
 	if !r.At.Commitment.CanRollBack() {
-		return r.ask(cannotGoOn, why+" There is no way back: put that right, then approve to try again.", step)
+		return r.ask(cannotGoOn, why+" There is no way back: fix that, then approve to try again.", step)
 	}
 	r.requestRollback(why)
 	return r.stay()
@@ -117,7 +117,7 @@ func (r *runner) promote() decision {
 			r.requestRollback("The promote cannot finish: " + f.text)
 			return r.stay()
 		case f != nil:
-			return r.ask(cannotGoOn, "The value cannot be made current everywhere: "+f.text+" Put that right, then approve to try again.", rotation.StepPromote)
+			return r.ask(cannotGoOn, "The value cannot be made current everywhere: "+f.text+" Fix that, then approve to try again.", rotation.StepPromote)
 		case !ok:
 			return r.stay()
 		case out.Question != nil:
@@ -130,7 +130,7 @@ func (r *runner) promote() decision {
 			}
 			return r.pollAgain(pollInterval(r.Poll.Count), poll{
 				why:     "Applications do not read the value yet in " + strings.Join(out.Lagging, ", ") + ". Nothing is revoked before they do.",
-				summary: "look again through the applications' eyes", expected: lag,
+				summary: "check again what applications read", expected: lag,
 			})
 		}
 		r.startGrace(time.Duration(r.Keys.Prepared.ReadLag))
@@ -146,5 +146,5 @@ func (r *runner) dropUnknown(names []string) {
 	}
 	isUnknown := func(o activities.Ref) bool { return slices.Contains(names, o.Name()) }
 	r.Keys.Old, r.Keys.Extra = slices.DeleteFunc(r.Keys.Old, isUnknown), slices.DeleteFunc(r.Keys.Extra, isUnknown)
-	r.followUp("No store has these values any more, so this rotation did not revoke them: " + strings.Join(names, ", ") + ". Look whether one is live, and delete it if nobody uses it: " + r.Keys.Prepared.ProviderConsole)
+	r.followUp("No store has these values any more, so this rotation did not revoke them: " + strings.Join(names, ", ") + ". Check whether one is live, and delete it if nobody uses it: " + r.Keys.Prepared.ProviderConsole)
 }

@@ -99,21 +99,21 @@ func (r *runner) answers() (approve, reject string) {
 	case foreignClaim:
 		return "take it over and go on", "leave it alone and end this rotation, with nothing changed for applications"
 	case unprovenKeys:
-		return "make another key (what is named above is left alone: see to it first)", "make none and end this rotation, with nothing changed for applications"
+		return "create another key (what is named above is left alone: deal with it first)", "create none and end this rotation, with nothing changed for applications"
 	case revokePolicy, useUnknown:
 		return fmt.Sprintf("revoke the %s key (whoever still uses it fails)", r.outgoingWord()), back
 	case keyInUse:
-		return fmt.Sprintf("revoke the %s key all the same (whoever still uses it fails)", r.outgoingWord()), back
+		return fmt.Sprintf("revoke the %s key anyway (whoever still uses it fails)", r.outgoingWord()), back
 	case keysRefused:
-		return "go on watching, once the key that applications read works again", back
+		return "keep watching, once the key that applications read works again", back
 	case newRefused:
 		return "go on, once the key that applications read works again", back
 	case noWayBack:
-		return "give the old key up (rekey goes forward and revokes it)", "try the roll-back again, once that is put right"
+		return "give up the old key (rekey goes forward and revokes it)", "try the roll-back again, once that is fixed"
 	case changedCurrent:
-		return "take the key named above away too, in the end", back
+		return "in the end, revoke the key named above as well", back
 	case notRevoked, notCleared, notEnabled, notDiscarded, cannotGoOn:
-		return "try again, once that is put right", back
+		return "try again, once that is fixed", back
 	}
 	return "go on", back
 }

@@ -55,7 +55,7 @@ func TestAnApprovalOfOneRevokeDoesNotApproveTheOther(t *testing.T) {
 	r.after(3*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	asked := false
 	r.after(6*day, func() {
-		asked = r.status().Details != "" && strings.Contains(r.status().Details, "A person decides")
+		asked = r.status().Details != "" && strings.Contains(r.status().Details, "Decision needed")
 		r.signal(rotation.Approve, rotation.DecisionMessage{})
 	})
 	r.unchanged(r.run())

@@ -121,7 +121,7 @@ func (r *runner) refusedToTakeAway(f *failure, step rotation.Step) rotation.Stat
 		r.Progress.Note = f.text
 		return rotation.State{Step: rotation.StepGuard, Commitment: commitment}
 	}
-	next := r.ask(notRevoked, "The old key could not be revoked: "+f.text+" Put that right, then approve to try again.", step)
+	next := r.ask(notRevoked, "The old key could not be revoked: "+f.text+" Fix that, then approve to try again.", step)
 	next.Commitment = commitment
 	return next
 }
@@ -159,11 +159,11 @@ func (r *runner) confirm() decision {
 		}
 		switch {
 		case f != nil:
-			return r.ask(notRevoked, "Whether the old key is refused could not be tried: "+f.text+" Approve to try again.", rotation.StepConfirm)
+			return r.ask(notRevoked, "It could not be tested whether the old key is refused: "+f.text+" Approve to try again.", rotation.StepConfirm)
 		case !ok:
 			return r.stay()
 		case out.NewRefused && r.Direction.Approved != newRefused:
-			hint := "So is the key that was to be revoked: make the one that they read work at the provider."
+			hint := "So is the key that was to be revoked: make the one that they read work again at the provider."
 			if len(out.Accepted) > 0 {
 				hint = "It still accepts " + r.listed(out.Accepted) + ", which was to be revoked: was the wrong key revoked? Then return to the other one at once, if that is offered below."
 			}
@@ -181,7 +181,7 @@ func (r *runner) confirm() decision {
 
 // notRevoked goes back to whoever revokes.
 func (r *runner) notRevoked(accepted string) rotation.State {
-	r.Progress.Note = "The provider still accepts " + accepted + ": it was not revoked. Look whether another key was revoked in its place."
+	r.Progress.Note = "The provider still accepts " + accepted + ": it was not revoked. Check whether another key was revoked instead."
 	if r.Keys.Prepared.RevokeByHand {
 		return r.to(rotation.StepAwaitRevocation)
 	}
@@ -195,7 +195,7 @@ func (r *runner) notRevoked(accepted string) rotation.State {
 // noteRevoked notes for the result that the outgoing keys are refused.
 func (r *runner) noteRevoked(unproven []string) {
 	for _, name := range unproven {
-		r.followUp(fmt.Sprintf("That %s is refused could not be tried: its value is gone, and the provider has no list.", name))
+		r.followUp(fmt.Sprintf("It could not be tested whether %s is refused: its value is gone, and the provider has no list.", name))
 	}
 	r.Progress.RevokedAt = r.now()
 	for _, o := range r.outgoing() {
@@ -208,7 +208,7 @@ func (r *runner) noteRevoked(unproven []string) {
 
 // retire clears the stores and sweeps orphans.
 func (r *runner) retire() decision {
-	out, f, ok := runStep[activities.Retired](r, writeRetry(), "destroy old versions, sweep orphans", activities.RetireName, activities.RetireInput{
+	out, f, ok := runStep[activities.Retired](r, writeRetry(), "destroy old versions, clean up orphans", activities.RetireName, activities.RetireInput{
 		Target: r.target(), Gone: r.outgoing(), Keep: r.incoming(), Predecessors: r.Carry.Predecessors,
 	})
 	r.noteSwept(out)
@@ -220,7 +220,7 @@ func (r *runner) retire() decision {
 			return r.stay()
 		}
 		if out.SweepIn > 0 {
-			return r.waitOut(time.Duration(out.SweepIn), "An attempt to make a key was not answered; what it may leave is swept when it can no longer take effect.")
+			return r.waitOut(time.Duration(out.SweepIn), "An attempt to create a key was not answered; what it may leave is cleaned up when it can no longer take effect.")
 		}
 		if r.backwards() {
 			return r.to(rotation.StepRolledBack)
@@ -246,7 +246,7 @@ func (r *runner) contain() decision {
 		case f != nil && f.class == fault.NotFound:
 			return r.contained() // gone is gone
 		case f != nil:
-			return r.ask(notRevoked, "What leaked could not be revoked first: "+f.text+" Put that right, then approve to try again.", rotation.StepContain)
+			return r.ask(notRevoked, "What leaked could not be revoked first: "+f.text+" Fix that, then approve to try again.", rotation.StepContain)
 		case !ok:
 			return r.stay()
 		}

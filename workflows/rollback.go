@@ -106,7 +106,7 @@ func (r *runner) cannotReverse(why string) rotation.State {
 	from := r.At
 	r.At.Commitment = rotation.BothKeys // what is asked is about the way forward
 	next := r.ask(noWayBack, "The roll-back cannot go on, and applications keep the new key: "+why+
-		" Put that right to try again, or give the old key up.", rotation.StepVerify)
+		" Fix that to try again, or give up the old key.", rotation.StepVerify)
 	r.At = from
 	return next
 }

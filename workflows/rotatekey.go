@@ -188,7 +188,7 @@ func (r *runner) checkCircles() {
 	}
 	if r.visits[r.At.Step]++; r.visits[r.At.Step] > maxVisits {
 		workflow.GetLogger(r.ctx).Error("The rotation runs in circles", "key", r.in.Key.Name, "rotation", r.id, "at", r.At.String())
-		r.pollAgain(time.Minute, poll{why: "The rotation comes back to this step again and again. That is a defect of rekey: please report it, with this history.", summary: "slow down"})
+		r.pollAgain(time.Minute, poll{why: "The rotation keeps coming back to this step. That is a bug in rekey: please report it, with this history.", summary: "slow down"})
 	}
 }
 
@@ -309,7 +309,7 @@ const maxFollowUps = 200
 
 func (r *runner) followUp(text string) {
 	if len(r.Carry.FollowUps) >= maxFollowUps {
-		text = "More was left to see to than stands here: look into the history."
+		text = "There are more follow-ups than are listed here: see the history."
 	}
 	if !slices.Contains(r.Carry.FollowUps, text) {
 		r.Carry.FollowUps = append(r.Carry.FollowUps, text)

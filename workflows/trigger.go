@@ -97,7 +97,7 @@ func (t *trigger) run() (Triggered, error) {
 	t.refreshDetails()
 	wants, err := t.requests()
 	if err != nil {
-		return t.Triggered, t.failed("Nobody can say whose value was reported. ", err)
+		return t.Triggered, t.failed("It could not be determined whose value was reported. ", err)
 	}
 	if err := t.start(wants); err != nil {
 		return t.Triggered, t.failed(t.Why+"Not every rotation could be started. ", err)

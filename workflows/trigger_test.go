@@ -155,7 +155,7 @@ func TestATriggerThatCannotBeServedFailsForAllToSee(t *testing.T) {
 		"one of two keys":                         {workflows.TriggerInput{Keys: []string{"other", "ci"}, Leaked: true}, "", false, "ci: The emergency was raised: every value made before now leaked. Not every rotation could be started."},
 		"a key that the source may not trigger":   {workflows.TriggerInput{Keys: []string{"ci"}, Within: []string{"openai-*"}}, "", false, "the source scanner may not trigger the key ci"},
 		"a rotation that does not take it":        {workflows.TriggerInput{Keys: []string{"ci"}, Leaked: true}, "ci", false, "it does not take it"},
-		"a value, while a store is away for ever": {workflows.TriggerInput{Fingerprints: []string{"0123456789ab"}, Leaked: true}, "", true, "Nobody can say whose value was reported."},
+		"a value, while a store is away for ever": {workflows.TriggerInput{Fingerprints: []string{"0123456789ab"}, Leaked: true}, "", true, "It could not be determined whose value was reported."},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r, s := newRig(t, bothStores()), &starters{refuses: tc.refuses}

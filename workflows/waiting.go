@@ -110,7 +110,7 @@ func (r *runner) waitForPerson() {
 	if r.expired() && r.rollsBackAtDeadline() {
 		return // a key that came at the last moment could not be used
 	}
-	w := waiting{summary: "waits for a person: what to do is under User Metadata", personFrom: r.now()}
+	w := waiting{summary: "waiting for a person: what to do is under User Metadata", personFrom: r.now()}
 	if !r.expired() {
 		w.until = r.Wait.Deadline
 	}
@@ -169,18 +169,18 @@ func (r *runner) nobodyActed() {
 	deadline := r.Wait.Deadline.Format(time.RFC3339)
 	switch r.At.Step {
 	case rotation.StepAwaitKey:
-		r.requestRollback("Nobody supplied a new key until " + deadline + ".")
+		r.requestRollback("Nobody supplied a new key by " + deadline + ".")
 	case rotation.StepAdopt:
-		r.requestRollback("The supplied key could not be checked until " + deadline + ": " + r.Poll.Why)
+		r.requestRollback("The supplied key could not be checked by " + deadline + ": " + r.Poll.Why)
 	case rotation.StepApproval:
 		who := "Nobody"
 		if signed := r.Approvals.Signed; len(signed) >= rotation.Eyes {
-			r.requestRollback("What was signed could not be counted until " + deadline + ". " + r.Poll.Why)
+			r.requestRollback("The signatures could not be verified by " + deadline + ". " + r.Poll.Why)
 			return
 		} else if len(signed) > 0 {
 			who = fmt.Sprintf("Only %d of %d operators (%s)", len(signed), rotation.Eyes, strings.Join(rotation.Signing{Signed: signed}.Names(), ", "))
 		}
-		r.requestRollback(who + " approved until " + deadline + ": " + r.question().Text)
+		r.requestRollback(who + " approved by " + deadline + ": " + r.question().Text)
 	}
 }
 
@@ -225,7 +225,7 @@ func (r *runner) block(f *failure) {
 	r.Blocked.Why = f.text
 	if d := time.Duration(f.RetryAfter); d > activities.MaxRetryDelay {
 		// Too long to be left to Temporal, where no message could end it.
-		r.pollAgain(d, poll{why: f.text, summary: "wait as long as was asked for", expected: r.Poll.ExpectedUntil})
+		r.pollAgain(d, poll{why: f.text, summary: "wait as long as requested", expected: r.Poll.ExpectedUntil})
 	}
 	r.publishPhase()
 	r.refreshDetails()

@@ -23,11 +23,11 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.reads("1 Workflow", workflows.ID(journeyKey))
 	p.picture("list")
 	p.click("link", workflows.ID(journeyKey))
-	p.reads("waits for a person: what to do is under User Metadata")
+	p.reads("waiting for a person: what to do is under User Metadata")
 	p.picture("timeline")
 
-	p.details("What you do now", "make a new key of "+scenario.OpenAIProject(journeyKey), "Leave the old one: "+old, "rekey supply "+journeyKey, "Never put a key into either",
-		"More Actions, Send an Update: name key-supplied", "If nobody acts until", "the rotation rolls back to the old key")
+	p.details("What to do now", "create a new key of "+scenario.OpenAIProject(journeyKey), "Keep the old one: "+old, "rekey supply "+journeyKey, "Never put a key into either",
+		"More Actions, Send an Update: name key-supplied", "If nobody acts by", "the rotation rolls back to the old key")
 	if address := p.link("openai console"); !strings.HasPrefix(address, "https://platform.openai.com/") {
 		t.Errorf("the link to the console goes to %q", address)
 	}
@@ -44,7 +44,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 
 	shared.waitFor(t, journeyKey, rotation.AwaitingRevocation)
 	p.again()
-	p.details("awaiting-revocation", "Leave the new key, which applications read: "+shared.listed(t, journeyKey, fresh), "Revoke the old key: "+old, "name key-revoked", "Both keys stay as they are")
+	p.details("awaiting-revocation", "Keep the new key, which applications read: "+shared.listed(t, journeyKey, fresh), "Revoke the old key: "+old, "name key-revoked", "Both keys stay as they are")
 	p.picture("awaiting-revocation")
 	data := p.code("Send an Update")
 	shared.revokeOld(t, journeyKey)
@@ -76,7 +76,7 @@ func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
 	p := shared.sit(t)
 	shared.start(t, wrongKey, rotation.Manual)
 	p.goTo("workflows/"+url.PathEscape(workflows.ID(wrongKey)), nil)
-	p.details("What you do now")
+	p.details("What to do now")
 
 	// A refused Update is answered in its dialog, and leaves nothing in the history.
 	before := shared.events(t, wrongKey)
@@ -95,12 +95,12 @@ func TestAWrongAnswerIsToldWhatIsWrongAndWhatIsWanted(t *testing.T) {
 	for _, wrong := range []struct{ says, name, data, want string }{
 		{"too early", "key-revoked", `{"by": "night shift"}`, "key-revoked is for the phase awaiting-revocation; this rotation is in awaiting-key"},
 		// Straight quotes: what is to be copied must stay JSON.
-		{"nonsense", "key-supplied", `[1, 2, 3]`, `it is a list. What it takes: In awaiting-key: says that the new key stands in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}`},
+		{"nonsense", "key-supplied", `[1, 2, 3]`, `it is a list. What it takes: In awaiting-key: says that the new key is in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}`},
 		{"a version that is not there", "key-supplied", `{"by": "night shift", "version": "77"}`, "has no readable version 77"},
 	} {
 		p.send(sendSignal, wrong.name, wrong.data)
 		p.again()
-		p.details(wrong.want, "What you do now")
+		p.details(wrong.want, "What to do now")
 		p.picture("signal-" + strings.ReplaceAll(wrong.says, " ", "-"))
 	}
 

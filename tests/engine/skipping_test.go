@@ -351,7 +351,7 @@ func (r *skipping) wantTold() {
 	if len(s.Deliveries) == 0 || s.Deliveries[0].Channel != scenario.Team || r.words() == "" {
 		r.Errorf("nobody was told: %+v %q", s.Deliveries, r.words())
 	}
-	if strings.Contains(s.Details, "You need to do nothing") {
+	if strings.Contains(s.Details, "No action needed") {
 		r.Errorf("the details say that nothing is to be done:\n%s", s.Details)
 	}
 }

@@ -121,7 +121,7 @@ func TestARotationThatIsToComeBackTomorrowSaysSo(t *testing.T) {
 	remove := r.Cloud.Inject(simcloud.Fault{Service: google, Method: "ListServiceAccountKeys", Kind: simcloud.Refuse, Code: 429, RetryAfter: day})
 	r.at(2*time.Hour, func() {
 		s := r.status()
-		if s.Phase != rotation.Prepare || strings.Contains(s.Details, "You need to do nothing") || !strings.Contains(s.Details, "too many requests") {
+		if s.Phase != rotation.Prepare || strings.Contains(s.Details, "No action needed") || !strings.Contains(s.Details, "too many requests") {
 			t.Errorf("the details of %s do not say what it waits for:\n%s", s.Phase, s.Details)
 		}
 	})

@@ -52,9 +52,9 @@ func (e Emergency) render(listed int) string {
 		words string
 		keys  []EmergencyKey
 	}{
-		{"**Wait for a person**: open each one, its *User Metadata* says what to do", e.Waiting},
-		{"**Cannot be read**: see to each one; it is looked at again", e.Unreadable},
-		{"**Failed**: see to each one", e.Failed},
+		{"**Waiting for a person**: open each one; its *User Metadata* says what to do", e.Waiting},
+		{"**Unreadable**: check each one; rekey looks again", e.Unreadable},
+		{"**Failed**: check each one", e.Failed},
 		{"**Not raised**", e.NotRaised},
 	} {
 		if len(group.keys) == 0 {
@@ -74,9 +74,9 @@ func (e Emergency) render(listed int) string {
 	}
 	if !e.Ended {
 		if len(e.Waiting)+len(e.Unreadable)+len(e.Failed) == 0 {
-			b.WriteString("\nYou need to do nothing.\n")
+			b.WriteString("\nNo action needed.\n")
 		}
-		fmt.Fprintf(&b, "\nWatch it: %s. **Request Cancellation** stops the raising of further keys; rotations that have begun go on.\n", resume)
+		fmt.Fprintf(&b, "\nWatch it: %s. **Request Cancellation** stops raising the emergency for further keys; rotations that have begun go on.\n", resume)
 	}
 	return b.String()
 }
@@ -97,13 +97,13 @@ func (e EmergencyStart) Render() string {
 	if len(m.Leaked) > 0 {
 		what = "what was named as leaked: " + Escape(clip(strings.Join(m.Leaked, ", "), 200))
 	}
-	text := fmt.Sprintf("Replaces %s, of %d key(s), now: no grace period", what, e.Keys)
+	text := fmt.Sprintf("Replaces %s of %d key(s) now, without a grace period", what, e.Keys)
 	if m.For > 0 {
-		text = fmt.Sprintf("Replaces %s, of %d key(s), with a grace period of %s", what, e.Keys, m.For)
+		text = fmt.Sprintf("Replaces %s of %d key(s), with a grace period of %s", what, e.Keys, m.For)
 	}
 	if m.RevokeFirst {
-		text += "; what leaked is revoked before there is a new key, and applications fail until there is"
+		text += "; what leaked is revoked before there is a new key, and applications fail until there is one"
 	}
-	return text + fmt.Sprintf(".\n\nRaised by %s. Why: %s\n\nEach key has a rotation of its own, `rotate/` and its name. *Request Cancellation* stops the raising of further keys."+
+	return text + fmt.Sprintf(".\n\nRaised by %s. Why: %s\n\nEach key has a rotation of its own, `rotate/` and its name. *Request Cancellation* stops raising the emergency for further keys."+
 		" *Terminate* does the same and leaves no result. Neither ends a rotation that has begun.", Escape(clip(m.By, 100)), Sentence(prose(clip(m.Why, 400))))
 }

@@ -24,8 +24,8 @@ func (d Dispatch) Render() string {
 		if d.Why != "" {
 			return below(d.Leak, Sentence(prose(clip(d.Why, most))))
 		}
-		return below(d.Leak, fmt.Sprintf("Asking store and provider whether %s is due, and starting its rotation %s if it is.\n\n"+
-			"You need to do nothing. If they do not answer for an hour this fails, and the key's next beat asks anew.", bold(d.Key), code(d.Workflow)))
+		return below(d.Leak, fmt.Sprintf("Checking with store and provider whether %s is due, and starting its rotation %s if it is.\n\n"+
+			"No action needed. If they do not answer for an hour this fails, and the next scheduled run asks again.", bold(d.Key), code(d.Workflow)))
 	})
 }
 
@@ -48,9 +48,9 @@ func (t Trigger) Render() string {
 		case t.Ended:
 			return below(t.Leak, Sentence(prose(clip(t.Why, most))))
 		case !t.Searches:
-			return below(t.Leak, "Starting the rotations that the source asks for.\n\nYou need to do nothing.")
+			return below(t.Leak, "Starting the rotations that the source asks for.\n\nNo action needed.")
 		}
-		return below(t.Leak, fmt.Sprintf("Looking whose value was reported, and starting that key's rotation.\n\nYou need to do nothing. If stores or providers do not answer, this tries again for %d days and then fails."+
+		return below(t.Leak, fmt.Sprintf("Finding out whose value was reported, and starting that key's rotation.\n\nNo action needed. If stores or providers do not answer, this tries again for %d days and then fails."+
 			" If you know whose value it is, do not wait: `rekey emergency KEY`.", int(t.Patience.Hours()/24)))
 	})
 }
@@ -65,7 +65,7 @@ type TriggerStart struct {
 
 // Render writes what does not change while the trigger goes on.
 func (t TriggerStart) Render() string {
-	text := fmt.Sprintf("A delivery of the source %s", bold(t.Source))
+	text := fmt.Sprintf("A delivery from the source %s", bold(t.Source))
 	if t.Leaked {
 		text += ", which reports a leak"
 	}
@@ -79,7 +79,7 @@ func (t TriggerStart) Render() string {
 	if t.Why != "" {
 		text += "\n\nWhy: " + Sentence(prose(clip(t.Why, 400)))
 	}
-	return text + "\n\n*Request Cancellation* and *Terminate* stop the start of further rotations; one that has begun goes on."
+	return text + "\n\n*Request Cancellation* and *Terminate* keep further rotations from starting; those that have begun go on."
 }
 
 // End is the page of a workflow that notifies channels of a rotation's end.
@@ -95,12 +95,12 @@ func (e End) Render() string {
 		var parts []string
 		for _, d := range e.Deliveries {
 			if d.Problem != "" {
-				parts = append(parts, d.Channel+" could not be told: "+d.Problem)
+				parts = append(parts, d.Channel+" could not be notified: "+d.Problem)
 				continue
 			}
 			parts = append(parts, d.Channel+" "+Moment(d.At))
 		}
-		return below(e.Leak, "Told: "+Escape(clip(strings.Join(parts, "; "), most)))
+		return below(e.Leak, "Notified: "+Escape(clip(strings.Join(parts, "; "), most)))
 	})
 }
 

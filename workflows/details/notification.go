@@ -11,9 +11,9 @@ import (
 func (p Page) RequiredAction() (sentence, command string) {
 	switch p.step().Phase() {
 	case rotation.AwaitingKey:
-		return fmt.Sprintf("Make a new key for %s (%s) and give it to rekey, never here.", p.Account, p.ProviderConsole), "rekey supply " + p.Key
+		return fmt.Sprintf("Create a new key for %s (%s) and give it to rekey, never here.", p.Account, p.ProviderConsole), "rekey supply " + p.Key
 	case rotation.AwaitingRevocation:
-		return fmt.Sprintf("Revoke the key %s of %s (%s), and say so.", strings.ReplaceAll(p.describe(p.Outgoing), "`", ""), p.Account, p.ProviderConsole), "rekey key-revoked " + p.Key
+		return fmt.Sprintf("Revoke the key %s of %s (%s), then confirm it.", strings.ReplaceAll(p.describe(p.Outgoing), "`", ""), p.Account, p.ProviderConsole), "rekey key-revoked " + p.Key
 	case rotation.AwaitingApproval:
 		return "Decide: " + p.Question.Text, fmt.Sprintf("rekey status %s, then rekey approve %s", p.Key, p.Key)
 	}
@@ -26,11 +26,11 @@ func (p Page) Otherwise() string {
 	case p.AtDeadline != Overdue:
 		return "Then the rotation rolls back to the old key."
 	case p.step() == rotation.StepAwaitContainment:
-		return "The key that leaked stays live."
+		return "The leaked key stays live."
 	case p.waiting():
 		return "Both keys stay as they are."
 	}
-	return "rekey goes on trying."
+	return "rekey keeps trying."
 }
 
 // deliveries says who was notified, and who could not be.
@@ -41,7 +41,7 @@ func deliveries(all []rotation.Delivery) string {
 			parts = append(parts, d.Channel+" "+Moment(d.At))
 		}
 		if d.Problem != "" {
-			parts = append(parts, d.Channel+" could not be told: "+strings.TrimRight(d.Problem, "."))
+			parts = append(parts, d.Channel+" could not be notified: "+strings.TrimRight(d.Problem, "."))
 		}
 	}
 	return strings.Join(parts, "; ")

@@ -119,7 +119,7 @@ func (p Page) render(most int) string {
 		fmt.Fprintf(&b, "\n%s\n", p.leak())
 	}
 	if steps := p.steps(most); len(steps) > 0 {
-		b.WriteString("\n**What you do now**\n\n")
+		b.WriteString("\n**What to do now**\n\n")
 		for i, s := range steps {
 			fmt.Fprintf(&b, "%d. %s\n", i+1, s)
 		}
@@ -127,7 +127,7 @@ func (p Page) render(most int) string {
 		if p.Blocked {
 			b.WriteString("\nrekey tries again by itself; fix the problem above if it persists.\n")
 		} else {
-			b.WriteString("\nYou need to do nothing.\n")
+			b.WriteString("\nNo action needed.\n")
 		}
 	}
 	if p.open() {
@@ -155,7 +155,7 @@ func (p Page) renderWait(b *strings.Builder, most int) {
 		fmt.Fprintf(b, "\n%s\n", p.deadline())
 	}
 	if len(p.Deliveries) > 0 {
-		fmt.Fprintf(b, "\nTold: %s.\n", p.prose(clip(deliveries(p.Deliveries), most)))
+		fmt.Fprintf(b, "\nNotified: %s.\n", p.prose(clip(deliveries(p.Deliveries), most)))
 	}
 	if n := p.Handover; n != nil {
 		fmt.Fprintf(b, "\n**Handed over** by %s\n", p.prose(clip(fmt.Sprintf("%s, %s: %s", n.By, Moment(n.At), n.Why), most)))
@@ -195,21 +195,21 @@ func (p Page) now(most int) string {
 	provider := Escape(p.Provider)
 	switch p.step() {
 	case rotation.StepConflicts, rotation.StepPrepare:
-		return "Looking before anything changes: is the key due, does every store answer, is there room for a new key."
+		return "Checking before anything changes: whether the key is due, every store answers, and there is room for a new key."
 	case rotation.StepCreate:
-		return "Making a new key at " + provider + " and staging it where no application reads it."
+		return "Creating a new key at " + provider + " and staging it where no application reads it."
 	case rotation.StepAwaitKey, rotation.StepAdopt:
-		return fmt.Sprintf("rekey cannot make keys at %s: a person makes the new one for %s. %s", provider, code(p.Account), p.meanwhile())
+		return fmt.Sprintf("rekey cannot create keys at %s: somebody has to create the new one for %s. %s", provider, code(p.Account), p.meanwhile())
 	case rotation.StepStore:
 		if p.backwards() {
-			return "Rolling back: bringing the old value to every store."
+			return "Rolling back: writing the old value to every store."
 		}
-		return "Bringing the new value to every store; no application reads it yet."
+		return "Writing the new value to every store; no application reads it yet."
 	case rotation.StepVerify:
 		if p.backwards() {
-			return "Rolling back: proving that the old key still works."
+			return "Rolling back: verifying that the old key still works."
 		}
-		return "Proving that the new key works, from every store."
+		return "Verifying, from every store, that the new key works."
 	case rotation.StepPromote:
 		if p.backwards() {
 			return "Rolling back: making the old key current again in every store."
@@ -219,27 +219,27 @@ func (p Page) now(most int) string {
 		return fmt.Sprintf("Both keys work until %s, so that every application can pick up the %s one. Then the %s one is revoked.%s",
 			Moment(p.Context.GraceUntil), p.incoming(), p.outgoing(), p.because(most))
 	case rotation.StepGuard:
-		return fmt.Sprintf("Asking whether the %s key is still in use, before it is revoked.%s", p.outgoing(), p.because(most))
+		return fmt.Sprintf("Checking whether the %s key is still in use before it is revoked.%s", p.outgoing(), p.because(most))
 	case rotation.StepApproval:
-		return "A person decides: " + p.quote(p.Question.Text, most)
+		return "Decision needed: " + p.quote(p.Question.Text, most)
 	case rotation.StepContain:
-		return "Taking away what leaked, before there is a new key. Applications fail until there is."
+		return "Revoking what leaked before there is a new key. Applications fail until there is one."
 	case rotation.StepEnable:
-		return "Rolling back: enabling the old key again, and waiting until no request of ours can disable it any more."
+		return "Rolling back: enabling the old key again, and waiting until no earlier request can disable it any more."
 	case rotation.StepSoak:
 		return fmt.Sprintf("The %s key is disabled and will be deleted at %s. Until then it can be enabled again.", p.outgoing(), Moment(p.SoakUntil))
 	case rotation.StepDisable, rotation.StepDelete:
 		return fmt.Sprintf("Revoking the %s key, which is no longer needed.", p.outgoing())
 	case rotation.StepAwaitContainment:
-		return fmt.Sprintf("A key has leaked and goes first. rekey cannot revoke keys at %s: a person does. Applications fail from then on until there is a new key.", provider)
+		return fmt.Sprintf("What leaked is revoked first. rekey cannot revoke keys at %s: somebody has to do it. From then on applications fail until there is a new key.", provider)
 	case rotation.StepAwaitRevocation:
-		return fmt.Sprintf("Applications read the %s key. rekey cannot revoke keys at %s: a person revokes the %s one.%s", p.incoming(), provider, p.outgoing(), p.because(most))
+		return fmt.Sprintf("Applications read the %s key. rekey cannot revoke keys at %s: somebody has to revoke the %s one.%s", p.incoming(), provider, p.outgoing(), p.because(most))
 	case rotation.StepConfirm:
-		return fmt.Sprintf("Proving that the %s key is refused.", p.outgoing())
+		return fmt.Sprintf("Verifying that the %s key is refused.", p.outgoing())
 	case rotation.StepRetire:
-		return "Destroying the old versions in the stores and sweeping what abandoned attempts left."
+		return "Destroying the old versions in the stores and cleaning up what abandoned attempts left."
 	case rotation.StepDiscard:
-		return "Discarding the new key; applications were never given it." + p.because(most)
+		return "Discarding the new key; it was never given to applications." + p.because(most)
 	case rotation.StepRolledBack:
 		return "Rolled back; applications read the old key." + p.because(most)
 	case rotation.StepCompleted:
@@ -263,7 +263,7 @@ func (p Page) because(most int) string {
 func (p Page) meanwhile() string {
 	switch {
 	case p.Contained:
-		return "The key that leaked is gone: applications fail until there is a new one."
+		return "The leaked key is gone: applications fail until there is a new one."
 	case p.OldRefused:
 		return "The key that applications read is refused: they fail until there is a new one."
 	case len(p.Old) == 0:
@@ -271,7 +271,7 @@ func (p Page) meanwhile() string {
 	case p.emergency():
 		return "Until there is one, what leaked stays live."
 	}
-	return "Applications go on with the old one meanwhile."
+	return "Applications keep using the old one meanwhile."
 }
 
 // done names what a completed rotation made and took away.
@@ -287,7 +287,7 @@ func (p Page) done() string {
 
 // leak says what to do about a key in the history.
 func (p Page) leak() string {
-	return fmt.Sprintf("**A key stands in this history**, sent in a message (fingerprint %s). rekey treats it as leaked. 1. Revoke it, if it is live: %s. 2. Make another. 3. When this rotation has ended, delete its history: %s.",
+	return fmt.Sprintf("**A key is in this history**, sent in a message (fingerprint %s). rekey treats it as leaked. 1. Revoke it, if it is live: %s. 2. Create another. 3. When this rotation has ended, delete its history: %s.",
 		code(p.Leak.Fingerprint), p.console(), code(p.Leak.Purge))
 }
 

@@ -29,12 +29,12 @@ func (s Start) Render() string {
 	text := fmt.Sprintf("Replaces the key %s of %s at %s, which applications read in %s.\n\nReason: %s.", bold(k.Name), code(k.Account),
 		Escape(k.Provider), strings.Join(places, ", "), Escape(string(s.Reason)))
 	if s.By != "" {
-		text += " Asked by " + Escape(clip(s.By, 100)) + "."
+		text += " Requested by " + Escape(clip(s.By, 100)) + "."
 	}
 	if s.Why != "" {
 		text += " Why: " + Sentence(prose(clip(s.Why, 400)))
 	}
-	return text + fmt.Sprintf("\n\nGrace period %s. *Current Details* says what happens now and what you do. *More Actions*, *Send an Update* lists the messages that it takes."+
+	return text + fmt.Sprintf("\n\nGrace period %s. *Current Details* says what happens now and what to do. *More Actions*, *Send an Update* lists the messages that it takes."+
 		"\n\n*Request Cancellation* means: roll back, between steps, as long as there is a way back. Do not *Terminate*: nothing is cleaned up then,"+
 		" and both keys stay live until the key's next rotation. Never put a key into a message.", k.Policy.Grace)
 }

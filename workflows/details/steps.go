@@ -46,10 +46,10 @@ func (p Page) steps(most int) []string {
 }
 
 func (p Page) makeKey() []string {
-	open := fmt.Sprintf("Open the %s and make a new key of %s. A good name: %s.",
+	open := fmt.Sprintf("Open the %s and create a new key of %s. Suggested name: %s.",
 		p.console(), code(p.Account), code(p.Key+" "+p.StartedAt.UTC().Format(time.DateOnly)))
 	if old := p.describe(p.Old); old != "" && !p.Contained {
-		open += " Leave the old one: " + old + "."
+		open += " Keep the old one: " + old + "."
 	}
 	return []string{
 		open,
@@ -60,14 +60,14 @@ func (p Page) makeKey() []string {
 }
 
 func (p Page) revokeKey() []string {
-	open := fmt.Sprintf("Open the %s, keys of %s.", p.console(), code(p.Account))
+	open := fmt.Sprintf("Open the %s and find the keys of %s.", p.console(), code(p.Account))
 	revoked := "Then " + update(rotation.KeyRevoked, byInput) + " rekey checks that the key is refused."
 	if p.step() == rotation.StepAwaitContainment {
-		return []string{open, fmt.Sprintf("Revoke what leaked: %s.", p.describe(p.Old)), revoked, "Then make the new key at once: the next step asks for it."}
+		return []string{open, fmt.Sprintf("Revoke what leaked: %s.", p.describe(p.Old)), revoked, "Then create the new key at once: the next step asks for it."}
 	}
 	return []string{
 		open,
-		fmt.Sprintf("Leave the %s key, which applications read: %s.", p.incoming(), describe(*p.Incoming)),
+		fmt.Sprintf("Keep the %s key, which applications read: %s.", p.incoming(), describe(*p.Incoming)),
 		fmt.Sprintf("Revoke the %s key: %s.", p.outgoing(), p.describe(p.Outgoing)),
 		revoked,
 	}
@@ -147,7 +147,7 @@ func (p Page) deadline() string {
 	if !p.Context.Now.Before(p.Context.Deadline) {
 		goes := "Nothing changes until somebody acts."
 		if !p.waiting() {
-			goes = "rekey goes on trying."
+			goes = "rekey keeps trying."
 		}
 		reminded := ""
 		if p.Notifies {
@@ -163,9 +163,9 @@ func (p Page) deadline() string {
 		case p.AtDeadline == TriesRollBack:
 			then = "the roll-back is tried again"
 		}
-		return fmt.Sprintf("If nobody acts until %s, %s.", when, then)
+		return fmt.Sprintf("If nobody acts by %s, %s.", when, then)
 	}
-	still := "rekey goes on trying."
+	still := "rekey keeps trying."
 	switch {
 	case p.step().Phase() == rotation.AwaitingRevocation && p.emergency():
 		still = "What leaked stays live."
@@ -174,7 +174,7 @@ func (p Page) deadline() string {
 	case p.waiting():
 		still = "Nothing changes until somebody answers."
 	}
-	return fmt.Sprintf("If nobody acts until %s, this is shown as overdue. %s", when, still)
+	return fmt.Sprintf("If nobody acts by %s, this is shown as overdue. %s", when, still)
 }
 
 // describe names keys by what a person sees of them.

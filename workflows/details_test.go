@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rekeyhq/rekey/internal/markdowntest"
 	"github.com/rekeyhq/rekey/internal/secretsearch"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
@@ -133,7 +134,7 @@ func (a *album) check(name string, s rotation.Status) {
 	if n := strings.Count(d, `{"`) - strings.Count(d, "It takes: "); n > len(proposed.FindAllString(d, -1))+strings.Count(d, "**Note:**") {
 		a.Errorf("%s: there is input that no message is named for:\n%s", name, d)
 	}
-	for _, l := range links(d) {
+	for _, l := range markdowntest.Links(d) {
 		if u, err := url.Parse(l); err != nil || u.Scheme != "https" || !slices.Contains(consoles, u.Host) {
 			a.Errorf("%s: the link %q does not go to a console", name, l)
 		}

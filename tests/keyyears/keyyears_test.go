@@ -1,24 +1,22 @@
+// Package keyyears lets keys live for years of virtual time, and says how many a minute.
 package keyyears
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/log"
-
-	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/tests/virtual"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
 const year = 365 * 24 * time.Hour
 
-// EnvFor is how long keys live, in real time, like 10m; empty lets each shape live half a year.
+// envFor is how long keys live, in real time, like 10m; empty lets each shape live half a year.
 const envFor = "REKEY_KEY_YEARS"
 
 func start(t *testing.T) *devserver.Server {
@@ -29,6 +27,43 @@ func start(t *testing.T) *devserver.Server {
 	}
 	t.Cleanup(func() { _ = server.Stop() })
 	return server
+}
+
+func world(t *testing.T, server *devserver.Server, s virtual.Shape) *virtual.World {
+	t.Helper()
+	w, err := virtual.NewWorld(t.Context(), server, virtual.Options{Shape: s, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// life is what a key has lived through.
+type life struct {
+	w         *virtual.World
+	span      time.Duration
+	rotations int
+	problems  []string
+}
+
+// live rotates a key whenever it is due.
+func live(ctx context.Context, w *virtual.World, span time.Duration) (out life) {
+	out.w = w
+	began := w.Now()
+	for reason := rotation.Manual; w.Now().Sub(began) < span; reason = rotation.Scheduled { // nobody may know how old the first key is
+		res, err := w.Rotate(ctx, time.Duration(w.Key.Policy.Period)+time.Hour, reason)
+		switch {
+		case err != nil:
+			out.problems = append(out.problems, err.Error())
+			return out
+		case res.Phase != rotation.Completed || res.NotDue || len(res.FollowUps) > 0:
+			out.problems = append(out.problems, fmt.Sprintf("%s: %s %v", res.Phase, res.Outcome, res.FollowUps))
+		}
+		out.rotations++
+	}
+	out.span = w.Now().Sub(began)
+	out.problems = append(out.problems, w.Check()...)
+	return out
 }
 
 func TestKeysOfEveryShapeLiveForYearsAndTheInvariantsHold(t *testing.T) {
@@ -42,94 +77,67 @@ func TestKeysOfEveryShapeLiveForYearsAndTheInvariantsHold(t *testing.T) {
 		span, until = 2*year, time.Now().Add(d)
 	}
 	began := time.Now()
-	type end struct {
-		w   *world
-		out lived
-		err error
-	}
-	n := 0
-	ends := make(chan end)
+	ends := make(chan life)
+	shapes, n := virtual.Shapes(), 0
 	launch := func() {
+		w := world(t, server, shapes[n%len(shapes)])
 		n++
-		w, err := newWorld(server, n, shapes[n%len(shapes)], t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			out, err := w.live(context.Background(), span, false)
-			ends <- end{w, out, err}
-		}()
+		go func() { ends <- live(context.Background(), w, span) }()
 	}
 	for range shapes {
 		launch()
 	}
-	var all lived
+	var all life
 	var checks, messages int64
 	for open := len(shapes); open > 0; open-- {
 		e := <-ends
-		if e.err != nil {
-			t.Errorf("%s: %v", e.w.name, e.err)
+		for _, p := range e.problems {
+			t.Errorf("%s: %s", e.w.Name, p)
 		}
-		e.w.check(t)
-		e.w.stop()
-		for _, why := range e.out.NotDue {
-			t.Errorf("%s: a rotation that was due: %s", e.w.name, why)
-		}
-		for _, f := range e.out.FollowUps {
-			t.Errorf("%s: follow-up: %s", e.w.name, f)
-		}
-		t.Logf("%s: %d rotations, %d health checks, %d notifications: %v", e.w.name, e.out.Rotations, e.w.checks.Load(), e.w.messages.Load(), e.out.Lived)
-		all.Lived += e.out.Lived
-		all.Rotations += e.out.Rotations
-		all.RolledBack += e.out.RolledBack
-		checks += e.w.checks.Load()
-		messages += e.w.messages.Load()
+		e.w.Close()
+		all.span += e.span
+		all.rotations += e.rotations
+		checks += e.w.Checks.Load()
+		messages += e.w.Messages.Load()
 		if time.Now().Before(until) && !t.Failed() {
 			launch()
 			open++
 		}
 	}
-	fmt.Printf("key-years: %.1f in %.0f s, with %d rotations (%d rolled back), %d health checks in grace, %d notifications to people\n",
-		float64(all.Lived)/float64(year), time.Since(began).Seconds(), all.Rotations, all.RolledBack, checks, messages)
+	fmt.Printf("key-years: %.1f in %.0f s, with %d rotations, %d health checks in grace, %d notifications to people\n",
+		float64(all.span)/float64(year), time.Since(began).Seconds(), all.rotations, checks, messages)
 }
 
 func TestAWeekOfGraceTakesSeconds(t *testing.T) {
-	server := start(t)
-	w, err := newWorld(server, 0, shape{name: "week", stores: shapes[1].stores, policy: []string{"grace: 7d", "soak: 24h"}}, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.stop()
+	w := world(t, start(t), virtual.Shape{Name: "week", Stores: virtual.Shapes()[1].Stores, Policy: []string{"grace: 7d", "soak: 24h"}})
+	defer w.Close()
 	began := time.Now()
-	out, err := w.live(t.Context(), 24*time.Hour, false)
-	if err != nil || out.Rotations != 1 {
-		t.Fatalf("%+v, %v", out, err)
+	res, err := w.Rotate(t.Context(), 0, rotation.Manual)
+	if err != nil || res.Phase != rotation.Completed || res.EndedAt.Sub(res.StartedAt) < 8*24*time.Hour {
+		t.Fatalf("%+v, %v", res, err)
 	}
-	w.check(t)
-	t.Logf("%v of virtual time in %v, %d health checks", out.Lived, time.Since(began), w.checks.Load())
+	for _, broken := range w.Check() {
+		t.Error(broken)
+	}
+	t.Logf("%v of virtual time in %v, %d health checks", res.EndedAt.Sub(res.StartedAt), time.Since(began), w.Checks.Load())
 }
 
 func TestAScheduleBeatsEveryDayAndRotatesWhatIsDue(t *testing.T) {
-	server := start(t)
-	w, err := newWorld(server, 0, shapes[0], t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.stop()
+	w := world(t, start(t), virtual.Shapes()[0])
+	defer w.Close()
 	began := time.Now()
-	out, err := w.live(t.Context(), year/4, true)
-	if err != nil {
-		t.Fatal(err)
+	const beats = 92
+	for range beats {
+		if err := w.Beat(t.Context(), 24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
 	}
-	var last rotation.Result // it goes on after the beat that started it
-	if err := client.Wait(t.Context(), w.temporal, workflows.ID(w.key.Name), "", &last); err != nil {
-		t.Fatal(err)
+	t.Logf("%d beats in %v", beats, time.Since(began))
+	res, err := w.Wait(t.Context())
+	if err != nil || res.Phase != rotation.Completed || res.NotDue {
+		t.Fatalf("%+v, %v", res, err)
 	}
-	w.check(t)
-	if out.Beats < 90 || w.rotations.Load() != 1 {
-		t.Errorf("%d beats, %d rotations; want 90 and 1", out.Beats, w.rotations.Load())
+	for _, broken := range w.Check() {
+		t.Error(broken)
 	}
-	t.Logf("%d beats in %v", out.Beats, time.Since(began))
 }
-
-var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

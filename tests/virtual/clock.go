@@ -1,4 +1,4 @@
-package keyyears
+package virtual
 
 import (
 	"context"
@@ -10,7 +10,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// skipTime is a gRPC interceptor: every workflow that is started skips the time of its timers, and its children do.
+// skipTime is a gRPC interceptor: every workflow that is started skips the time of its timers, and its children do. The field
+// is experimental; this is the only place that knows it, and devserver.Options.SkipTime the one that switches it on.
 func skipTime(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	config := &commonpb.TimeSkippingConfig{Enabled: true, MaxSessionSkipCount: 1 << 30}
 	switch r := req.(type) {
@@ -22,15 +23,17 @@ func skipTime(ctx context.Context, method string, req, reply any, cc *grpc.Clien
 	return invoke(ctx, method, req, reply, cc, opts...)
 }
 
-// clock is the time of one key's world. It follows the workflows: an activity begins at the virtual moment at which Temporal
+// clock is the time of one world. It follows the workflows: an activity begins at the virtual moment at which Temporal
 // scheduled it. It never goes back.
 type clock struct {
-	mu   sync.Mutex
-	base time.Time // virtual
-	real time.Time
+	mu         sync.Mutex
+	base, real time.Time
 }
 
-func newClock() *clock { now := time.Now(); return &clock{base: now, real: now} }
+func newClock() *clock {
+	now := time.Now()
+	return &clock{base: now, real: now}
+}
 
 // Now returns the virtual time.
 func (c *clock) Now() time.Time {

@@ -1,0 +1,285 @@
+package virtual
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	sdkclient "go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
+
+	"github.com/rekeyhq/rekey/activities"
+	"github.com/rekeyhq/rekey/client"
+	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+// Shape is a key and how it is rotated.
+type Shape struct {
+	Name   string
+	ByHand bool
+	Stores []string
+	Policy []string
+}
+
+// Shapes returns the keys that the tests live with.
+func Shapes() []Shape {
+	return []Shape{
+		{Name: "google-one-store", Stores: []string{scenario.Alias}},
+		{Name: "google-two-stores", Stores: []string{scenario.Alias, scenario.Latest}},
+		{Name: "google-approved", Stores: []string{scenario.Alias}, Policy: []string{"approve: true"}},
+		{Name: "openai-by-hand", ByHand: true, Stores: []string{scenario.Alias}},
+	}
+}
+
+// Options tune a World.
+type Options struct {
+	Shape Shape
+	// Dir is a folder of its own.
+	Dir string
+	// RequestTimeout is how long, in real time, a request to the cloud may take; empty means 10s.
+	RequestTimeout string
+}
+
+// World is a simulated cloud with one key, in a namespace of its own on a server, and its worker. All of it lives by one
+// virtual clock.
+type World struct {
+	*scenario.Scenario
+	Shape
+	Key  rotation.Key
+	Acts *activities.Activities
+	// Person acts where a rotation needs one; the default does what is wanted, at once. While a notification is being
+	// delivered the virtual time stands still. An error fails the next Rotate.
+	Person func(ctx context.Context, n rotation.Notification) error
+	// Before, if set, is called when an activity begins, before the clock moves to that moment, and After when it has ended.
+	Before, After func(activity string)
+	// Checks counts the health checks in grace, Messages the notifications.
+	Checks, Messages atomic.Int64
+
+	clock    *clock
+	temporal sdkclient.Client
+	stops    []func()
+
+	mu      sync.Mutex
+	problem error
+}
+
+var worlds atomic.Int64
+
+// NewWorld makes a world on a server that was started with SkipTime.
+func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *World, err error) {
+	w = &World{Shape: o.Shape, clock: newClock()}
+	w.Person = w.Act
+	defer func() {
+		if err != nil {
+			w.Close()
+		}
+	}()
+	w.Scenario, err = scenario.Start(scenario.Options{
+		Now: w.clock.Now, Mode: "create", KeyBits: 1024, RequestTimeout: cmp.Or(o.RequestTimeout, "10s"), Dir: o.Dir, Channels: true,
+		Policy: append([]string{"notify: [team]"}, o.Shape.Policy...),
+	})
+	if err != nil {
+		return w, err
+	}
+	w.stops = append(w.stops, w.Scenario.Stop)
+	add := w.Google
+	if o.Shape.ByHand {
+		add = w.OpenAIKey
+	}
+	if _, err = add("key", o.Shape.Stores...); err != nil {
+		return w, err
+	}
+	cfg, err := config.Parse("rekey.yaml", []byte(w.YAML()))
+	if err != nil {
+		return w, err
+	}
+	w.Key = cfg.Keys[0]
+	if w.Acts, err = adapters.Open(ctx, cfg, nil); err != nil {
+		return w, err
+	}
+	w.Acts.Now = w.clock.Now
+	w.Acts.Channels["team"] = channel{w}
+	namespace := fmt.Sprintf("world-%d", worlds.Add(1))
+	if err = server.AddNamespace(ctx, namespace, workflows.SearchAttributes()); err != nil {
+		return w, err
+	}
+	if w.temporal, err = sdkclient.DialContext(ctx, sdkclient.Options{
+		HostPort: server.HostPort(), Namespace: namespace, Logger: silent,
+		ConnectionOptions: sdkclient.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(skipTime)}},
+	}); err != nil {
+		return w, err
+	}
+	w.stops = append(w.stops, w.temporal.Close)
+	running, err := engine.Start(ctx, w.temporal, namespace, w.Acts, engine.Options{Interceptors: []interceptor.WorkerInterceptor{&follow{world: w}}})
+	if err != nil {
+		return w, err
+	}
+	w.stops = append(w.stops, running.Stop)
+	drives := worker.New(w.temporal, driverType, worker.Options{})
+	drives.RegisterWorkflowWithOptions(driver, workflow.RegisterOptions{Name: driverType})
+	if err = drives.Start(); err != nil {
+		return w, err
+	}
+	w.stops = append(w.stops, drives.Stop)
+	_, err = w.temporal.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: driverType, TaskQueue: driverType}, driverType)
+	return w, err
+}
+
+// Close ends the world.
+func (w *World) Close() {
+	for i := len(w.stops) - 1; i >= 0; i-- {
+		w.stops[i]()
+	}
+}
+
+// Now returns the world's time.
+func (w *World) Now() time.Time { return w.clock.Now() }
+
+// Rotate starts a rotation when the given time has passed, and waits until it has ended. An error means that it did not
+// end by itself, or that a person could not act.
+func (w *World) Rotate(ctx context.Context, after time.Duration, reason rotation.Reason) (rotation.Result, error) {
+	var out ended
+	err := w.order(ctx, rotateUpdate, order{After: after, Input: workflows.Input{Key: w.Key, Reason: reason, By: "test"}}, &out)
+	if out.Closed != "" {
+		err = errors.Join(err, errors.New(out.Closed))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return out.Result, errors.Join(err, w.problem)
+}
+
+// Beat lets the key's schedule beat when the given time has passed. A rotation that it starts goes on after it.
+func (w *World) Beat(ctx context.Context, after time.Duration) error {
+	return w.order(ctx, beatUpdate, order{After: after, Input: workflows.Input{Key: w.Key}, Install: w.Acts.Install}, nil)
+}
+
+// Wait waits until the latest rotation has ended.
+func (w *World) Wait(ctx context.Context) (res rotation.Result, err error) {
+	err = client.Wait(ctx, w.temporal, workflows.ID(w.Key.Name), "", &res)
+	return res, err
+}
+
+func (w *World) order(ctx context.Context, update string, o order, out any) error {
+	o.Now = w.clock.Now()
+	h, err := w.temporal.UpdateWorkflow(ctx, sdkclient.UpdateWorkflowOptions{
+		WorkflowID: driverType, UpdateName: update, Args: []any{o}, WaitForStage: sdkclient.WorkflowUpdateStageAccepted,
+	})
+	if err != nil {
+		return err
+	}
+	return h.Get(ctx, out)
+}
+
+// Check returns what does not hold: the invariants in the cloud's journal, and whether one key is left.
+func (w *World) Check() []string {
+	broken := w.Cloud.Check(scenario.Rules("key", w.Stores...))
+	for _, id := range w.Cloud.Orphans() {
+		broken = append(broken, "I3: "+id+" is an orphan")
+	}
+	if live := w.Cloud.LiveKeys(); len(live) != 1 {
+		broken = append(broken, fmt.Sprintf("%d keys are left, want 1: %v", len(live), live))
+	}
+	return broken
+}
+
+// channel is where the world's person is notified.
+type channel struct{ *World }
+
+// Notify implements the channel.
+func (c channel) Notify(ctx context.Context, n rotation.Notification) error {
+	c.Messages.Add(1)
+	if n.Event == rotation.EventCompleted || n.Event == rotation.EventRolledBack {
+		return nil
+	}
+	if err := c.Person(ctx, n); err != nil {
+		c.mu.Lock()
+		c.problem = errors.Join(c.problem, fmt.Errorf("in %s: %w", n.Phase, err))
+		c.mu.Unlock()
+	}
+	return nil
+}
+
+// Decide sends a decision as the rotation's person.
+func (w *World) Decide(ctx context.Context, kind rotation.DecisionKind, m rotation.DecisionMessage) error {
+	m.By = "a person"
+	_, err := client.Decide(ctx, w.temporal, w.Key.Name, kind, m)
+	return err
+}
+
+// Act does what a notification asks for.
+func (w *World) Act(ctx context.Context, n rotation.Notification) error {
+	switch n.Phase {
+	case rotation.AwaitingKey:
+		_, v := w.OpenAI.CreateKey(w.Key.Account, "made by hand")
+		version, fingerprint, err := w.Acts.StageSupplied(ctx, w.Key, n.Rotation, v)
+		if err != nil {
+			return err
+		}
+		return w.Decide(ctx, rotation.KeySupplied, rotation.DecisionMessage{Version: version, Fingerprint: fingerprint})
+	case rotation.AwaitingRevocation:
+		current := map[string]bool{}
+		for _, id := range w.Cloud.PublishedKeys() {
+			current[id] = true
+		}
+		for id := range w.Cloud.LiveKeys() {
+			if !current[id] {
+				if err := w.OpenAI.DeleteKey(id); err != nil {
+					return err
+				}
+			}
+		}
+		return w.Decide(ctx, rotation.KeyRevoked, rotation.DecisionMessage{})
+	case rotation.AwaitingApproval:
+		return w.Decide(ctx, rotation.Approve, rotation.DecisionMessage{})
+	}
+	return fmt.Errorf("nobody knows what to do: %s", n.Message)
+}
+
+// follow is a worker interceptor: the world's clock follows the moments at which Temporal schedules activities.
+type follow struct {
+	interceptor.WorkerInterceptorBase
+	world *World
+}
+
+func (f *follow) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	return &followInbound{interceptor.ActivityInboundInterceptorBase{Next: next}, f.world}
+}
+
+type followInbound struct {
+	interceptor.ActivityInboundInterceptorBase
+	world *World
+}
+
+func (f *followInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	info := activity.GetInfo(ctx)
+	name := info.ActivityType.Name
+	if f.world.Before != nil {
+		f.world.Before(name)
+	}
+	f.world.clock.advance(info.ScheduledTime)
+	if name == activities.CheckHealthName {
+		f.world.Checks.Add(1)
+	}
+	if f.world.After != nil {
+		defer f.world.After(name)
+	}
+	return f.Next.ExecuteActivity(ctx, in)
+}
+
+var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

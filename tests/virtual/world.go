@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -209,7 +210,9 @@ func (c channel) Notify(ctx context.Context, n rotation.Notification) error {
 	}
 	if err := c.Person(ctx, n); err != nil {
 		c.mu.Lock()
-		c.problem = errors.Join(c.problem, fmt.Errorf("in %s: %w", n.Phase, err))
+		if c.problem == nil {
+			c.problem = fmt.Errorf("a person in %s: %w", n.Phase, err)
+		}
 		c.mu.Unlock()
 	}
 	return nil
@@ -224,15 +227,24 @@ func (w *World) Decide(ctx context.Context, kind rotation.DecisionKind, m rotati
 
 // Act does what a notification asks for.
 func (w *World) Act(ctx context.Context, n rotation.Notification) error {
-	switch n.Phase {
-	case rotation.AwaitingKey:
+	status, err := client.Status(ctx, w.temporal, w.Key.Name)
+	if err != nil {
+		return err
+	}
+	switch accepts := func(k rotation.DecisionKind) bool { return slices.Contains(status.Accepts, k) }; {
+	case accepts(rotation.KeySupplied):
 		_, v := w.OpenAI.CreateKey(w.Key.Account, "made by hand")
-		version, fingerprint, err := w.Acts.StageSupplied(ctx, w.Key, n.Rotation, v)
+		var version, fingerprint string
+		for range 3 { // a person repeats what has failed
+			if version, fingerprint, err = w.Acts.StageSupplied(ctx, w.Key, n.Rotation, v); err == nil {
+				break
+			}
+		}
 		if err != nil {
 			return err
 		}
 		return w.Decide(ctx, rotation.KeySupplied, rotation.DecisionMessage{Version: version, Fingerprint: fingerprint})
-	case rotation.AwaitingRevocation:
+	case accepts(rotation.KeyRevoked):
 		current := map[string]bool{}
 		for _, id := range w.Cloud.PublishedKeys() {
 			current[id] = true
@@ -245,10 +257,10 @@ func (w *World) Act(ctx context.Context, n rotation.Notification) error {
 			}
 		}
 		return w.Decide(ctx, rotation.KeyRevoked, rotation.DecisionMessage{})
-	case rotation.AwaitingApproval:
+	case accepts(rotation.Approve):
 		return w.Decide(ctx, rotation.Approve, rotation.DecisionMessage{})
 	}
-	return fmt.Errorf("nobody knows what to do: %s", n.Message)
+	return nil // it is blocked: it goes on when what is wrong is over
 }
 
 // follow is a worker interceptor: the world's clock follows the moments at which Temporal schedules activities.

@@ -100,7 +100,7 @@ type stage struct {
 func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) {
 	s := &stage{course: c}
 	var err error
-	s.World, err = virtual.NewWorld(context.Background(), server, virtual.Options{Shape: c.shape, Dir: t.TempDir(), RequestTimeout: "1s"})
+	s.World, err = virtual.NewWorld(context.Background(), server, virtual.Options{Shape: c.shape, Dir: t.TempDir(), Mode: "upload", RequestTimeout: "1s"})
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,8 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 	var problems []string
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
-		return []string{"I7: it does not end: " + err.Error()}
+		now, _ := s.Status(context.Background())
+		return []string{fmt.Sprintf("I7: it does not end: %v; it is in %s since %v, now %v:\n%s", err, now.Phase, now.Trail, s.Now(), now.Details)}
 	case err != nil:
 		problems = append(problems, err.Error())
 	case res.Phase != rotation.Completed && res.Phase != rotation.RolledBack || res.NotDue:

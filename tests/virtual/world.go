@@ -53,6 +53,9 @@ type Options struct {
 	Shape Shape
 	// Dir is a folder of its own.
 	Dir string
+	// Mode is how Google's keys are made; empty means "create", which is quick, but where a mint without an answer leaves a key
+	// that nobody can prove.
+	Mode string
 	// RequestTimeout is how long, in real time, a request to the cloud may take; empty means 10s.
 	RequestTimeout string
 }
@@ -92,7 +95,7 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 		}
 	}()
 	w.Scenario, err = scenario.Start(scenario.Options{
-		Now: w.clock.Now, Mode: "create", KeyBits: 1024, RequestTimeout: cmp.Or(o.RequestTimeout, "10s"), Dir: o.Dir, Channels: true,
+		Now: w.clock.Now, Mode: cmp.Or(o.Mode, "create"), KeyBits: 1024, RequestTimeout: cmp.Or(o.RequestTimeout, "10s"), Dir: o.Dir, Channels: true,
 		Policy: append([]string{"notify: [team]"}, o.Shape.Policy...),
 	})
 	if err != nil {
@@ -168,6 +171,11 @@ func (w *World) Rotate(ctx context.Context, after time.Duration, reason rotation
 // Beat lets the key's schedule beat when the given time has passed. A rotation that it starts goes on after it.
 func (w *World) Beat(ctx context.Context, after time.Duration) error {
 	return w.order(ctx, beatUpdate, order{After: after, Input: workflows.Input{Key: w.Key}, Install: w.Acts.Install}, nil)
+}
+
+// Status returns the state of the rotation that runs.
+func (w *World) Status(ctx context.Context) (rotation.Status, error) {
+	return client.Status(ctx, w.temporal, w.Key.Name)
 }
 
 // Wait waits until the latest rotation has ended.

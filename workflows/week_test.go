@@ -23,7 +23,7 @@ import (
 )
 
 // envFleet is how many keys the week is tried with.
-const envFleet = "REKEY_FLEET"
+const envFleet = "REKEY_WEEK_KEYS"
 
 // fleetRig is a rig for many keys.
 type fleetRig struct {

@@ -140,3 +140,53 @@ func TestDecisionsAreNumberedAndSayContextDecisionConsequences(t *testing.T) {
 		t.Errorf("only %d decisions were found", n)
 	}
 }
+
+// Folders and files in code spans are there, and so are the names of our packages' that the docs mention.
+func TestPlacesAndNamesOfTheCodeInTheDocsExist(t *testing.T) {
+	place := regexp.MustCompile(`^(?:\./)?((?:` + strings.Join(topLevel, "|") + `|\.ci)/[a-zA-Z0-9_./-]+)$`)
+	ident := regexp.MustCompile(`^(secret|rotation|provider|store|client|workflows|activities|providertest|storetest)\.([A-Z]\w*)$`)
+	folders := map[string]string{"providertest": "provider/providertest", "storetest": "store/storetest"}
+	seen := 0
+	for name, text := range docsPages(t) {
+		for _, span := range codeOf(text) {
+			if m := place.FindStringSubmatch(span); m != nil && !strings.HasSuffix(m[1], "...") {
+				seen++
+				if _, err := os.Stat(filepath.Join(docsRoot, m[1])); err != nil && m[1] != "notify/notifytest" && !strings.HasPrefix(m[1], "keyring/") {
+					t.Errorf("%s mentions %s, which is not there", name, span)
+				}
+			}
+			if m := ident.FindStringSubmatch(span); m != nil {
+				seen++
+				folder := m[1]
+				if f, ok := folders[folder]; ok {
+					folder = f
+				}
+				if !declares(t, folder, m[2]) {
+					t.Errorf("%s mentions %s, which is not there", name, span)
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d places and names were found", seen)
+	}
+}
+
+// declares reports whether a file of a folder declares a name at the top level.
+func declares(t *testing.T, folder, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(docsRoot, folder, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parsed.Scope.Lookup(name) != nil { //nolint:staticcheck // the file's own names are what is asked for
+			return true
+		}
+	}
+	return false
+}

@@ -14,6 +14,9 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
+// noServer says why this build cannot bring a Temporal of its own; nil if it can.
+var noServer error
+
 // startEmbedded starts the Temporal of this process and its UI, and returns how to reach it; stop ends both.
 func startEmbedded(ctx context.Context, o options, namespace string, acts *activities.Activities, logs io.Writer) (reach sdkclient.Options, stop func(), err error) {
 	server, err := devserver.Start(ctx, devserver.Options{

@@ -12,8 +12,11 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 )
 
-// startEmbedded of the slim build, which links no server.
+// noServer says why this build cannot bring a Temporal of its own: it links no server.
+var noServer = errors.New("this build has no Temporal server of its own: it was built with -tags noembed. " +
+	"Leave --embedded out and name a Temporal with --address or TEMPORAL_ADDRESS, or use a build without that tag")
+
+// startEmbedded has nothing to start in this build.
 func startEmbedded(context.Context, options, string, *activities.Activities, io.Writer) (sdkclient.Options, func(), error) {
-	return sdkclient.Options{}, nil, errors.New("this build has no Temporal server of its own: it was built with -tags noembed. " +
-		"Leave --embedded out and name a Temporal with --address or TEMPORAL_ADDRESS, or use a build without that tag")
+	return sdkclient.Options{}, nil, noServer
 }

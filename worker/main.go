@@ -99,6 +99,9 @@ file name. It listens for webhooks only if rekey.yaml has a section "triggers" (
 }
 
 func run(ctx context.Context, o options, logs io.Writer) error {
+	if o.embedded && noServer != nil {
+		return noServer // before anything is made
+	}
 	cfg, err := config.Load(o.config)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ type Waiting struct {
 
 // WaitingQuery lists rotations that wait for a person: in a phase for it, or in a step that does not get on and has a
 // deadline because of that.
-var WaitingQuery = fmt.Sprintf("WorkflowType = '" + workflows.RotateKeyType + "' AND ExecutionStatus = 'Running' AND (%[1]s IN (%[2]s) OR %[3]s IS NOT NULL)",
+var WaitingQuery = fmt.Sprintf("WorkflowType = '"+workflows.RotateKeyType+"' AND ExecutionStatus = 'Running' AND (%[1]s IN (%[2]s) OR %[3]s IS NOT NULL)",
 	workflows.PhaseAttribute.GetName(), waitingPhases(), workflows.DeadlineAttribute.GetName())
 
 func waitingPhases() string {
@@ -91,7 +91,7 @@ const maxClosed = 2000
 // Temporal remembers, if it did. all is false if there were more rotations than it looks at.
 func FollowUps(ctx context.Context, c client.Client) (results []rotation.Result, all bool, err error) {
 	seen, n := map[string]bool{}, 0
-	err = list(ctx, c, "WorkflowType = '" + workflows.RotateKeyType + "' AND ExecutionStatus != 'Running'", func(info *workflowpb.WorkflowExecutionInfo) bool {
+	err = list(ctx, c, "WorkflowType = '"+workflows.RotateKeyType+"' AND ExecutionStatus != 'Running'", func(info *workflowpb.WorkflowExecutionInfo) bool {
 		key, ok := workflows.KeyOfID(info.GetExecution().GetWorkflowId())
 		if ok && !seen[key] {
 			r, err := result(info)

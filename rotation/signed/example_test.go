@@ -37,7 +37,7 @@ func ExampleCheck() {
 	_, err = signed.Check(q, m, operators, nil, m.SignedAt)
 	fmt.Println(err != nil)
 	// Output:
-	// rekey decision 1
+	// rekey decision 2
 	// decision: "approve"
 	// key: "openai-prod"
 	// revokes: ["0a1b2c3d4e5f"]

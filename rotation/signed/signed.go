@@ -20,7 +20,7 @@ import (
 const skew = 5 * time.Minute
 
 // header names the form of Text. Another form gets another number, so that no signature counts for two.
-const header = "rekey decision 1"
+const header = "rekey decision 2"
 
 // Text is what an operator signs: one line for each field, its value in JSON, always all of them in this order.
 // docs/security.md describes it. A field that is added or changes its meaning changes the header.

@@ -78,7 +78,7 @@ func sign(t *testing.T, s ssh.Signer, q rotation.Question, m rotation.DecisionMe
 }
 
 func TestTheTextThatIsSignedIsOneLineForEachFieldAndAlwaysTheSame(t *testing.T) {
-	const want = `rekey decision 1
+	const want = `rekey decision 2
 decision: "approve"
 key: "openai-prod"
 revokes: ["0a1b2c3d4e5f"]

@@ -44,6 +44,7 @@ func (w *env) reaches(key string, want rotation.Phase) {
 }
 
 func TestAWSsOwnScheduleRotatesAKey(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	before := w.on("ci", "AWSCURRENT")
@@ -75,6 +76,7 @@ func TestAWSsOwnScheduleRotatesAKey(t *testing.T) {
 }
 
 func TestStepsThatComeTwiceAndHoursLaterStartNothing(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	for _, step := range awsrotation.Steps() {
@@ -105,6 +107,7 @@ func TestStepsThatComeTwiceAndHoursLaterStartNothing(t *testing.T) {
 }
 
 func TestManyFirstStepsAtOnceStartOneRotation(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	var wg sync.WaitGroup
@@ -123,6 +126,7 @@ func TestManyFirstStepsAtOnceStartOneRotation(t *testing.T) {
 }
 
 func TestAFunctionThatDiesBetweenAndWithinStepsIsTakenUpAgain(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	reached, release := make(chan struct{}), make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
@@ -152,6 +156,7 @@ func TestAFunctionThatDiesBetweenAndWithinStepsIsTakenUpAgain(t *testing.T) {
 }
 
 func TestALambdaAnswersBeforeItsTimeIsUp(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	release := make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.Hold, Release: release})
@@ -169,6 +174,7 @@ func TestALambdaAnswersBeforeItsTimeIsUp(t *testing.T) {
 }
 
 func TestARotationUnderWayIsJoinedAndServesAWS(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, inGrace...)
 	w.manual("ci")
 	w.reaches("ci", rotation.Grace)
@@ -184,6 +190,7 @@ func TestARotationUnderWayIsJoinedAndServesAWS(t *testing.T) {
 }
 
 func TestAVersionThatRekeyHasStagedByItselfIsTakenForAWSs(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	// The first two moves of a label are the check of what is permitted, and AWSPENDING's. A person rotates, and AWS's schedule comes while the value is staged: AWS takes up the rotation of that version.
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -206,6 +213,7 @@ func TestAVersionThatRekeyHasStagedByItselfIsTakenForAWSs(t *testing.T) {
 }
 
 func TestAKeyThatIsNotDueIsAnErrorAndAWSCanBeginAgain(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, inGrace...)
 	token := w.rotate("ci")
 	err := w.step("ci", token, awsrotation.CreateSecret)
@@ -220,6 +228,7 @@ func TestAKeyThatIsNotDueIsAnErrorAndAWSCanBeginAgain(t *testing.T) {
 }
 
 func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	// Nobody can tell how old an OpenAI key is; that it is dead makes it due.
 	w.must(w.OpenAI.DeleteKey(w.chatID))
@@ -244,6 +253,7 @@ func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.
 }
 
 func TestARotationThatWasTerminatedIsAnError(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	w.must(w.OpenAI.DeleteKey(w.chatID))
 	token := w.rotate("chat")
@@ -254,6 +264,7 @@ func TestARotationThatWasTerminatedIsAnError(t *testing.T) {
 }
 
 func TestWhatIsNoRotationOfOursIsRefusedAndStartsNothing(t *testing.T) {
+	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	for sentence, c := range map[string]struct {

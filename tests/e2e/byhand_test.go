@@ -154,6 +154,7 @@ func (p *person) oneVersion() {
 }
 
 func TestAWorkerKilledAroundAnyActivityOfARotationByHandLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, moments := range spread(steps(byHand, "Adopt", "Promote")) {
 		t.Run("killed at "+strings.Join(moments, " "), func(t *testing.T) {
 			t.Parallel()
@@ -170,6 +171,7 @@ func TestAWorkerKilledAroundAnyActivityOfARotationByHandLosesNothing(t *testing.
 }
 
 func TestAWorkerKilledWhileASuppliedKeyIsDiscardedLeavesItToThePerson(t *testing.T) {
+	t.Parallel()
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Discard", func(t *testing.T) {
 			t.Parallel()
@@ -212,6 +214,7 @@ func TestARotationByHandIsKilledAtEveryStepAndStillEnds(t *testing.T) {
 
 // A `supply` that dies between store and Temporal leaves a value in the store that the rotation was not told of.
 func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
+	t.Parallel()
 	for name, again := range map[string]func(p *person, first string, v secret.Value) (id string, taken secret.Value, aside []string){
 		"the same key is supplied again": func(p *person, first string, v secret.Value) (string, secret.Value, []string) {
 			p.tell(rotation.KeySupplied, rotation.DecisionMessage{By: "a person", Version: p.stage(v)})
@@ -251,6 +254,7 @@ func TestASupplyThatDidNotTellTheRotationIsNoDeadEnd(t *testing.T) {
 }
 
 func TestASecondSupplyReplacesAFirstThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
 	for name, first := range map[string]func(*person) (version string){
 		"a key of another project": func(p *person) string {
 			_, v := p.OpenAI.CreateKey("proj_other", "of others")
@@ -296,6 +300,7 @@ func (p *person) add(v secret.Value) (version string) {
 }
 
 func TestAKeySuppliedInQuotesIsStoredCleanlyHoweverOftenTheWorkerDies(t *testing.T) {
+	t.Parallel()
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Adopt", func(t *testing.T) {
 			t.Parallel()

@@ -51,6 +51,7 @@ func (w *env) contained(res rotation.Result, leaked []string) {
 }
 
 func TestAWorkerKilledInAnEmergencyLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, moments := range spread(steps([]string{"Prepare", "Create", "Promote", "Revoke", "Confirm", "Retire"}, "Create", "Revoke")) {
 		t.Run("killed at "+strings.Join(moments, " "), func(t *testing.T) {
 			t.Parallel()

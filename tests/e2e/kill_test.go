@@ -28,6 +28,7 @@ func spread(activities []string) [][]string {
 }
 
 func TestAWorkerKilledAroundAnyActivityLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, moments := range spread(automatic) {
 		t.Run("killed at "+strings.Join(moments, " "), func(t *testing.T) {
 			t.Parallel()
@@ -41,6 +42,7 @@ func TestAWorkerKilledAroundAnyActivityLosesNothing(t *testing.T) {
 }
 
 func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, when := range []string{"before", "after"} {
 		t.Run("killed just "+when+" Discard", func(t *testing.T) {
 			t.Parallel()

@@ -118,6 +118,7 @@ func TestAWeekOfWaitingCostsFewEvents(t *testing.T) {
 }
 
 func TestAWorkerThatDiesWhileItTellsTellsAtMostTwiceWithTheSameID(t *testing.T) {
+	t.Parallel()
 	for moment, again := range map[string]int{"Notify/before": 0, "Notify/after": 1} {
 		t.Run(moment, func(t *testing.T) {
 			t.Parallel()

@@ -248,6 +248,7 @@ func count(journal []simcloud.Event, kind simcloud.EventKind) (n int) {
 }
 
 func TestAWorkerKilledWhileItTakesUpALeakLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, moment := range []string{"Identify/before", "Identify/after", "StartRotation/before", "StartRotation/after"} {
 		t.Run("killed at "+moment, func(t *testing.T) {
 			t.Parallel()

@@ -16,6 +16,7 @@ import (
 )
 
 func TestAMadeUpStateIsRefusedHoweverItIsStarted(t *testing.T) {
+	t.Parallel()
 	for sentence, cron := range map[string]string{"as it is": "", "by a cron schedule, whose second run goes on from the first": "@every 1s"} {
 		t.Run(sentence, func(t *testing.T) {
 			l := newLive(t, googleKey())
@@ -64,6 +65,7 @@ func TestAMadeUpStateIsRefusedHoweverItIsStarted(t *testing.T) {
 }
 
 func TestARunThatTemporalRetriesIsRefused(t *testing.T) {
+	t.Parallel()
 	l := newLive(t, googleKey())
 	ctx := context.Background()
 	l.stopThinking() // nobody takes the first run before it times out

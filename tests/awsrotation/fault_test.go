@@ -10,7 +10,6 @@ import (
 // Whichever of its writes to AWS is lost, before it took effect or after, a rotation ends with one new key, published,
 // and nothing left over. AWS is the first store here, so that claim, staging and promote all rest on it.
 func TestARotationSurvivesTheLossOfItsWritesToAWS(t *testing.T) {
-	t.Parallel()
 	const put, move, record = "PutSecretValue", "UpdateSecretVersionStage", "rekey/"
 	for sentence, c := range map[string]struct {
 		method, prefix string

@@ -44,7 +44,6 @@ func (w *env) reaches(key string, want rotation.Phase) {
 }
 
 func TestAWSsOwnScheduleRotatesAKey(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	before := w.on("ci", "AWSCURRENT")
@@ -76,7 +75,6 @@ func TestAWSsOwnScheduleRotatesAKey(t *testing.T) {
 }
 
 func TestStepsThatComeTwiceAndHoursLaterStartNothing(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	for _, step := range awsrotation.Steps() {
@@ -107,7 +105,6 @@ func TestStepsThatComeTwiceAndHoursLaterStartNothing(t *testing.T) {
 }
 
 func TestManyFirstStepsAtOnceStartOneRotation(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	var wg sync.WaitGroup
@@ -126,7 +123,6 @@ func TestManyFirstStepsAtOnceStartOneRotation(t *testing.T) {
 }
 
 func TestAFunctionThatDiesBetweenAndWithinStepsIsTakenUpAgain(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	reached, release := make(chan struct{}), make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
@@ -156,7 +152,6 @@ func TestAFunctionThatDiesBetweenAndWithinStepsIsTakenUpAgain(t *testing.T) {
 }
 
 func TestALambdaAnswersBeforeItsTimeIsUp(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	release := make(chan struct{})
 	w.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.Hold, Release: release})
@@ -174,7 +169,6 @@ func TestALambdaAnswersBeforeItsTimeIsUp(t *testing.T) {
 }
 
 func TestARotationUnderWayIsJoinedAndServesAWS(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, inGrace...)
 	w.manual("ci")
 	w.reaches("ci", rotation.Grace)
@@ -190,7 +184,6 @@ func TestARotationUnderWayIsJoinedAndServesAWS(t *testing.T) {
 }
 
 func TestAVersionThatRekeyHasStagedByItselfIsTakenForAWSs(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	// The first two moves of a label are the check of what is permitted, and AWSPENDING's. A person rotates, and AWS's schedule comes while the value is staged: AWS takes up the rotation of that version.
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -213,7 +206,6 @@ func TestAVersionThatRekeyHasStagedByItselfIsTakenForAWSs(t *testing.T) {
 }
 
 func TestAKeyThatIsNotDueIsAnErrorAndAWSCanBeginAgain(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, inGrace...)
 	token := w.rotate("ci")
 	err := w.step("ci", token, awsrotation.CreateSecret)
@@ -228,7 +220,6 @@ func TestAKeyThatIsNotDueIsAnErrorAndAWSCanBeginAgain(t *testing.T) {
 }
 
 func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	// Nobody can tell how old an OpenAI key is; that it is dead makes it due.
 	w.must(w.OpenAI.DeleteKey(w.chatID))
@@ -253,7 +244,6 @@ func TestARotationThatWaitsForAPersonSaysSoAndOneThatRollsBackIsOver(t *testing.
 }
 
 func TestARotationThatWasTerminatedIsAnError(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	w.must(w.OpenAI.DeleteKey(w.chatID))
 	token := w.rotate("chat")
@@ -264,7 +254,6 @@ func TestARotationThatWasTerminatedIsAnError(t *testing.T) {
 }
 
 func TestWhatIsNoRotationOfOursIsRefusedAndStartsNothing(t *testing.T) {
-	t.Parallel()
 	w := newEnv(t, due...)
 	token := w.rotate("ci")
 	for sentence, c := range map[string]struct {

@@ -319,7 +319,7 @@ func dynamicConfig(o Options) dynamicconfig.StaticClient {
 		dynamicconfig.HistoryLongPollExpirationInterval.Key(): time.Second,
 		// A search attribute is usable as soon as it is registered.
 		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
-		// An emergency over a large fleet comes from one client.
+		// An emergency over many keys comes from one client.
 		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():        20000,
 		dynamicconfig.FrontendMaxNamespaceBurstRatioPerInstance.Key(): 2.0,
 		dynamicconfig.FrontendRPS.Key():                               20000,

@@ -12,7 +12,7 @@ import (
 // putLocal stores a first value in the local store as if a person had put it there.
 func (s *Scenario) putLocal(path string, value secret.Value) error {
 	if s.opts.Dir == "" {
-		return errors.New("a scene without a Dir has no local store")
+		return errors.New("a scenario without a Dir has no local store")
 	}
 	l, err := local.New(local.Options{Name: Local, Dir: s.localDir(), IdentityFile: s.identity(), CreateIdentity: true})
 	if err != nil {

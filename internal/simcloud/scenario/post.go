@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// The channels of a scene.
+// The channels of a scenario.
 const (
 	Team   = "team"
 	Oncall = "oncall"
 )
 
-// HookSecret is what the webhooks of a scene are signed with.
-const HookSecret = "a shared secret of the scene"
+// HookSecret is what the webhooks of a scenario are signed with.
+const HookSecret = "a shared secret of the scenario"
 
 // startPost starts the receiver and puts the secrets of its channels into files.
 func (s *Scenario) startPost() (err error) {
 	if s.opts.Dir == "" {
-		return errors.New("a scene without a Dir has no channels")
+		return errors.New("a scenario without a Dir has no channels")
 	}
 	if s.Post, err = s.Cloud.StartReceiver(HookSecret); err != nil {
 		return err

@@ -1,4 +1,4 @@
-// Package scene sets up a simulated cloud with keys in it, and writes the rekey.yaml that reaches it: for the demo,
+// Package scenario sets up a simulated cloud with keys in it, and writes the rekey.yaml that reaches it: for the demo,
 // and for tests that go through the real configuration.
 package scenario
 
@@ -14,7 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// The stores that a scene's keys can be in.
+// The stores that a scenario's keys can stand in.
 const (
 	// Alias is Google Secret Manager, read by the alias `current`.
 	Alias = "gsm"
@@ -24,10 +24,10 @@ const (
 	Local = "local"
 )
 
-// Project is the Google Cloud project of a scene.
+// Project is the Google Cloud project of a scenario.
 const Project = "acme-prod"
 
-// Options set up a Scene.
+// Options set up a Scenario.
 type Options struct {
 	// Now is the cloud's clock; nil means the real one.
 	Now func() time.Time
@@ -117,10 +117,10 @@ func (s *Scenario) Stop() {
 	}
 }
 
-// Account is the service account of a Google key of the scene.
+// Account is the service account of a Google key of the scenario.
 func Account(name string) string { return name + "@" + Project + ".iam.gserviceaccount.com" }
 
-// OpenAIProject is the project of an OpenAI key of the scene.
+// OpenAIProject is the project of an OpenAI key of the scenario.
 func OpenAIProject(name string) string { return "proj_" + strings.ReplaceAll(name, "-", "") }
 
 // Path is where the journal says that a key's value is in a store.
@@ -187,10 +187,10 @@ func (s *Scenario) put(store, name string, value secret.Value) error {
 	case Local:
 		return s.putLocal(secretID, value)
 	}
-	return fmt.Errorf("a scene has no store %q", store)
+	return fmt.Errorf("a scenario has no store %q", store)
 }
 
-// YAML is the rekey.yaml that reaches the scene.
+// YAML is the rekey.yaml that reaches the scenario.
 func (s *Scenario) YAML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "install: %s\n%sproviders:\n", s.opts.Install, s.channels())

@@ -131,7 +131,7 @@ func twoSign(c *chaos) {
 
 // A deadline that comes while the rotation polls, or is blocked, in the middle of a wait for a person.
 func TestADeadlineThatComesWhileARotationPollsRollsBackOnce(t *testing.T) {
-	for sentence, channels := range map[string]func(*chaos){"somebody is told": withChannel, "nobody is told": noChannel} {
+	for sentence, channels := range map[string]func(*chaos){"with a channel": withChannel, "without a channel": noChannel} {
 		t.Run("a supplied key cannot be checked for days, "+sentence, func(t *testing.T) {
 			c := steady(t, byHand, channels)
 			c.on()
@@ -263,7 +263,7 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 				c.must(c.task())
 				c.toActivity("Prepare")
 				if s := c.leftTo(); !strings.Contains(s, "The supplied key 000000000003 ") {
-					t.Errorf("nobody is told of the supplied key: %s", s)
+					t.Errorf("there is no follow-up about the supplied key: %s", s)
 				}
 			})
 		}
@@ -286,7 +286,7 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 		c.run.CompleteActivity(a.ID, activities.Retired{FollowUps: []string{"Look at key9."}})
 		c.must(c.task())
 		if s := c.leftTo(); !strings.Contains(s, "Look at key9.") {
-			t.Errorf("nobody is told: %s", s)
+			t.Errorf("there is no follow-up: %s", s)
 		}
 	})
 }
@@ -352,7 +352,7 @@ func TestOfSeveralEmergenciesThatAnotherRotationServesNoneIsDropped(t *testing.T
 	})
 }
 
-// leftTo is what a rotation that follows in the same workflow was told to leave to a person.
+// leftTo is what a rotation that follows in the same workflow has to leave to a person.
 func (c *chaos) leftTo() string {
 	c.Helper()
 	var in workflows.Input
@@ -511,7 +511,7 @@ func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
 		c.toActivity("Prepare")
 		c.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "ana", Version: "7"})
 		if res := c.end(); !strings.Contains(strings.Join(res.FollowUps, ""), "version 7 of local:demo") {
-			t.Errorf("nobody is told: %q", res.FollowUps)
+			t.Errorf("there is no follow-up: %q", res.FollowUps)
 		}
 	})
 	t.Run("a key before another one", func(t *testing.T) {
@@ -529,25 +529,25 @@ func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
 		}
 		var res rotation.Result
 		if err := c.run.Result(&res); err != nil || !strings.Contains(strings.Join(res.FollowUps, ""), "Version 7 was supplied") {
-			t.Errorf("nobody is told: %q %v", res.FollowUps, err)
+			t.Errorf("there is no follow-up: %q %v", res.FollowUps, err)
 		}
 	})
 }
 
 // The rotation before it, in the same workflow, had minted.
 func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *testing.T) {
-	for sentence, end := range map[string]func(*rig){
-		"somebody rolls it back": func(r *rig) {
+	for sentence, end := range map[string]func(*fixture){
+		"somebody rolls it back": func(r *fixture) {
 			r.whenStarted("Prepare", func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 		},
-		"it is not possible": func(r *rig) {
+		"it is not possible": func(r *fixture) {
 			r.whenStarted("Prepare", func() {
 				r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "ListServiceAccountKeys", Kind: simcloud.Refuse, Code: 400, Times: 1})
 			})
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, bothStores())
+			r := newFixture(t, bothStores())
 			r.whenStarted("Verify", func() { r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{By: "responder", Why: "leaked"}) })
 			r.goOn()
 			end(r)
@@ -557,7 +557,7 @@ func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *
 				t.Errorf("%d keys are live: %v, left: %q", n, r.Cloud.LiveKeys(), res.FollowUps)
 			}
 			if !strings.Contains(strings.Join(res.FollowUps, ""), "THE EMERGENCY IS NOT DONE") {
-				t.Errorf("nobody is told that the emergency is not done: %q", res.FollowUps)
+				t.Errorf("no follow-up says that the emergency is not done: %q", res.FollowUps)
 			}
 		})
 	}

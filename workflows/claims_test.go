@@ -11,7 +11,7 @@ import (
 )
 
 // inStore puts a value into the store as a person does who has no `rekey supply`.
-func (r *rig) inStore(v secret.Value) (version string) {
+func (r *fixture) inStore(v secret.Value) (version string) {
 	n, err := r.SM.AddVersion("gpt", v)
 	if err != nil {
 		r.Error(err)
@@ -20,7 +20,7 @@ func (r *rig) inStore(v secret.Value) (version string) {
 }
 
 // madeIn is a key that a person makes in the console of a project.
-func (r *rig) madeIn(project string) (id string, v secret.Value) {
+func (r *fixture) madeIn(project string) (id string, v secret.Value) {
 	return r.OpenAI.CreateKey(project, "new")
 }
 
@@ -28,46 +28,46 @@ func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) 
 	gpt := scenario.OpenAIProject("gpt")
 	for what, c := range map[string]struct {
 		// value is what stands in the store.
-		value func(*rig) secret.Value
+		value func(*fixture) secret.Value
 		// wants are said in awaiting-key; none means that the key is taken.
 		wants []string
 		// refused: the key looks right, and the provider refuses it to the end.
 		refused bool
 	}{
-		"the old key": {value: func(r *rig) secret.Value { return r.First("gpt") },
+		"the old key": {value: func(r *fixture) secret.Value { return r.First("gpt") },
 			wants: []string{"This is the old key. Create another one at https://platform.openai.com/"}},
-		"the old key in quotes": {value: func(r *rig) secret.Value { return secret.FromString(`"` + r.First("gpt").Reveal() + "\"\n") },
+		"the old key in quotes": {value: func(r *fixture) secret.Value { return secret.FromString(`"` + r.First("gpt").Reveal() + "\"\n") },
 			wants: []string{"This is the old key. Create another one at"}},
-		"a key of another project": {value: func(r *rig) secret.Value { _, v := r.madeIn("proj_other"); return v },
+		"a key of another project": {value: func(r *fixture) secret.Value { _, v := r.madeIn("proj_other"); return v },
 			wants: []string{"this key is not of " + gpt}},
-		"the shortened key of the console's list": {value: func(*rig) secret.Value { return secret.FromString("sk-...AbCd") },
+		"the shortened key of the console's list": {value: func(*fixture) secret.Value { return secret.FromString("sk-...AbCd") },
 			wants: []string{"Copy it whole from the console, where it is shown once; the list shows it shortened"}},
-		"a key of another vendor": {value: func(*rig) secret.Value { return secret.FromString("sk-ant-api03-0123456789abcdefghijklmnop") },
+		"a key of another vendor": {value: func(*fixture) secret.Value { return secret.FromString("sk-ant-api03-0123456789abcdefghijklmnop") },
 			wants: []string{"This is a key of Anthropic, not of OpenAI"}},
-		"a key that makes keys": {value: func(*rig) secret.Value { return secret.FromString("sk-admin-0123456789abcdefghijklmnop") },
+		"a key that makes keys": {value: func(*fixture) secret.Value { return secret.FromString("sk-admin-0123456789abcdefghijklmnop") },
 			wants: []string{"This is an admin key", "Make a key of the project instead"}},
-		"an assignment": {value: func(r *rig) secret.Value {
+		"an assignment": {value: func(r *fixture) secret.Value {
 			_, v := r.madeIn(gpt)
 			return secret.FromString("OPENAI_API_KEY=" + v.Reveal())
 		}, wants: []string{"A key is one word that starts with sk-"}},
-		"a key with quotes and a line break": {value: func(r *rig) secret.Value {
+		"a key with quotes and a line break": {value: func(r *fixture) secret.Value {
 			_, v := r.madeIn(gpt)
 			return secret.FromString(" \"" + v.Reveal() + "\"\r\n")
 		}},
-		"a key that was revoked already": {value: func(r *rig) secret.Value {
+		"a key that was revoked already": {value: func(r *fixture) secret.Value {
 			id, v := r.madeIn(gpt)
 			r.rules.MayDie = []string{id}
 			_ = r.OpenAI.DeleteKey(id)
 			return v
 		}, refused: true},
-		"a key that lost its end": {value: func(r *rig) secret.Value {
+		"a key that lost its end": {value: func(r *fixture) secret.Value {
 			_, v := r.madeIn(gpt)
 			return secret.FromString(v.Reveal()[:40])
 		}, refused: true},
 	} {
 		t.Run(what, func(t *testing.T) {
-			r := newRig(t, manualKey())
-			a := &album{rig: r, begin: r.now()}
+			r := newFixture(t, manualKey())
+			a := &golden{fixture: r, begin: r.now()}
 			var v secret.Value
 			r.after(time.Hour, func() {
 				v = c.value(r)
@@ -115,7 +115,7 @@ func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) 
 			r.replaced(res)
 			for _, left := range res.FollowUps {
 				if strings.Contains(left, r.oldID) || what == "the old key" || what == "the old key in quotes" {
-					t.Errorf("a person is told to delete the old key before its time: %s", left)
+					t.Errorf("a follow-up says to delete the old key before its time: %s", left)
 				}
 			}
 		})
@@ -124,19 +124,19 @@ func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) 
 
 func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 	for what, c := range map[string]struct {
-		revoke func(r *rig, newID string)
+		revoke func(r *fixture, newID string)
 		phase  rotation.Phase
 		// wants are said by the details; %old and %new stand for how the console lists the keys.
 		wants []string
-		then  func(r *rig, newID string)
+		then  func(r *fixture, newID string)
 		back  bool
 	}{
 		"nothing was revoked": {
-			revoke: func(*rig, string) {}, phase: rotation.AwaitingRevocation,
+			revoke: func(*fixture, string) {}, phase: rotation.AwaitingRevocation,
 			wants: []string{"The provider still accepts", "(%old): it was not revoked", "Revoke the old key: `%old`", "Keep the new key, which applications read: `%new`"},
 		},
 		"another key was revoked": {
-			revoke: func(r *rig, _ string) {
+			revoke: func(r *fixture, _ string) {
 				id, _ := r.madeIn(scenario.OpenAIProject("gpt"))
 				r.rules.MayDie = append(r.rules.MayDie, id)
 				_ = r.OpenAI.DeleteKey(id)
@@ -144,20 +144,20 @@ func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
 			wants: []string{"(%old): it was not revoked", "Check whether another key was revoked instead"},
 		},
 		"the new key was revoked": {
-			revoke: func(r *rig, newID string) {
+			revoke: func(r *fixture, newID string) {
 				r.rules.MayDie = []string{newID}
 				_ = r.OpenAI.DeleteKey(newID)
 			}, phase: rotation.AwaitingApproval,
 			wants: []string{"Applications fail now: the provider refuses the key that they read", "(%new)", "still accepts", "(%old)", "name `reject`"},
-			then: func(r *rig, _ string) {
+			then: func(r *fixture, _ string) {
 				r.signal(rotation.Reject, rotation.DecisionMessage{})
 				r.after(4*day, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
 			}, back: true,
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			r := newRig(t, manualKey())
-			a := &album{rig: r, begin: r.now()}
+			r := newFixture(t, manualKey())
+			a := &golden{fixture: r, begin: r.now()}
 			var newID, newShown string
 			r.after(time.Hour, func() {
 				newID = r.supply()

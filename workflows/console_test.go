@@ -17,7 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// metadata is what a workflow tells the Temporal UI about itself.
+// metadata is what a workflow shows in the Temporal UI about itself.
 func metadata(t *testing.T, env *testsuite.TestWorkflowEnvironment) *sdkpb.WorkflowMetadata {
 	t.Helper()
 	m := &sdkpb.WorkflowMetadata{}
@@ -76,7 +76,7 @@ func TestEveryMessageIsDescribedInTheUI(t *testing.T) {
 	for _, k := range rotation.DecisionKinds() {
 		kinds = append(kinds, string(k))
 	}
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() {
 		d := metadata(t, r.env).GetDefinition()
 		described(t, "signal", d.GetSignalDefinitions(), kinds...)
@@ -86,7 +86,7 @@ func TestEveryMessageIsDescribedInTheUI(t *testing.T) {
 	})
 	r.run()
 
-	p := newTheatre(t, 1)
+	p := newEmergencyFixture(t, 1)
 	p.run()
 	described(t, "query", metadata(t, p.env).GetDefinition().GetQueryDefinitions(), workflows.ProgressQuery)
 }
@@ -105,7 +105,7 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 		}
 	}
 	t.Run("an emergency over hundreds of keys names the first that wait, whole", func(t *testing.T) {
-		p := newTheatre(t, 300)
+		p := newEmergencyFixture(t, 300)
 		p.in.Message.By, p.in.Message.Why = "night shift", long
 		p.in.Concurrency = 300
 		p.play = func(key string, _ int, _ time.Duration) activities.RotationStatus {
@@ -130,14 +130,14 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 		fits(t, workflows.EmergencySummary(p.in), "emergency over 300 key(s)")
 	})
 	t.Run("an emergency that goes on by itself says that nobody needs to do anything", func(t *testing.T) {
-		p := newTheatre(t, 3)
+		p := newEmergencyFixture(t, 3)
 		p.play = p.after(time.Minute)
 		p.env.RegisterDelayedCallback(func() { fits(t, p.details(), "3 under way", "No action needed") }, 30*time.Second)
 		p.run()
 		fits(t, p.details(), "3 of 3 done")
 	})
-	t.Run("a trigger tells what it looks for, and what came of it", func(t *testing.T) {
-		r := newRig(t, bothStores())
+	t.Run("a trigger says what it looks for, and what came of it", func(t *testing.T) {
+		r := newFixture(t, bothStores())
 		in := workflows.TriggerInput{Source: "scanner", Delivery: "d1", Fingerprints: []string{"0123456789ab"}, Leaked: true, Why: long}
 		r.env.SetOnActivityStartedListener(nil)
 		out, err := triggered(t, r, &starters{}, in)
@@ -147,8 +147,8 @@ func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
 		fits(t, metadata(t, r.env).GetCurrentDetails(), "Nothing was started", out.Why)
 		fits(t, workflows.TriggerDetails(in), "scanner", "reports a leak", "0123456789ab", "neither approve nor revoke first")
 	})
-	t.Run("a dispatcher tells what it found", func(t *testing.T) {
-		r, _ := dispatchRig(t, setup{stores: []string{scenario.Alias}})
+	t.Run("a dispatcher says what it found", func(t *testing.T) {
+		r, _ := dispatchFixture(t, setup{stores: []string{scenario.Alias}})
 		r.whenStarted("Due", func() {
 			fits(t, metadata(t, r.env).GetCurrentDetails(), "Checking with store and provider whether **ci** is due", "`rotate/ci`", "the next scheduled run asks again")
 		})

@@ -15,7 +15,7 @@ import (
 )
 
 // goOn takes up the rotation in a new run, as Temporal does after continue-as-new.
-func (r *rig) goOn() {
+func (r *fixture) goOn() {
 	r.Helper()
 	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
 	var again *workflow.ContinueAsNewError
@@ -26,7 +26,7 @@ func (r *rig) goOn() {
 }
 
 // takeUp makes the environment of the run that continues this one.
-func (r *rig) takeUp(again *workflow.ContinueAsNewError) {
+func (r *fixture) takeUp(again *workflow.ContinueAsNewError) {
 	r.Helper()
 	var in workflows.Input
 	if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &in); err != nil {
@@ -40,7 +40,7 @@ func (r *rig) takeUp(again *workflow.ContinueAsNewError) {
 
 func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 	t.Run("in grace", func(t *testing.T) {
-		r := newRig(t, bothStores())
+		r := newFixture(t, bothStores())
 		begin := r.now()
 		r.after(day, func() { r.env.SetContinueAsNewSuggested(true) })
 		r.goOn()
@@ -57,7 +57,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 		}
 	})
 	t.Run("while it waits for a person, with a decision before and one after", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		r.after(time.Hour, func() { r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: "99"}) })
 		r.after(2*time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
 		r.goOn()
@@ -78,7 +78,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 		}
 	})
 	t.Run("with a key that was supplied before anybody asked for it", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		r.whenStarted("Prepare", func() {
 			r.supply()
 			r.env.SetContinueAsNewSuggested(true)
@@ -95,8 +95,8 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 		})
 		r.replaced(r.run())
 	})
-	t.Run("with a revocation that was told in grace", func(t *testing.T) {
-		r := newRig(t, manualKey())
+	t.Run("with a revocation that was reported in grace", func(t *testing.T) {
+		r := newFixture(t, manualKey())
 		begin := r.now()
 		r.after(time.Hour, func() { r.supply() })
 		r.after(10*time.Hour, func() {
@@ -113,7 +113,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 		}
 	})
 	t.Run("while it goes in reverse", func(t *testing.T) {
-		r := newRig(t, bothStores().policy(quick))
+		r := newFixture(t, bothStores().policy(quick))
 		r.after(day, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 		r.after(day+time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
 		r.goOn()
@@ -127,7 +127,7 @@ func TestARotationCannotBeStartedInTheMiddle(t *testing.T) {
 		"with made-up decisions of a rotation before": {Carry: &workflows.CarryOver{Round: 1, Decisions: []rotation.Decision{{Kind: rotation.Approve, Signer: &rotation.Signer{Operator: "alice"}}}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, bothStores())
+			r := newFixture(t, bothStores())
 			in.Key, in.Reason = r.in.Key, rotation.Emergency
 			r.env.ExecuteWorkflow(workflows.RotateKey, in)
 			var refused *temporal.ApplicationError

@@ -23,34 +23,34 @@ import (
 
 var updateGolden = flag.Bool("update", false, "write the golden files of testdata anew")
 
-// album compares what the details say at moments of a run with the golden files, and checks what must hold for each.
-type album struct {
-	*rig
+// golden compares the details, at some moments of a run, with the golden files, and checks what must hold for each.
+type golden struct {
+	*fixture
 	begin time.Time
 	seen  []string
 }
 
 // see looks at the details now. Each name is a file of testdata/details.
-func (a *album) see(name string) {
-	a.Helper()
-	s := a.status()
-	a.seen = append(a.seen, name)
-	a.check(name, s)
-	got := a.normal(s.Details)
+func (g *golden) see(name string) {
+	g.Helper()
+	s := g.status()
+	g.seen = append(g.seen, name)
+	g.check(name, s)
+	got := g.normal(s.Details)
 	file := filepath.Join("testdata", "details", name+".md")
 	if *updateGolden {
 		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			a.Error(err)
+			g.Error(err)
 		}
 		return
 	}
 	want, err := os.ReadFile(file)
 	if err != nil {
-		a.Errorf("%v (go test ./workflows -run Details -update writes it)", err)
+		g.Errorf("%v (go test ./workflows -run Details -update writes it)", err)
 		return
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		a.Errorf("%s (-want +got):\n%s", name, diff)
+		g.Errorf("%s (-want +got):\n%s", name, diff)
 	}
 }
 
@@ -64,16 +64,16 @@ var (
 )
 
 // normal takes out what differs from run to run: times become hours since the begin, names of keys are numbered.
-func (a *album) normal(text string) string {
+func (g *golden) normal(text string) string {
 	text = fullTime.ReplaceAllStringFunc(text, func(s string) string {
 		at, err := time.Parse("2006-01-02 15:04 MST", s)
 		if err != nil {
 			at, err = time.Parse(time.RFC3339, s)
 		}
 		if err != nil {
-			a.Error(err)
+			g.Error(err)
 		}
-		return fmt.Sprintf("<+%dh>", int(at.Sub(a.begin).Round(time.Hour).Hours()))
+		return fmt.Sprintf("<+%dh>", int(at.Sub(g.begin).Round(time.Hour).Hours()))
 	})
 	text = day8.ReplaceAllString(text, "<date>")
 	for _, p := range []struct {
@@ -100,56 +100,56 @@ var (
 var consoles = []string{"platform.openai.com", "console.cloud.google.com"}
 
 // check looks at what must hold for the details at any moment.
-func (a *album) check(name string, s rotation.Status) {
-	a.Helper()
+func (g *golden) check(name string, s rotation.Status) {
+	g.Helper()
 	d := s.Details
 	if len(d) >= 2048 || strings.HasSuffix(strings.TrimSpace(d), "…") {
-		a.Errorf("%s: %d bytes, or cut off:\n%s", name, len(d), d)
+		g.Errorf("%s: %d bytes, or cut off:\n%s", name, len(d), d)
 	}
-	if found := secretsearch.New(a.secrets()...).In([]byte(d)); len(found) > 0 {
-		a.Errorf("%s: parts of keys stand there: %v", name, found)
+	if found := secretsearch.New(g.secrets()...).In([]byte(d)); len(found) > 0 {
+		g.Errorf("%s: parts of keys stand there: %v", name, found)
 	}
 	otherwise := strings.Count(d, "If nobody acts by ") + strings.Count(d, "**Overdue** since ")
 	if waits := s.Phase.Waiting() || !s.Deadline.IsZero(); waits && otherwise != 1 || !waits && otherwise != 0 {
-		a.Errorf("%s: says %d times what happens if nobody acts", name, otherwise)
+		g.Errorf("%s: says %d times what happens if nobody acts", name, otherwise)
 	}
 	if todo := strings.Contains(d, "**What to do now**"); todo == strings.Contains(d, "No action needed") && !s.Phase.Closed() && !strings.Contains(d, "tries again by itself") {
-		a.Errorf("%s: a person does not know whether there is something to do:\n%s", name, d)
+		g.Errorf("%s: a person does not know whether there is something to do:\n%s", name, d)
 	}
 	for _, m := range proposed.FindAllStringSubmatch(d, -1) {
 		kind := rotation.DecisionKind(m[1])
 		if !slices.Contains(s.Accepts, kind) {
-			a.Errorf("%s: %s would not be taken now; it takes %v", name, kind, s.Accepts)
+			g.Errorf("%s: %s would not be taken now; it takes %v", name, kind, s.Accepts)
 		}
 		var message rotation.DecisionMessage
 		in := json.NewDecoder(strings.NewReader(m[2]))
 		in.DisallowUnknownFields()
 		if err := in.Decode(&message); err != nil {
-			a.Errorf("%s: %s: %v in %s", name, kind, err, m[2])
+			g.Errorf("%s: %s: %v in %s", name, kind, err, m[2])
 		}
 		if err := complete(kind, message); err != nil {
-			a.Errorf("%s: %s %s would be refused: %v", name, kind, m[2], err)
+			g.Errorf("%s: %s %s would be refused: %v", name, kind, m[2], err)
 		}
 	}
 	if n := strings.Count(d, `{"`) - strings.Count(d, "It takes: "); n > len(proposed.FindAllString(d, -1))+strings.Count(d, "**Note:**") {
-		a.Errorf("%s: there is input that no message is named for:\n%s", name, d)
+		g.Errorf("%s: there is input that no message is named for:\n%s", name, d)
 	}
 	for _, l := range markdowntest.Links(d) {
 		if u, err := url.Parse(l); err != nil || u.Scheme != "https" || !slices.Contains(consoles, u.Host) {
-			a.Errorf("%s: the link %q does not go to a console", name, l)
+			g.Errorf("%s: the link %q does not go to a console", name, l)
 		}
 	}
 	if strings.Contains(d, "<") {
-		a.Errorf("%s: something is written like HTML:\n%s", name, d)
+		g.Errorf("%s: something is written like HTML:\n%s", name, d)
 	}
 	for _, line := range strings.Split(d, "\n") {
 		if strings.Count(line, "`")%2 != 0 || strings.Count(line, "**")%2 != 0 {
-			a.Errorf("%s: markup that does not end: %s", name, line)
+			g.Errorf("%s: markup that does not end: %s", name, line)
 		}
 	}
 	for _, item := range items.FindAllString(d, -1) {
 		if !strings.HasSuffix(item, ".") && !strings.HasSuffix(item, "…") && !strings.Contains(item, "https://") {
-			a.Errorf("%s: no full stop: %s", name, item)
+			g.Errorf("%s: no full stop: %s", name, item)
 		}
 	}
 }
@@ -173,20 +173,20 @@ func complete(kind rotation.DecisionKind, m rotation.DecisionMessage) error {
 }
 
 // secrets are all values that exist in the scene.
-func (r *rig) secrets() []secret.Value {
+func (r *fixture) secrets() []secret.Value {
 	all := append(r.OpenAI.Made(), r.First("ci"), r.First("gpt"))
 	return slices.DeleteFunc(all, func(v secret.Value) bool { return v.IsEmpty() || !secretsearch.Searches(v) })
 }
 
-func TestTheDetailsTellAPersonAllThatIsNeeded(t *testing.T) {
+func TestTheDetailsOfRealRunsAreAsTheGoldenOnes(t *testing.T) {
 	var seen []string
-	for _, sc := range moments() {
+	for _, sc := range goldenCases() {
 		t.Run(sc.name, func(t *testing.T) {
-			r := newRig(t, sc.setup)
-			a := &album{rig: r, begin: r.now()}
-			sc.play(a)
-			seen = append(seen, a.seen...)
-			if len(a.seen) == 0 {
+			r := newFixture(t, sc.setup)
+			g := &golden{fixture: r, begin: r.now()}
+			sc.play(g)
+			seen = append(seen, g.seen...)
+			if len(g.seen) == 0 {
 				t.Error("nothing was looked at")
 			}
 		})

@@ -19,9 +19,9 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// dispatchRig is a rig for dispatchers. It counts the rotations that they start.
-func dispatchRig(t *testing.T, s setup) (r *rig, rotations *[]string) {
-	r = newRig(t, s)
+// dispatchFixture is a fixture for dispatchers. It counts the rotations that they start.
+func dispatchFixture(t *testing.T, s setup) (r *fixture, rotations *[]string) {
+	r = newFixture(t, s)
 	workflows.RegisterLaunch(r.env)
 	rotations = &[]string{}
 	r.env.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, _ converter.EncodedValues) {
@@ -33,10 +33,10 @@ func dispatchRig(t *testing.T, s setup) (r *rig, rotations *[]string) {
 }
 
 // old makes the key old enough.
-func (r *rig) old() { r.key.Policy.Period = 0 }
+func (r *fixture) old() { r.key.Policy.Period = 0 }
 
 // dispatch runs a dispatcher that the schedule meant to start at a moment.
-func (r *rig) dispatch(beat time.Time) (workflows.Dispatched, error) {
+func (r *fixture) dispatch(beat time.Time) (workflows.Dispatched, error) {
 	r.Helper()
 	attribute := temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime")
 	if err := r.env.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes(attribute.ValueSet(beat))); err != nil {
@@ -55,7 +55,7 @@ func (r *rig) dispatch(beat time.Time) (workflows.Dispatched, error) {
 }
 
 // hours is a window of so many hours that opens so long after the beginning of the test.
-func (r *rig) hours(offset time.Duration, length int) rotation.Window {
+func (r *fixture) hours(offset time.Duration, length int) rotation.Window {
 	h, _, _ := r.now().Add(offset).Clock()
 	return rotation.Window{From: rotation.Clock(h * 60), To: rotation.Clock((h + length) % 24 * 60)}
 }
@@ -63,21 +63,21 @@ func (r *rig) hours(offset time.Duration, length int) rotation.Window {
 func TestABeatStartsARotationOnlyIfThereIsWork(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		setup   setup
-		arrange func(*rig)
+		arrange func(*fixture)
 		late    time.Duration
 		started bool
 		why     string
 	}{
-		"an old key is rotated":                         {bothStores(), (*rig).old, 0, true, "Rotation started: The key was made at"},
-		"a fresh key is left alone":                     {bothStores(), func(*rig) {}, 0, false, "No rotation: The key was made at"},
-		"a key of unknown age is reported":              {setup{openai: true, stores: []string{scenario.Latest}}, func(*rig) {}, 0, false, "No rotation: Neither the provider nor a store tells when the key was made"},
-		"a beat that is a week late is taken up":        {bothStores(), (*rig).old, 7 * 24 * time.Hour, true, "Rotation started"},
-		"a late beat in the window is taken up":         {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window = r.hours(-time.Hour, 3) }, 24 * time.Hour, true, "Rotation started"},
-		"a late beat outside the window does nothing":   {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window = r.hours(-5*time.Hour, 2) }, 5 * time.Hour, false, "No rotation: The key's window (any day"},
-		"a day that is blacked out is none for a start": {bothStores(), func(r *rig) { r.old(); r.key.Policy.Window.Blackout = []rotation.Dates{today(r)} }, 0, false, "1 blackout(s)) is closed at"},
+		"an old key is rotated":                         {bothStores(), (*fixture).old, 0, true, "Rotation started: The key was made at"},
+		"a fresh key is left alone":                     {bothStores(), func(*fixture) {}, 0, false, "No rotation: The key was made at"},
+		"a key of unknown age is reported":              {setup{openai: true, stores: []string{scenario.Latest}}, func(*fixture) {}, 0, false, "No rotation: Neither the provider nor a store tells when the key was made"},
+		"a beat that is a week late is taken up":        {bothStores(), (*fixture).old, 7 * 24 * time.Hour, true, "Rotation started"},
+		"a late beat in the window is taken up":         {bothStores(), func(r *fixture) { r.old(); r.key.Policy.Window = r.hours(-time.Hour, 3) }, 24 * time.Hour, true, "Rotation started"},
+		"a late beat outside the window does nothing":   {bothStores(), func(r *fixture) { r.old(); r.key.Policy.Window = r.hours(-5*time.Hour, 2) }, 5 * time.Hour, false, "No rotation: The key's window (any day"},
+		"a day that is blacked out is none for a start": {bothStores(), func(r *fixture) { r.old(); r.key.Policy.Window.Blackout = []rotation.Dates{today(r)} }, 0, false, "1 blackout(s)) is closed at"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r, rotations := dispatchRig(t, tc.setup)
+			r, rotations := dispatchFixture(t, tc.setup)
 			tc.arrange(r)
 			out, err := r.dispatch(r.now().Add(-tc.late))
 			if err != nil || out.Started != tc.started || !strings.Contains(out.Why, tc.why) {
@@ -94,7 +94,7 @@ func TestABeatStartsARotationOnlyIfThereIsWork(t *testing.T) {
 	}
 }
 
-func today(r *rig) rotation.Dates {
+func today(r *fixture) rotation.Dates {
 	y, m, d := r.now().UTC().Date()
 	date := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
 	// The test may run over midnight.
@@ -107,7 +107,7 @@ func TestADispatcherAsksForAnHourThenFailsForAllToSee(t *testing.T) {
 		ok   bool
 	}{"away for ten minutes": {10 * time.Minute, true}, "away for days": {72 * time.Hour, false}} {
 		t.Run(sentence, func(t *testing.T) {
-			r, rotations := dispatchRig(t, bothStores())
+			r, rotations := dispatchFixture(t, bothStores())
 			r.old()
 			remove := r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "ListServiceAccountKeys", Kind: simcloud.Refuse, Code: 503, Times: 10000})
 			r.after(tc.away, remove)
@@ -127,7 +127,7 @@ func TestADispatcherAsksForAnHourThenFailsForAllToSee(t *testing.T) {
 }
 
 func TestAWorkerOfAnotherInstallRefusesTheBeat(t *testing.T) {
-	r, rotations := dispatchRig(t, bothStores())
+	r, rotations := dispatchFixture(t, bothStores())
 	r.old()
 	r.acts.Install = "other1"
 	r.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: workflows.DispatchID(r.name)})
@@ -139,7 +139,7 @@ func TestAWorkerOfAnotherInstallRefusesTheBeat(t *testing.T) {
 }
 
 func TestSevenBeatsAtOnceAreOneRotation(t *testing.T) {
-	r, rotations := dispatchRig(t, bothStores())
+	r, rotations := dispatchFixture(t, bothStores())
 	r.old()
 	week := func(ctx workflow.Context) (all []workflows.Dispatched, err error) {
 		for range 7 {
@@ -169,7 +169,7 @@ func TestSevenBeatsAtOnceAreOneRotation(t *testing.T) {
 	}
 }
 
-// neighbours tells of rotations under way as Temporal would.
+// neighbours lists rotations under way as Temporal would.
 type neighbours struct {
 	activities.Rotations
 	since map[string]time.Time
@@ -193,7 +193,7 @@ func TestARotationGivesWayToANeighbourThatBeganEarlier(t *testing.T) {
 		"one that began together": {rotation.Manual, 0, true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, bothStores().policy(quick))
+			r := newFixture(t, bothStores().policy(quick))
 			r.in.Reason, r.in.Key.Policy.Period = tc.reason, 0
 			r.in.Key.ConflictsWith = []string{"active"}
 			r.acts.Rotations = neighbours{since: map[string]time.Time{"ci": r.now(), "active": r.now().Add(tc.offset)}}
@@ -211,7 +211,7 @@ func TestARotationGivesWayToANeighbourThatBeganEarlier(t *testing.T) {
 		})
 	}
 	t.Run("a key without neighbours asks nobody", func(t *testing.T) {
-		r := newRig(t, bothStores().policy(quick))
+		r := newFixture(t, bothStores().policy(quick))
 		r.replaced(r.run())
 		if slices.Contains(r.started, activities.ConflictName) {
 			t.Error("it asked")

@@ -26,16 +26,16 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// theatre plays the rotations that an emergency raises, and RaiseAll: under test is the fleet's own logic. What RaiseAll
-// really does is tested in activities and tests/manykeys.
-type theatre struct {
+// emergencyFixture plays the rotations that an emergency raises, and RaiseAll: under test is the fleet's own logic. What RaiseAll
+// really does is tested in activities and tests/fleet.
+type emergencyFixture struct {
 	*testing.T
 	activities.Starter
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.EmergencyInput
-	// play tells how the n-th rotation of a key stands so long after it began; nil is one that is done after ten seconds.
+	// play returns how the n-th rotation of a key stands so long after it began; nil is one that is done after ten seconds.
 	play func(key string, n int, since time.Duration) activities.RotationStatus
-	// refuse tells why the n-th try to raise an emergency does not succeed.
+	// refuse returns why the n-th try to raise an emergency does not succeed.
 	refuse func(key string, n int) (problem string, hopeless bool)
 	// lose reports whether the reply of the n-th RaiseAll is lost.
 	lose func(n int) bool
@@ -53,8 +53,8 @@ type theatre struct {
 	asked, timers int
 }
 
-func newTheatre(t *testing.T, keys int) *theatre {
-	p := &theatre{T: t, began: map[string][]time.Time{}, tries: map[string]int{}}
+func newEmergencyFixture(t *testing.T, keys int) *emergencyFixture {
+	p := &emergencyFixture{T: t, began: map[string][]time.Time{}, tries: map[string]int{}}
 	p.in = workflows.EmergencyInput{ID: "abcd2345", Message: rotation.DecisionMessage{By: "test", Why: "the laptop was stolen"}}
 	for i := range keys {
 		p.in.Keys = append(p.in.Keys, fmt.Sprintf("key-%03d", i))
@@ -64,7 +64,7 @@ func newTheatre(t *testing.T, keys int) *theatre {
 }
 
 // stage makes the environment of a run.
-func (p *theatre) stage(begin time.Time) {
+func (p *emergencyFixture) stage(begin time.Time) {
 	suite := &testsuite.WorkflowTestSuite{}
 	suite.SetLogger(quiet)
 	p.env = suite.NewTestWorkflowEnvironment()
@@ -88,7 +88,7 @@ func (p *theatre) stage(begin time.Time) {
 	p.env.SetOnTimerScheduledListener(func(string, time.Duration) { p.timers++ })
 }
 
-func (p *theatre) raiseAll(_ context.Context, in activities.RaiseAllInput) ([]activities.Raised, error) {
+func (p *emergencyFixture) raiseAll(_ context.Context, in activities.RaiseAllInput) ([]activities.Raised, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls++
@@ -116,7 +116,7 @@ func (p *theatre) raiseAll(_ context.Context, in activities.RaiseAllInput) ([]ac
 }
 
 // Standing implements activities.Starter.
-func (p *theatre) Latest(ctx context.Context, key string) (rotation.LatestRotation, error) {
+func (p *emergencyFixture) Latest(ctx context.Context, key string) (rotation.LatestRotation, error) {
 	if activity.IsActivity(ctx) {
 		// The environment takes a week of looks for one try of the activity, and its clock for heartbeats is the wall's.
 		activity.RecordHeartbeat(ctx)
@@ -137,7 +137,7 @@ func (p *theatre) Latest(ctx context.Context, key string) (rotation.LatestRotati
 	return out, nil
 }
 
-func (p *theatre) standing(key string) (s activities.RotationStatus, running bool) {
+func (p *emergencyFixture) standing(key string) (s activities.RotationStatus, running bool) {
 	n := len(p.began[key])
 	if n == 0 {
 		return activities.RotationStatus{Key: key}, false
@@ -151,7 +151,7 @@ func (p *theatre) standing(key string) (s activities.RotationStatus, running boo
 	return s, s.Running
 }
 
-func (p *theatre) running() (n int) {
+func (p *emergencyFixture) running() (n int) {
 	for key := range p.began {
 		if s, running := p.standing(key); running && !s.Phase.Waiting() {
 			n++
@@ -161,7 +161,7 @@ func (p *theatre) running() (n int) {
 }
 
 // after plays rotations that are done after a while.
-func (p *theatre) after(d time.Duration) func(string, int, time.Duration) activities.RotationStatus {
+func (p *emergencyFixture) after(d time.Duration) func(string, int, time.Duration) activities.RotationStatus {
 	return func(key string, n int, since time.Duration) activities.RotationStatus {
 		if since < d {
 			return activities.RotationStatus{Running: true, Phase: rotation.Prepare}
@@ -171,7 +171,7 @@ func (p *theatre) after(d time.Duration) func(string, int, time.Duration) activi
 	}
 }
 
-func (p *theatre) run() workflows.EmergencyProgress {
+func (p *emergencyFixture) run() workflows.EmergencyProgress {
 	p.Helper()
 	p.env.ExecuteWorkflow(workflows.Emergency, p.in)
 	if err := p.env.GetWorkflowError(); err != nil {
@@ -184,7 +184,7 @@ func (p *theatre) run() workflows.EmergencyProgress {
 	return f
 }
 
-func (p *theatre) progress() (f workflows.EmergencyProgress) {
+func (p *emergencyFixture) progress() (f workflows.EmergencyProgress) {
 	p.Helper()
 	v, err := p.env.QueryWorkflow(workflows.ProgressQuery)
 	if err == nil {
@@ -197,7 +197,7 @@ func (p *theatre) progress() (f workflows.EmergencyProgress) {
 }
 
 // details is what the Temporal UI shows.
-func (p *theatre) details() string {
+func (p *emergencyFixture) details() string {
 	p.Helper()
 	var metadata sdkpb.WorkflowMetadata
 	v, err := p.env.QueryWorkflow("__temporal_workflow_metadata")
@@ -216,7 +216,7 @@ func row(f workflows.EmergencyProgress, key string) workflows.KeyProgress {
 }
 
 func TestAnEmergencyRotatesAllKeysInOrderAndSoManyAtATime(t *testing.T) {
-	p := newTheatre(t, 20)
+	p := newEmergencyFixture(t, 20)
 	p.in.Concurrency = 3
 	f := p.run()
 	if !f.Complete() || f.Outcome != "20 of 20 done." || len(p.order) != 20 {
@@ -237,16 +237,16 @@ func TestAnEmergencyRotatesAllKeysInOrderAndSoManyAtATime(t *testing.T) {
 	}
 	for _, m := range p.messages {
 		if m.ID != "abcd2345" || m.Why != p.in.Message.Why {
-			t.Fatalf("a rotation was told %+v", m)
+			t.Fatalf("a rotation got %+v", m)
 		}
 	}
 	if f := p.progress(); f.Outcome == "" {
-		t.Error("the query does not tell how it ended")
+		t.Error("the query does not say how it ended")
 	}
 }
 
 func TestAReplyThatIsLostRaisesNothingTwice(t *testing.T) {
-	p := newTheatre(t, 5)
+	p := newEmergencyFixture(t, 5)
 	p.lose = func(n int) bool { return n < 4 }
 	f := p.run()
 	if !f.Complete() || p.calls != 4 || len(p.order) != 5 {
@@ -266,7 +266,7 @@ func TestAKeyThatCannotBeRaisedIsAFailedRowThatSaysWhy(t *testing.T) {
 		"one that is refused and then is not": {3, false, workflows.Done, 4},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			p := newTheatre(t, 4)
+			p := newEmergencyFixture(t, 4)
 			p.in.Concurrency = 1
 			p.refuse = func(key string, n int) (string, bool) {
 				if key == "key-001" && (tc.tries == 0 || n <= tc.tries) {
@@ -297,7 +297,7 @@ func TestARotationThatIsEndedFromOutsideIsRaisedAgain(t *testing.T) {
 		"for ever, until it is given up": {100, workflows.Failed, 4},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			p := newTheatre(t, 2)
+			p := newEmergencyFixture(t, 2)
 			done := p.after(10 * time.Second)
 			p.play = func(key string, n int, since time.Duration) activities.RotationStatus {
 				if key == "key-000" && n <= tc.endings && since > 0 {
@@ -318,7 +318,7 @@ func TestARotationThatIsEndedFromOutsideIsRaisedAgain(t *testing.T) {
 }
 
 func TestARotationThatRollsBackIsAFailedRow(t *testing.T) {
-	p := newTheatre(t, 2)
+	p := newEmergencyFixture(t, 2)
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
 		return activities.RotationStatus{Served: true, Phase: rotation.RolledBack, Outcome: "The new key is refused.", FollowUps: 2}
 	}
@@ -329,7 +329,7 @@ func TestARotationThatRollsBackIsAFailedRow(t *testing.T) {
 }
 
 func TestAKeyOfWhichAnUnknownValueWasNamedIsAFailedRow(t *testing.T) {
-	p := newTheatre(t, 1)
+	p := newEmergencyFixture(t, 1)
 	p.in.Message.Leaked = []string{"0123456789ab"}
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
 		return activities.RotationStatus{Served: true, Phase: rotation.Completed, Outcome: "Nothing was changed.", FollowUps: 1, Unknown: true}
@@ -350,7 +350,7 @@ func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
 		"for a provider that died": {rotation.Create, 5 * time.Minute, "8 of 10 done, 2 under way."},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			p := newTheatre(t, 10)
+			p := newEmergencyFixture(t, 10)
 			p.in.Concurrency = 2
 			begin := p.env.Now()
 			done := p.after(10 * time.Second)
@@ -384,11 +384,11 @@ func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
 }
 
 // events is at most how many events the run has made: three of an activity, two of a timer, and after each three of a
-// workflow task. That a look which is tried again makes none is seen in tests/manykeys.
-func (p *theatre) events() int { return 10 + p.asked*(3+3) + p.timers*(2+3) }
+// workflow task. That a look which is tried again makes none is seen in tests/fleet.
+func (p *emergencyFixture) events() int { return 10 + p.asked*(3+3) + p.timers*(2+3) }
 
 func TestAWeekOfWaitingForAPersonMakesFewerThanFiftyEvents(t *testing.T) {
-	p := newTheatre(t, 1)
+	p := newEmergencyFixture(t, 1)
 	begin := p.env.Now()
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
 		if p.env.Now().Sub(begin) < 7*day {
@@ -406,7 +406,7 @@ func TestAWeekOfWaitingForAPersonMakesFewerThanFiftyEvents(t *testing.T) {
 
 func TestATimerIsSetOnlyWhereTimeAloneMakesRoom(t *testing.T) {
 	const keys = 12
-	p := newTheatre(t, keys)
+	p := newEmergencyFixture(t, keys)
 	p.in.Concurrency = 2
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
 		if len(p.order) < keys {
@@ -424,7 +424,7 @@ func TestATimerIsSetOnlyWhereTimeAloneMakesRoom(t *testing.T) {
 }
 
 func TestAKeyThatIsRefusedIsTriedForMoreThanAMinuteWhateverTheOthersDo(t *testing.T) {
-	p := newTheatre(t, 4)
+	p := newEmergencyFixture(t, 4)
 	begin := p.env.Now()
 	done := p.after(2 * time.Minute)
 	p.play = func(key string, n int, since time.Duration) activities.RotationStatus {
@@ -451,7 +451,7 @@ func TestAKeyThatIsRefusedIsTriedForMoreThanAMinuteWhateverTheOthersDo(t *testin
 }
 
 func TestARecordThatCannotBeReadIsTheProblemOfItsKeyAlone(t *testing.T) {
-	p := newTheatre(t, 10)
+	p := newEmergencyFixture(t, 10)
 	p.in.Concurrency = 2
 	begin := p.env.Now()
 	done := p.after(10 * time.Second)
@@ -480,7 +480,7 @@ func TestARecordThatCannotBeReadIsTheProblemOfItsKeyAlone(t *testing.T) {
 }
 
 func TestACancelInTheMiddleOfAWaitIsServedAtOnceAndTheResultIsOfThatMoment(t *testing.T) {
-	p := newTheatre(t, 3)
+	p := newEmergencyFixture(t, 3)
 	begin := p.env.Now()
 	at := begin.Add(5*time.Hour + time.Second)
 	p.play = func(key string, n int, _ time.Duration) activities.RotationStatus {
@@ -497,7 +497,7 @@ func TestACancelInTheMiddleOfAWaitIsServedAtOnceAndTheResultIsOfThatMoment(t *te
 }
 
 func TestAnEmergencyWithALongHistoryGoesOnInANewRun(t *testing.T) {
-	p := newTheatre(t, 12)
+	p := newEmergencyFixture(t, 12)
 	p.in.Concurrency = 4
 	p.env.RegisterDelayedCallback(func() { p.env.SetContinueAsNewSuggested(true) }, 12*time.Second)
 	p.env.ExecuteWorkflow(workflows.Emergency, p.in)
@@ -521,7 +521,7 @@ func TestAnEmergencyWithALongHistoryGoesOnInANewRun(t *testing.T) {
 }
 
 func TestACancelStopsTheRaisingAndNothingElse(t *testing.T) {
-	p := newTheatre(t, 10)
+	p := newEmergencyFixture(t, 10)
 	p.in.Concurrency = 4
 	p.env.RegisterDelayedCallback(p.env.CancelWorkflow, 5*time.Second)
 	f := p.run()
@@ -535,7 +535,7 @@ func TestACancelStopsTheRaisingAndNothingElse(t *testing.T) {
 }
 
 func TestACancelThatComesFirstRaisesNothing(t *testing.T) {
-	p := newTheatre(t, 3)
+	p := newEmergencyFixture(t, 3)
 	p.env.RegisterDelayedCallback(p.env.CancelWorkflow, 0)
 	if f := p.run(); len(p.order) > 0 || f.Counts()[workflows.NotRaised] != 3 {
 		t.Errorf("%d rotations: %+v", len(p.order), f)
@@ -559,7 +559,7 @@ func TestAnEmergencyThatMakesNoSenseIsRefusedBeforeAnythingStarts(t *testing.T) 
 		"a reason that holds what leaked ": {1, func(in *workflows.EmergencyInput) { in.Message.Why = "AKIAABCDEFGHIJKLMNOP" }, "the input contains what looks like a key"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			p := newTheatre(t, tc.keys)
+			p := newEmergencyFixture(t, tc.keys)
 			tc.change(&p.in)
 			p.env.ExecuteWorkflow(workflows.Emergency, p.in)
 			err := p.env.GetWorkflowError()

@@ -18,8 +18,8 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// through runs the rotation, and those that follow it in the same workflow, to the end. It tells how many followed.
-func (r *rig) through() (res rotation.Result, followed int) {
+// through runs the rotation, and those that follow it in the same workflow, to the end. It returns how many followed.
+func (r *fixture) through() (res rotation.Result, followed int) {
 	r.Helper()
 	for followed = 0; followed < 5; followed++ {
 		r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
@@ -39,8 +39,8 @@ func (r *rig) through() (res rotation.Result, followed int) {
 	return res, followed
 }
 
-// leak tells what of the journal's keys was made before this moment.
-func (r *rig) made() []string {
+// leak returns what of the journal's keys was made before this moment.
+func (r *fixture) made() []string {
 	var ids []string
 	for _, e := range r.Cloud.Journal() {
 		if e.Kind == simcloud.KeyCreated {
@@ -51,7 +51,7 @@ func (r *rig) made() []string {
 }
 
 // allGone checks that every key of the list is dead and that applications read another one.
-func (r *rig) allGone(res rotation.Result, leaked []string) {
+func (r *fixture) allGone(res rotation.Result, leaked []string) {
 	r.Helper()
 	if res.Phase != rotation.Completed || len(res.FollowUps) > 0 {
 		r.Errorf("it ended as %s: %s %v", res.Phase, res.Outcome, res.FollowUps)
@@ -94,7 +94,7 @@ func TestAnEmergencyThatComesAtAnyMomentEndsWithAllThatLeakedRefused(t *testing.
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, bothStores().policy(tc.policy...))
+			r := newFixture(t, bothStores().policy(tc.policy...))
 			var leaked []string
 			raise := func() {
 				leaked = r.made()
@@ -126,7 +126,7 @@ func TestAnEmergencyThatComesAtAnyMomentEndsWithAllThatLeakedRefused(t *testing.
 }
 
 func TestAnEmergencyThatNamesTheOldKeyHurriesTheRotationThatReplacesIt(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	var at time.Time
 	r.after(day, func() {
 		at = r.now()
@@ -143,7 +143,7 @@ func TestAnEmergencyThatNamesTheOldKeyHurriesTheRotationThatReplacesIt(t *testin
 }
 
 func TestAnEmergencyThatNamesTheNewKeyIsServedByAnotherRotation(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.after(day, func() {
 		r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{ID: "e1", By: "o", Why: "w", Leaked: []string{r.status().New}})
 	})
@@ -155,7 +155,7 @@ func TestAnEmergencyThatNamesTheNewKeyIsServedByAnotherRotation(t *testing.T) {
 }
 
 func TestARepeatedEmergencyIsOneEmergency(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	m := rotation.DecisionMessage{ID: "e1", By: "o", Why: "w"}
 	r.in.Emergencies = []rotation.Decision{{DecisionMessage: m}}
@@ -170,7 +170,7 @@ func TestARepeatedEmergencyIsOneEmergency(t *testing.T) {
 }
 
 func TestAnEmergencyAboutAValueThatIsNotLiveChangesNothing(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}})
 	r.in.Reason = rotation.Emergency
 	id, forgotten := r.forgotten()
 	if _, err := r.IAM.DeleteServiceAccountKey(context.Background(), &adminpb.DeleteServiceAccountKeyRequest{
@@ -187,14 +187,14 @@ func TestAnEmergencyAboutAValueThatIsNotLiveChangesNothing(t *testing.T) {
 
 func TestAnEmergencyAboutAValueThatNobodyKnowsSaysSo(t *testing.T) {
 	for name, c := range map[string]struct {
-		named func(r *rig) string
+		named func(r *fixture) string
 		says  string
 	}{
-		"a mistyped fingerprint":                {func(*rig) string { return "0123456789ab" }, "mistyped"},
-		"a key of the account that is not ours": {func(r *rig) string { id, _ := r.foreign(); return id }, "Revoke it yourself"},
+		"a mistyped fingerprint":                {func(*fixture) string { return "0123456789ab" }, "mistyped"},
+		"a key of the account that is not ours": {func(r *fixture) string { id, _ := r.foreign(); return id }, "Revoke it yourself"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, bothStores())
+			r := newFixture(t, bothStores())
 			r.in.Reason = rotation.Emergency
 			r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", Leaked: []string{c.named(r)}}}}
 			res := r.run()
@@ -206,7 +206,7 @@ func TestAnEmergencyAboutAValueThatNobodyKnowsSaysSo(t *testing.T) {
 }
 
 func TestAnEmergencyAboutAKeyThatATerminatedRotationLeftRevokesOnlyThat(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.after(day, func() { r.env.SetContinueAsNewSuggested(true) })
 	r.goOn()
 	// The rotation is terminated in grace; the old key stands as previous.
@@ -221,7 +221,7 @@ func TestAnEmergencyAboutAKeyThatATerminatedRotationLeftRevokesOnlyThat(t *testi
 }
 
 // foreign makes a key of the account that no store knows.
-func (r *rig) foreign() (id string, value secret.Value) {
+func (r *fixture) foreign() (id string, value secret.Value) {
 	r.Helper()
 	id, value, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
@@ -231,7 +231,7 @@ func (r *rig) foreign() (id string, value secret.Value) {
 }
 
 // forgotten makes a live key whose value stands in the store under no stage.
-func (r *rig) forgotten() (id string, value secret.Value) {
+func (r *fixture) forgotten() (id string, value secret.Value) {
 	r.Helper()
 	id, value = r.foreign()
 	s := r.acts.Stores[scenario.Alias]
@@ -249,7 +249,7 @@ func (r *rig) forgotten() (id string, value secret.Value) {
 }
 
 func TestAnEmergencyFindsWhatStandsUnderNoStageAnyMore(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}})
 	id, _ := r.forgotten()
 	r.in.Reason = rotation.Emergency
 	res := r.run()
@@ -260,7 +260,7 @@ func TestAnEmergencyFindsWhatStandsUnderNoStageAnyMore(t *testing.T) {
 }
 
 func TestRevokeFirstContainsBeforeThereIsANewKey(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
 	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", RevokeFirst: true}}}
@@ -277,7 +277,7 @@ func TestRevokeFirstContainsBeforeThereIsANewKey(t *testing.T) {
 }
 
 func TestRevokeFirstOnlyGoesForward(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
 	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", RevokeFirst: true}}}
@@ -294,7 +294,7 @@ func TestRevokeFirstOnlyGoesForward(t *testing.T) {
 }
 
 func TestRevokeFirstByHandAsksForTheRevocationThenForTheKey(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
 	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", RevokeFirst: true}}}
@@ -315,7 +315,7 @@ func TestRevokeFirstByHandAsksForTheRevocationThenForTheKey(t *testing.T) {
 }
 
 func TestAnEmergencyWithAGraceKeepsTheLeakedKeyThatLongAndNoLonger(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(2 * time.Hour)}}}
 	res := r.run()
@@ -326,7 +326,7 @@ func TestAnEmergencyWithAGraceKeepsTheLeakedKeyThatLongAndNoLonger(t *testing.T)
 }
 
 func TestAnEmergencyThatRollsBackSaysThatItIsNotDone(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Kind: simcloud.Refuse, Code: 400})
 	res := r.run()
@@ -337,7 +337,7 @@ func TestAnEmergencyThatRollsBackSaysThatItIsNotDone(t *testing.T) {
 }
 
 func TestAnEmergencyEndsAWaitForApproval(t *testing.T) {
-	r := newRig(t, bothStores().policy("approve: true"))
+	r := newFixture(t, bothStores().policy("approve: true"))
 	r.after(3*day, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval {
 			t.Errorf("phase %s", s.Phase)

@@ -35,7 +35,7 @@ func fourEyes(t *testing.T, s setup) setup {
 }
 
 // signedBy is what a person sends who signs the present question.
-func (r *rig) signedBy(name string, change ...func(*rotation.Question, *rotation.DecisionMessage)) rotation.DecisionMessage {
+func (r *fixture) signedBy(name string, change ...func(*rotation.Question, *rotation.DecisionMessage)) rotation.DecisionMessage {
 	r.Helper()
 	s := r.status()
 	if s.Signing == nil {
@@ -49,7 +49,7 @@ func (r *rig) signedBy(name string, change ...func(*rotation.Question, *rotation
 	return r.sign(name, q, m)
 }
 
-func (r *rig) sign(name string, q rotation.Question, m rotation.DecisionMessage) rotation.DecisionMessage {
+func (r *fixture) sign(name string, q rotation.Question, m rotation.DecisionMessage) rotation.DecisionMessage {
 	r.Helper()
 	var err error
 	if m.Signature, err = signed.Sign(sshKey(r.T, name), signed.Text(q, m)); err != nil {
@@ -60,7 +60,7 @@ func (r *rig) sign(name string, q rotation.Question, m rotation.DecisionMessage)
 
 // reply is what became of an update. The environment answers after the moment at which it is sent.
 type reply struct {
-	r *rig
+	r *fixture
 	// want is a part of the refusal that is expected; empty: the update is taken.
 	want string
 	then func(rotation.Status)
@@ -75,7 +75,7 @@ func (a *reply) Accept() {
 	}
 }
 
-// Reject is a validator's word: what it refuses stands in no history.
+// Reject is called by a validator that refuses: nothing of it is in the history.
 func (a *reply) Reject(err error) {
 	if a.done = true; a.want == "" || !strings.Contains(err.Error(), a.want) {
 		a.r.Errorf("refused with %q, want %q", err, a.want)
@@ -92,7 +92,7 @@ func (a *reply) Complete(result any, err error) {
 }
 
 // update sends an update, as the command line does.
-func (r *rig) update(kind rotation.DecisionKind, m rotation.DecisionMessage, a *reply) {
+func (r *fixture) update(kind rotation.DecisionKind, m rotation.DecisionMessage, a *reply) {
 	a.r = r
 	sent := r.now()
 	r.Cleanup(func() {
@@ -106,16 +106,16 @@ func (r *rig) update(kind rotation.DecisionKind, m rotation.DecisionMessage, a *
 }
 
 // takes sends an update that is taken, refuses one that is refused before it enters the history, with such words.
-func (r *rig) takes(kind rotation.DecisionKind, m rotation.DecisionMessage) {
+func (r *fixture) takes(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	r.update(kind, m, &reply{})
 }
 
-func (r *rig) refuses(words string, kind rotation.DecisionKind, m rotation.DecisionMessage) {
+func (r *fixture) refuses(words string, kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	r.update(kind, m, &reply{want: words})
 }
 
 // removed takes an operator out of the worker's rekey.yaml.
-func (r *rig) removed(name string) {
+func (r *fixture) removed(name string) {
 	r.acts.Operators = slices.DeleteFunc(slices.Clone(r.acts.Operators), func(o rotation.Operator) bool { return o.Name == name })
 }
 
@@ -125,7 +125,7 @@ const asking = 2*day + time.Hour
 func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
 	for sentence, s := range map[string]setup{"a Google key": bothStores(), "a key that a person revokes": manualKey()} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, fourEyes(t, s))
+			r := newFixture(t, fourEyes(t, s))
 			wait := time.Duration(0)
 			if s.openai {
 				r.after(time.Hour, func() { r.supply() })
@@ -191,7 +191,7 @@ func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
 }
 
 func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
-	r := newRig(t, fourEyes(t, bothStores()))
+	r := newFixture(t, fourEyes(t, bothStores()))
 	r.after(asking, func() {
 		r.refuses("rekey approve ci", rotation.Approve, rotation.DecisionMessage{By: "alice", Why: "w"})
 		r.refuses("is no operator's", rotation.Approve, r.signedBy("mallory"))
@@ -231,7 +231,7 @@ func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
 }
 
 func TestASignatureOfAnEarlierQuestionDoesNotAnswerTheNext(t *testing.T) {
-	r := newRig(t, fourEyes(t, bothStores()))
+	r := newFixture(t, fourEyes(t, bothStores()))
 	var old rotation.DecisionMessage
 	r.after(asking, func() {
 		old = r.signedBy("alice")
@@ -257,7 +257,7 @@ func TestASignatureOfAnEarlierQuestionDoesNotAnswerTheNext(t *testing.T) {
 
 func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 	t.Run("removed before the question", func(t *testing.T) {
-		r := newRig(t, fourEyes(t, bothStores()))
+		r := newFixture(t, fourEyes(t, bothStores()))
 		r.after(day, func() { r.removed("alice") })
 		r.after(asking, func() {
 			r.refuses("is no operator's: the worker's rekey.yaml names bob, carol", rotation.Approve, r.signedBy("alice"))
@@ -267,7 +267,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 		r.replaced(r.run())
 	})
 	t.Run("removed after having signed", func(t *testing.T) {
-		r := newRig(t, fourEyes(t, bothStores()))
+		r := newFixture(t, fourEyes(t, bothStores()))
 		r.after(asking, func() { r.takes(rotation.Approve, r.signedBy("alice")) })
 		r.after(asking+time.Hour, func() {
 			r.removed("alice")
@@ -283,7 +283,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 		r.replaced(r.run())
 	})
 	t.Run("removed between the last signature and the revoke", func(t *testing.T) {
-		r := newRig(t, fourEyes(t, bothStores()))
+		r := newFixture(t, fourEyes(t, bothStores()))
 		r.after(asking, func() {
 			// The guard looks once more after the approval, and the revoke comes next.
 			r.whenStarted("Guard", func() { r.removed("alice") })
@@ -301,7 +301,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 		r.replaced(r.run())
 	})
 	t.Run("made an operator after the question", func(t *testing.T) {
-		r := newRig(t, fourEyes(t, bothStores()))
+		r := newFixture(t, fourEyes(t, bothStores()))
 		r.acts.Operators = r.acts.Operators[:2]
 		r.after(asking, func() {
 			r.acts.Operators = append(slices.Clone(r.acts.Operators), rotation.Operator{Name: "carol", Key: signed.Line(sshKey(t, "carol").PublicKey())})
@@ -314,7 +314,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 }
 
 func TestUnderFourEyesTheDeadlineComesWithOneOfTwo(t *testing.T) {
-	r := newRig(t, fourEyes(t, bothStores()))
+	r := newFixture(t, fourEyes(t, bothStores()))
 	r.after(asking, func() { r.takes(rotation.Approve, r.signedBy("alice")) })
 	// The way back ends with a revoke as well: of the new key.
 	r.after(12*day, func() {
@@ -333,7 +333,7 @@ func TestUnderFourEyesTheDeadlineComesWithOneOfTwo(t *testing.T) {
 }
 
 func TestUnderFourEyesTheGracePeriodEndsEarlyWithTwoSignatures(t *testing.T) {
-	r := newRig(t, fourEyes(t, bothStores()))
+	r := newFixture(t, fourEyes(t, bothStores()))
 	begin := r.now()
 	var old rotation.DecisionMessage
 	r.after(time.Hour, func() {
@@ -376,7 +376,7 @@ func TestUnderFourEyesTheGracePeriodEndsEarlyWithTwoSignatures(t *testing.T) {
 
 func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 	const left = "Revoked without four eyes: "
-	check := func(t *testing.T, r *rig, res rotation.Result) {
+	check := func(t *testing.T, r *fixture, res rotation.Result) {
 		t.Helper()
 		r.replaced(res)
 		if !slices.ContainsFunc(res.FollowUps, func(l string) bool {
@@ -387,12 +387,12 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 	}
 	leaked := rotation.DecisionMessage{By: "mallory", Why: "leaked"}
 	t.Run("started as one", func(t *testing.T) {
-		r := newRig(t, fourEyes(t, bothStores()))
+		r := newFixture(t, fourEyes(t, bothStores()))
 		r.in.Reason, r.in.By, r.in.Why = rotation.Emergency, "mallory", "leaked"
 		check(t, r, r.run())
 	})
 	t.Run("raised while one of two has signed", func(t *testing.T) {
-		r := newRig(t, fourEyes(t, bothStores()))
+		r := newFixture(t, fourEyes(t, bothStores()))
 		r.after(asking, func() {
 			r.takes(rotation.Approve, r.signedBy("alice"))
 			leaked.Leaked = []string{r.oldID}
@@ -401,7 +401,7 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 		check(t, r, r.run())
 	})
 	t.Run("that another rotation serves, continued as new", func(t *testing.T) {
-		r := newRig(t, fourEyes(t, bothStores()))
+		r := newFixture(t, fourEyes(t, bothStores()))
 		r.after(asking, func() {
 			r.takes(rotation.Approve, r.signedBy("alice"))
 			r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{By: "mallory", Why: "leaked"}) // everything
@@ -415,7 +415,7 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 	t.Run("two had signed already", func(t *testing.T) {
 		s := fourEyes(t, bothStores())
 		s.opts.Policy = []string{"four_eyes: true", "soak: 1h"}
-		r := newRig(t, s)
+		r := newFixture(t, s)
 		r.after(asking, func() {
 			r.takes(rotation.Approve, r.signedBy("alice"))
 			r.takes(rotation.Approve, r.signedBy("bob"))
@@ -432,7 +432,7 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 }
 
 func TestWhatTheInputSaysOfFourEyesIsNotBelieved(t *testing.T) {
-	r := newRig(t, fourEyes(t, bothStores()))
+	r := newFixture(t, fourEyes(t, bothStores()))
 	r.in.Key.Policy.FourEyes, r.in.Key.Policy.Approve = false, false
 	r.after(asking, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval || s.Signing == nil {
@@ -449,7 +449,7 @@ func TestWhatTheInputSaysOfFourEyesIsNotBelieved(t *testing.T) {
 }
 
 func TestFourEyesAskedForAfterTheRotationBeganHoldTheRevoke(t *testing.T) {
-	r := newRig(t, bothStores().policy(quick))
+	r := newFixture(t, bothStores().policy(quick))
 	r.after(day, func() {
 		// The worker was restarted with another file.
 		for _, name := range []string{"alice", "bob"} {
@@ -471,7 +471,7 @@ func TestFourEyesAskedForAfterTheRotationBeganHoldTheRevoke(t *testing.T) {
 }
 
 func TestALongHistoryIsContinuedWithoutLosingASignature(t *testing.T) {
-	r := newRig(t, fourEyes(t, bothStores()))
+	r := newFixture(t, fourEyes(t, bothStores()))
 	var first rotation.DecisionMessage
 	r.after(asking, func() {
 		first = r.signedBy("alice")
@@ -494,7 +494,7 @@ func TestALongHistoryIsContinuedWithoutLosingASignature(t *testing.T) {
 }
 
 func TestWhoMaySignCannotBeReadSoNothingPasses(t *testing.T) {
-	r := newRig(t, fourEyes(t, bothStores()))
+	r := newFixture(t, fourEyes(t, bothStores()))
 	var allow func(rotation.Key) error
 	r.after(asking, func() {
 		allow = r.acts.Allow

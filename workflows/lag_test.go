@@ -12,18 +12,18 @@ import (
 func TestTheOldKeyIsKeptUntilTheLastReaderSeesTheNewOne(t *testing.T) {
 	const lag = 3 * time.Hour
 	for sentence, c := range map[string]struct {
-		during func(*rig)
+		during func(*fixture)
 		grace  time.Duration
 	}{
 		"and for a grace period from then on": {grace: 48 * time.Hour},
-		"although somebody ends the grace period at once": {during: func(r *rig) {
+		"although somebody ends the grace period at once": {during: func(r *fixture) {
 			r.after(time.Minute, func() { r.signal(rotation.FinishGrace, rotation.DecisionMessage{}) })
 		}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			s := bothStores().policy(quick, "quiet: 0s")
 			s.opts.ReadLag = "3h"
-			r := newRig(t, s)
+			r := newFixture(t, s)
 			if c.during != nil {
 				c.during(r)
 			}

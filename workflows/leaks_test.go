@@ -58,9 +58,9 @@ func TestAKeyInASignalGoesNoFurtherAndCountsAsLeaked(t *testing.T) {
 }
 
 func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
-	paste := func(r *rig, v secret.Value) { r.env.SignalWorkflow(string(rotation.KeySupplied), v.Reveal()) }
+	paste := func(r *fixture, v secret.Value) { r.env.SignalWorkflow(string(rotation.KeySupplied), v.Reveal()) }
 	t.Run("supplied after it was pasted, it is refused, and another is taken", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		r.after(time.Hour, func() {
 			_, v := r.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "pasted")
 			paste(r, v)
@@ -78,7 +78,7 @@ func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
 		})
 		r.after(5*day, func() {
 			if d := r.status().Details; !strings.Contains(d, "A key is in this history") {
-				t.Errorf("days later the details do not tell how to purge:\n%s", d)
+				t.Errorf("days later the details do not say how to purge:\n%s", d)
 			}
 			_ = r.OpenAI.DeleteKey(r.oldID)
 			r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
@@ -90,7 +90,7 @@ func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
 		}
 	})
 	t.Run("pasted when applications read it, another rotation replaces it at once", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		var id string
 		var v secret.Value
 		r.after(time.Hour, func() {
@@ -126,7 +126,7 @@ func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
 		r.allGone(rotation.Result{Phase: res.Phase}, []string{id, r.oldID})
 	})
 	t.Run("pasted while it is checked, it is not published", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		var v secret.Value
 		r.after(time.Hour, func() {
 			_, v = r.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "new")
@@ -151,23 +151,23 @@ const exposed = "sk-proj-0123456789_abcdefghij-ABCDEFGHIJ"
 func TestAnInputWithAKeyInItIsRefusedBeforeAnythingIsDone(t *testing.T) {
 	fingerprint := secret.FromString(exposed).Fingerprint()
 	for what, c := range map[string]struct{ workflow, input string }{
-		"a rotation, in its reason":           {"RotateKey", `{"key":{"name":"gpt"},"reason":"manual","why":"the key is %s."}`},
-		"a rotation, in who asks":             {"RotateKey", `{"key":{"name":"gpt"},"by":"%s"}`},
-		"a rotation, in the account":          {"RotateKey", `{"key":{"name":"gpt","account":"%s"}}`},
-		"a rotation, in an emergency":         {"RotateKey", `{"key":{"name":"gpt"},"reason":"emergency","emergencies":[{"leaked":["%s"]}]}`},
-		"a rotation, in a made-up state":      {"RotateKey", `{"key":{"name":"gpt"},"resume":{"progress":{"note":"%s"}}}`},
-		"a rotation, in a field of no input":  {"RotateKey", `{"key":{"name":"gpt"},"value":"%s"}`},
-		"a rotation, in a length of time":     {"RotateKey", `{"key":{"name":"gpt","policy":{"grace":"%s"}}}`},
-		"a rotation, in place of the input":   {"RotateKey", `"%s"`},
-		"a rotation, with escapes":            {"RotateKey", `{"why":"\u0073` + exposed[1:] + `"}`},
-		"a dispatcher, in its installation":   {"Dispatch", `{"install":"%s"}`},
-		"an emergency, among the keys":        {"Emergency", `{"id":"e","keys":["%s"],"message":{"by":"o","why":"w"}}`},
-		"a trigger, in the delivery":          {"Trigger", `{"source":"ci","delivery":"%s"}`},
-		"what tells of an end, in its notice": {"Notify", `{"notification":{"message":"%s"}}`},
+		"a rotation, in its reason":                    {"RotateKey", `{"key":{"name":"gpt"},"reason":"manual","why":"the key is %s."}`},
+		"a rotation, in who asks":                      {"RotateKey", `{"key":{"name":"gpt"},"by":"%s"}`},
+		"a rotation, in the account":                   {"RotateKey", `{"key":{"name":"gpt","account":"%s"}}`},
+		"a rotation, in an emergency":                  {"RotateKey", `{"key":{"name":"gpt"},"reason":"emergency","emergencies":[{"leaked":["%s"]}]}`},
+		"a rotation, in a made-up state":               {"RotateKey", `{"key":{"name":"gpt"},"resume":{"progress":{"note":"%s"}}}`},
+		"a rotation, in a field of no input":           {"RotateKey", `{"key":{"name":"gpt"},"value":"%s"}`},
+		"a rotation, in a length of time":              {"RotateKey", `{"key":{"name":"gpt","policy":{"grace":"%s"}}}`},
+		"a rotation, in place of the input":            {"RotateKey", `"%s"`},
+		"a rotation, with escapes":                     {"RotateKey", `{"why":"\u0073` + exposed[1:] + `"}`},
+		"a dispatcher, in its installation":            {"Dispatch", `{"install":"%s"}`},
+		"an emergency, among the keys":                 {"Emergency", `{"id":"e","keys":["%s"],"message":{"by":"o","why":"w"}}`},
+		"a trigger, in the delivery":                   {"Trigger", `{"source":"ci","delivery":"%s"}`},
+		"what notifies of an end, in its notification": {"Notify", `{"notification":{"message":"%s"}}`},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, manualKey())
+			r := newFixture(t, manualKey())
 			workflows.RegisterLaunch(r.env)
 			var in json.RawMessage = []byte(strings.ReplaceAll(c.input, "%s", exposed))
 			r.env.ExecuteWorkflow(c.workflow, in)
@@ -188,7 +188,7 @@ func TestAnInputWithAKeyInItIsRefusedBeforeAnythingIsDone(t *testing.T) {
 }
 
 func TestAnInputThatIsTooLongToBeSearchedIsRefused(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	r.in.Why = strings.Repeat("because ", 40_000)
 	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
 	if err := r.env.GetWorkflowError(); err == nil || !strings.Contains(err.Error(), "has at most 262144") || len(r.started) > 0 {
@@ -215,7 +215,7 @@ func TestAKeyInASignalThatNoMessageHasTheNameOfCountsAsLeaked(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, manualKey())
+			r := newFixture(t, manualKey())
 			r.after(time.Hour, func() { r.env.SignalWorkflow(c.name, c.sent) })
 			r.after(2*time.Hour, func() {
 				d := r.status().Details
@@ -238,7 +238,7 @@ func TestAKeyInASignalThatNoMessageHasTheNameOfCountsAsLeaked(t *testing.T) {
 }
 
 func TestASignalThatNoMessageHasTheNameOfIsAnsweredInTheDetails(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() {
 		r.env.SignalWorkflow("aprove", nil)
 		r.env.SignalWorkflow("__temporal_made_up", nil)
@@ -253,7 +253,7 @@ func TestASignalThatNoMessageHasTheNameOfIsAnsweredInTheDetails(t *testing.T) {
 }
 
 func TestADispatcherThatIsSentAKeySaysSoInItsResult(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	workflows.RegisterLaunch(r.env)
 	r.after(0, func() { r.env.SignalWorkflow("here", exposed) })
 	r.env.ExecuteWorkflow(workflows.Dispatch, workflows.DispatchInput{Key: r.key, Install: "scene1"})

@@ -25,7 +25,7 @@ func TestOnAPageWithConsolesNothingElseIsALink(t *testing.T) {
 		"code":                               "`x` ``y`` ```z``` `",
 	} {
 		t.Run(what, func(t *testing.T) {
-			r := newRig(t, manualKey())
+			r := newFixture(t, manualKey())
 			r.in.Why = foreign
 			console := r.acts.Providers["openai"].Console(r.in.Key.Account)
 			r.after(time.Hour, func() {
@@ -65,7 +65,7 @@ func (broken) Check(context.Context, string) error {
 }
 
 func TestAConsoleThatAFailureNamesIsALinkAndNothingElseInIt(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	for name, s := range r.acts.Stores {
 		r.acts.Stores[name] = broken{s}
 	}

@@ -20,7 +20,7 @@ import (
 
 // listener is a rotation that comes to the phase that a message is for, and what it said of the message.
 type listener struct {
-	*rig
+	*fixture
 	// at is when it is in that phase.
 	at time.Duration
 	// details are what it says a minute after the message.
@@ -29,8 +29,8 @@ type listener struct {
 
 // listening brings a rotation to the phase that a kind of message is for.
 func listening(t *testing.T, kind rotation.DecisionKind) *listener {
-	r := newRig(t, manualKey().policy("grace: 12h"))
-	l := &listener{rig: r, at: time.Hour}
+	r := newFixture(t, manualKey().policy("grace: 12h"))
+	l := &listener{fixture: r, at: time.Hour}
 	switch kind {
 	case rotation.Approve, rotation.Reject:
 		s := r.acts.Stores[scenario.Alias]
@@ -251,7 +251,7 @@ func TestTheSameSignalTwiceIsHarmless(t *testing.T) {
 }
 
 func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testing.T) {
-	early := func(r *rig, kind rotation.DecisionKind, want string) {
+	early := func(r *fixture, kind rotation.DecisionKind, want string) {
 		r.after(10*time.Hour+time.Minute, func() {
 			if d := r.status().Details; !strings.Contains(d, want) {
 				r.Errorf("the details do not say %q of %s:\n%s", want, kind, d)
@@ -259,7 +259,7 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 		})
 	}
 	t.Run("a key that is supplied before anybody asks for it is taken up", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		r.whenStarted("Prepare", func() {
 			r.supply()
 		})
@@ -275,8 +275,8 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 		})
 		r.replaced(r.run())
 	})
-	t.Run("a revocation that is told in grace is checked when its time has come", func(t *testing.T) {
-		r := newRig(t, manualKey())
+	t.Run("a revocation that is reported in grace is checked when its time has come", func(t *testing.T) {
+		r := newFixture(t, manualKey())
 		r.after(time.Hour, func() { r.supply() })
 		r.after(10*time.Hour, func() {
 			r.rules.MayDie = []string{r.oldID}
@@ -291,8 +291,8 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 			t.Errorf("it took %s: somebody was asked once more", took)
 		}
 	})
-	t.Run("a revocation that is told in grace and did not happen is asked for", func(t *testing.T) {
-		r := newRig(t, manualKey())
+	t.Run("a revocation that is reported in grace and did not happen is asked for", func(t *testing.T) {
+		r := newFixture(t, manualKey())
 		r.after(time.Hour, func() { r.supply() })
 		r.after(10*time.Hour, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
 		r.after(4*day, func() {
@@ -305,7 +305,7 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 		r.replaced(r.run())
 	})
 	t.Run("a revocation of the old key says nothing about the new one after a roll-back", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		var id string
 		r.after(time.Hour, func() { id = r.supply() })
 		r.after(10*time.Hour, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
@@ -331,7 +331,7 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 		"an end of grace before it began":                {manualKey(), rotation.FinishGrace, "finish-grace is for the phase grace; this rotation is in awaiting-key"},
 	} {
 		t.Run(what+" is answered", func(t *testing.T) {
-			r := newRig(t, c.setup)
+			r := newFixture(t, c.setup)
 			r.after(10*time.Hour, func() { r.signal(c.kind, rotation.DecisionMessage{}) })
 			early(r, c.kind, c.want)
 			r.after(11*time.Hour, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
@@ -339,7 +339,7 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 		})
 	}
 	t.Run("a key that is supplied too late is answered", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		r.after(time.Hour, func() { r.supply() })
 		r.after(10*time.Hour, func() { r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: "9"}) })
 		early(r, rotation.KeySupplied, "key-supplied is for the phase awaiting-key; this rotation is in grace")
@@ -371,7 +371,7 @@ func TestAnUpdateIsReadLikeASignalAndRefusedBeforeTheHistory(t *testing.T) {
 		"a length of time that is a word":   {map[string]any{"by": "o", "why": "w", "for": "long"}, `the field "for" is not a valid duration`},
 	} {
 		t.Run(what, func(t *testing.T) {
-			r := newRig(t, manualKey())
+			r := newFixture(t, manualKey())
 			a := &heard{T: t}
 			r.after(time.Hour, func() { r.env.UpdateWorkflow(string(rotation.RollBack), "u", a, c.input) })
 			r.after(2*time.Hour, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })

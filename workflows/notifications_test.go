@@ -17,8 +17,8 @@ var friday = time.Date(2026, 11, 27, 15, 0, 0, 0, time.UTC)
 // office are the hours of the team.
 var office = []string{"days: [mon, tue, wed, thu, fri]", `from: "08:00"`, `to: "18:00"`, "zone: Europe/Berlin"}
 
-// telling is a key that a person makes and revokes, with a team that is told and somebody on call.
-func telling(t *testing.T, policy ...string) setup {
+// notifying is a key that a person creates and revokes, with a team that is notified and somebody on call.
+func notifying(t *testing.T, policy ...string) setup {
 	t.Helper()
 	s := manualKey().policy(policy...)
 	s.begin, s.opts.Channels, s.opts.Dir = friday, true, t.TempDir()
@@ -26,12 +26,12 @@ func telling(t *testing.T, policy ...string) setup {
 }
 
 const (
-	tellTeam = "notify: [team]"
-	tellBoth = "escalate: [oncall]"
+	notifyTeam     = "notify: [team]"
+	escalateOncall = "escalate: [oncall]"
 )
 
-// said is what a channel was told, in the order of time: how long after the beginning, and how the text begins.
-func (r *rig) said(service string, begin time.Time) []string {
+// sent is what a channel got, in the order of time: how long after the beginning, and how the text begins.
+func (r *fixture) sent(service string, begin time.Time) []string {
 	var all []string
 	for _, m := range r.Post.Messages() {
 		if m.Service == service && !m.Again {
@@ -42,10 +42,10 @@ func (r *rig) said(service string, begin time.Time) []string {
 	return all
 }
 
-func (r *rig) wantSaid(service string, begin time.Time, want ...string) {
+func (r *fixture) wantSaid(service string, begin time.Time, want ...string) {
 	r.Helper()
-	if got := r.said(service, begin); !slices.Equal(got, want) {
-		r.Errorf("%s was told:\n  %s\nwant:\n  %s", service, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	if got := r.sent(service, begin); !slices.Equal(got, want) {
+		r.Errorf("%s got:\n  %s\nwant:\n  %s", service, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}
 }
 
@@ -56,8 +56,8 @@ const (
 	overdue  = " OVERDUE, a person is needed"
 )
 
-func TestATeamIsToldRemindedAtGrowingIntervalsAndToldHowItEnded(t *testing.T) {
-	r := newRig(t, telling(t, tellTeam))
+func TestATeamIsNotifiedRemindedAtGrowingIntervalsAndNotifiedOfTheEnd(t *testing.T) {
+	r := newFixture(t, notifying(t, notifyTeam))
 	r.unchanged(r.run())
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "24h0m0s"+reminder, "72h0m0s"+reminder, "120h0m0s"+reminder, "168h0m0s Rolled back")
 	first := r.Post.Messages()[0].Text
@@ -72,18 +72,18 @@ func TestATeamIsToldRemindedAtGrowingIntervalsAndToldHowItEnded(t *testing.T) {
 }
 
 func TestNobodyIsRemindedAtTheWeekend(t *testing.T) {
-	s := telling(t, tellTeam, "remind: 6h")
+	s := notifying(t, notifyTeam, "remind: 6h")
 	s.opts.Quiet = office
-	r := newRig(t, s)
+	r := newFixture(t, s)
 	r.unchanged(r.run())
 	// Friday 16:00, Monday to Wednesday at 8:00, and Friday two days later; the deadline is that afternoon.
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "64h0m0s"+reminder, "88h0m0s"+reminder, "112h0m0s"+reminder, "160h0m0s"+reminder, "168h0m0s Rolled back")
 }
 
-func TestWhatEndsInQuietTimeEndsAtOnceAndIsToldInTheMorning(t *testing.T) {
-	s := telling(t, tellTeam, "patience: 1d")
+func TestWhatEndsInQuietHoursEndsAtOnceAndIsNotifiedInTheMorning(t *testing.T) {
+	s := notifying(t, notifyTeam, "patience: 1d")
 	s.opts.Quiet = office
-	r := newRig(t, s)
+	r := newFixture(t, s)
 	res := r.run()
 	r.unchanged(res)
 	if took := res.EndedAt.Sub(friday); took < day || took > day+time.Hour {
@@ -92,8 +92,8 @@ func TestWhatEndsInQuietTimeEndsAtOnceAndIsToldInTheMorning(t *testing.T) {
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "64h0m0s Rolled back")
 }
 
-func TestTheSecondChannelIsToldWhenTheFirstDidNotHelp(t *testing.T) {
-	r := newRig(t, telling(t, tellTeam, tellBoth, "escalate_after: 2d"))
+func TestTheSecondChannelIsNotifiedWhenTheFirstDidNotHelp(t *testing.T) {
+	r := newFixture(t, notifying(t, notifyTeam, escalateOncall, "escalate_after: 2d"))
 	r.after(3*day, func() {
 		if s := r.status(); len(s.Deliveries) != 2 || !strings.Contains(s.Details, "Notified: team 2026-11-28 15:00 UTC; oncall 2026-11-29 15:00 UTC.") {
 			t.Errorf("%+v\n%s", s.Deliveries, s.Details)
@@ -109,31 +109,31 @@ func TestTheSecondChannelIsToldWhenTheFirstDidNotHelp(t *testing.T) {
 	}
 }
 
-func TestAfterTheAnswerNobodyIsRemindedAndTheEndIsTold(t *testing.T) {
-	r := newRig(t, telling(t, tellTeam, tellBoth))
+func TestAfterTheAnswerNobodyIsRemindedAndTheEndIsNotified(t *testing.T) {
+	r := newFixture(t, notifying(t, notifyTeam, escalateOncall))
 	r.after(time.Hour, func() { r.supply() })
 	r.after(50*time.Hour, func() {
 		_ = r.OpenAI.DeleteKey(r.oldID)
 		r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
 	})
 	r.replaced(r.run())
-	// Oncall was never told, so it is not told of the end either.
+	// Oncall was never notified, so it is not notified of the end either.
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "49h0m0s"+needed, "50h0m0s Done")
 	r.wantSaid(simcloud.WebhookService, friday)
 }
 
 func TestARotationThatNeedsNobodyTellsNobody(t *testing.T) {
-	s := bothStores().policy(tellTeam)
+	s := bothStores().policy(notifyTeam)
 	s.opts.Channels, s.opts.Dir = true, t.TempDir()
-	r := newRig(t, s)
+	r := newFixture(t, s)
 	r.replaced(r.run())
 	r.wantSaid(simcloud.SlackService, friday)
 }
 
-func TestARollBackIsToldAlsoWhereNobodyWasAsked(t *testing.T) {
-	s := bothStores().policy(tellTeam)
+func TestARollBackIsNotifiedAlsoWhereNobodyWasAsked(t *testing.T) {
+	s := bothStores().policy(notifyTeam)
 	s.opts.Channels, s.opts.Dir = true, t.TempDir()
-	r := newRig(t, s)
+	r := newFixture(t, s)
 	begin := r.now()
 	r.whenStarted("Verify", func() {
 		r.signal(rotation.RollBack, rotation.DecisionMessage{By: "ana", Why: "the new key is sk-proj-aaaaaaaaaaaaaaaaaaaaaaaa"})
@@ -154,7 +154,7 @@ func TestAChannelThatIsDownHoldsNothingAndIsShown(t *testing.T) {
 		"it is gone":         {Kind: simcloud.Refuse, Code: 404},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, telling(t, tellTeam, tellBoth, "escalate_after: 2h"))
+			r := newFixture(t, notifying(t, notifyTeam, escalateOncall, "escalate_after: 2h"))
 			fault.Service = simcloud.SlackService
 			r.Cloud.Inject(fault)
 			r.after(3*time.Hour, func() {
@@ -186,7 +186,7 @@ func TestAChannelThatIsDownHoldsNothingAndIsShown(t *testing.T) {
 }
 
 func TestAWorkerThatDoesNotHaveTheChannelSaysSo(t *testing.T) {
-	r := newRig(t, telling(t, tellTeam))
+	r := newFixture(t, notifying(t, notifyTeam))
 	delete(r.acts.Channels, scenario.Team)
 	r.after(time.Hour, func() {
 		if s := r.status(); !strings.Contains(s.Details, "This worker's rekey.yaml has no channel of that name") {
@@ -198,7 +198,7 @@ func TestAWorkerThatDoesNotHaveTheChannelSaysSo(t *testing.T) {
 }
 
 func TestAnAnswerThatIsLostTellsTwiceWithTheSameID(t *testing.T) {
-	r := newRig(t, telling(t, "notify: [oncall]", "patience: 1h"))
+	r := newFixture(t, notifying(t, "notify: [oncall]", "patience: 1h"))
 	r.Cloud.Inject(simcloud.Fault{Service: simcloud.WebhookService, Kind: simcloud.LoseReply, Times: 1})
 	r.unchanged(r.run())
 	var ids []string
@@ -215,34 +215,34 @@ func TestAnAnswerThatIsLostTellsTwiceWithTheSameID(t *testing.T) {
 
 func TestAnEmergencyKnowsNoQuietTime(t *testing.T) {
 	t.Run("begun in it", func(t *testing.T) {
-		s := telling(t, tellTeam)
+		s := notifying(t, notifyTeam)
 		s.begin, s.opts.Quiet = friday.Add(6*time.Hour), office
-		r := newRig(t, s)
+		r := newFixture(t, s)
 		r.in.Reason = rotation.Emergency
 		r.unchangedWhateverIsLeft()
-		if got := r.said(simcloud.SlackService, s.begin); len(got) == 0 || got[0] != "0s"+needed {
-			t.Errorf("told %v", got)
+		if got := r.sent(simcloud.SlackService, s.begin); len(got) == 0 || got[0] != "0s"+needed {
+			t.Errorf("sent %v", got)
 		}
 	})
 	t.Run("raised in it", func(t *testing.T) {
-		s := telling(t, tellTeam)
+		s := notifying(t, notifyTeam)
 		s.begin, s.opts.Quiet = friday.Add(6*time.Hour), office
-		r := newRig(t, s)
+		r := newFixture(t, s)
 		r.after(2*time.Hour, func() {
-			if got := r.said(simcloud.SlackService, s.begin); len(got) != 0 {
-				t.Errorf("told at night: %v", got)
+			if got := r.sent(simcloud.SlackService, s.begin); len(got) != 0 {
+				t.Errorf("sent at night: %v", got)
 			}
 			r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{By: "ana", Why: "leaked", Leaked: []string{r.status().Old[0]}})
 		})
 		r.unchangedWhateverIsLeft()
-		if got := r.said(simcloud.SlackService, s.begin); len(got) == 0 || got[0] != "2h0m0s"+needed {
-			t.Errorf("told %v", got)
+		if got := r.sent(simcloud.SlackService, s.begin); len(got) == 0 || got[0] != "2h0m0s"+needed {
+			t.Errorf("sent %v", got)
 		}
 	})
 }
 
 // unchangedWhateverIsLeft is for an emergency that nobody answered.
-func (r *rig) unchangedWhateverIsLeft() {
+func (r *fixture) unchangedWhateverIsLeft() {
 	r.Helper()
 	if res := r.run(); res.Phase != rotation.RolledBack {
 		r.Errorf("the rotation ended as %s", res.Phase)
@@ -250,7 +250,7 @@ func (r *rig) unchangedWhateverIsLeft() {
 }
 
 func TestOneMessageMovesDeadlineRemindersAndEscalation(t *testing.T) {
-	r := newRig(t, telling(t, tellTeam, tellBoth, "escalate_after: 4d"))
+	r := newFixture(t, notifying(t, notifyTeam, escalateOncall, "escalate_after: 4d"))
 	r.after(time.Hour, func() {
 		r.env.UpdateWorkflow(string(rotation.ExtendDeadline), "u1", &answer{T: t}, rotation.DecisionMessage{By: "ana", Why: "Kim is back on Monday", For: rotation.Duration(2 * day)})
 	})
@@ -269,7 +269,7 @@ func TestOneMessageMovesDeadlineRemindersAndEscalation(t *testing.T) {
 }
 
 func TestAWaitIsNotExtendedForEver(t *testing.T) {
-	r := newRig(t, telling(t))
+	r := newFixture(t, notifying(t))
 	r.after(time.Hour, func() {
 		r.signal(rotation.ExtendDeadline, rotation.DecisionMessage{By: "ana", Why: "later", For: rotation.Duration(365 * day)})
 	})
@@ -285,7 +285,7 @@ func TestAWaitIsNotExtendedForEver(t *testing.T) {
 }
 
 func TestANoteIsHandedOver(t *testing.T) {
-	r := newRig(t, telling(t, "notify: [oncall]"))
+	r := newFixture(t, notifying(t, "notify: [oncall]"))
 	r.after(time.Hour, func() {
 		r.env.UpdateWorkflow(string(rotation.AddNote), "u1", &answer{T: t, refused: true}, rotation.DecisionMessage{By: "ana", Why: "the key is sk-proj-aaaaaaaaaaaaaaaaaaaaaaaa"})
 		r.env.UpdateWorkflow(string(rotation.AddNote), "u2", &answer{T: t}, rotation.DecisionMessage{By: "ana", Why: "asked Kim"})
@@ -299,29 +299,29 @@ func TestANoteIsHandedOver(t *testing.T) {
 	r.unchanged(r.run())
 	got := r.Post.Messages()
 	if strings.Contains(got[0].Text, "Kim") || !strings.Contains(got[1].Text, "Note: ana: asked Kim; she has") || strings.Contains(got[1].Text, "sk-proj") {
-		t.Errorf("told:\n%s\n%s", got[0].Text, got[1].Text)
+		t.Errorf("sent:\n%s\n%s", got[0].Text, got[1].Text)
 	}
 }
 
-func TestAStepThatDoesNotGetOnIsToldOnceItHasADeadline(t *testing.T) {
-	s := bothStores().policy(tellTeam)
+func TestABlockedStepIsNotifiedOnceItHasADeadline(t *testing.T) {
+	s := bothStores().policy(notifyTeam)
 	s.opts.Channels, s.opts.Dir = true, t.TempDir()
-	r := newRig(t, s)
+	r := newFixture(t, s)
 	begin := r.now()
 	remove := r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Kind: simcloud.Refuse, Code: 503})
 	r.after(30*time.Hour, remove)
 	r.replaced(r.run())
-	got := r.said(simcloud.SlackService, begin)
+	got := r.sent(simcloud.SlackService, begin)
 	if len(got) != 3 || got[0] != "0s"+needed || got[1] != "24h0m0s"+reminder || !strings.HasSuffix(got[2], "Done") {
-		t.Errorf("told %v", got)
+		t.Errorf("sent %v", got)
 	}
 	if text := r.Post.Messages()[0].Text; !strings.Contains(text, "The rotation is blocked: ") {
 		t.Errorf("why is missing:\n%s", text)
 	}
 }
 
-func TestWhatIsOverdueIsToldAndGoesOn(t *testing.T) {
-	r := newRig(t, telling(t, tellTeam))
+func TestWhatIsOverdueIsNotifiedAndGoesOn(t *testing.T) {
+	r := newFixture(t, notifying(t, notifyTeam))
 	r.after(time.Hour, func() { r.supply() })
 	// Grace ends after 49 h; the deadline is a week later.
 	r.after(12*day, func() {
@@ -336,7 +336,7 @@ func TestWhatIsOverdueIsToldAndGoesOn(t *testing.T) {
 }
 
 func TestAContinuedRotationTellsNothingTwiceAndKeepsItsDeadline(t *testing.T) {
-	r := newRig(t, telling(t, tellTeam))
+	r := newFixture(t, notifying(t, notifyTeam))
 	r.after(26*time.Hour, func() { r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: "99"}) })
 	r.after(25*time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
 	r.goOn()
@@ -351,8 +351,8 @@ func TestAContinuedRotationTellsNothingTwiceAndKeepsItsDeadline(t *testing.T) {
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "24h0m0s"+reminder, "72h0m0s"+reminder, "120h0m0s"+reminder, "168h0m0s Rolled back")
 }
 
-func TestWhatWasBeingToldWhenItWasContinuedIsToldAgainWithTheSameID(t *testing.T) {
-	r := newRig(t, telling(t, "notify: [oncall]"))
+func TestADeliveryUnderWayWhenTheRunIsContinuedIsSentAgainWithTheSameID(t *testing.T) {
+	r := newFixture(t, notifying(t, "notify: [oncall]"))
 	remove := r.Cloud.Inject(simcloud.Fault{Service: simcloud.WebhookService, Kind: simcloud.LoseReply})
 	r.after(time.Minute, func() {
 		r.env.SetContinueAsNewSuggested(true)
@@ -371,9 +371,9 @@ func TestWhatWasBeingToldWhenItWasContinuedIsToldAgainWithTheSameID(t *testing.T
 	}
 }
 
-func TestAnEmergencyThatAnotherRotationServesTellsAnewAndTheEndToAllThatWereTold(t *testing.T) {
-	s := telling(t, "notify: [oncall]")
-	r := newRig(t, s)
+func TestAnEmergencyThatAnotherRotationServesNotifiesAnewAndTheEndGoesToAllThatWereNotified(t *testing.T) {
+	s := notifying(t, "notify: [oncall]")
+	r := newFixture(t, s)
 	r.after(time.Hour, func() {
 		r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{By: "ana", Why: "the laptop is gone"})
 	})
@@ -395,12 +395,12 @@ func TestAnEmergencyThatAnotherRotationServesTellsAnewAndTheEndToAllThatWereTold
 }
 
 func TestAnApprovalRollsBackAtItsDeadlineWhoeverSleeps(t *testing.T) {
-	s := telling(t, tellTeam, "approve: true", "patience: 1d")
+	s := notifying(t, notifyTeam, "approve: true", "patience: 1d")
 	s.opts.Quiet = office
-	r := newRig(t, s)
+	r := newFixture(t, s)
 	var newID string
 	r.after(time.Hour, func() { newID = r.supply() })
-	// Asked on Sunday at five in the afternoon, told on Monday at eight, rolled back on Monday at five.
+	// Asked on Sunday at five in the afternoon, notified on Monday at eight, rolled back on Monday at five.
 	r.after(74*time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.RollingBack {
 			t.Errorf("phase %s", s.Phase)

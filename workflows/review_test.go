@@ -13,7 +13,7 @@ import (
 )
 
 func TestADisableWhoseReplyIsLostIsUndoneByARollBack(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.whenStarted("Revoke", func() {
 		r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "DisableServiceAccountKey", Times: 7, Kind: simcloud.LoseReply})
 	})
@@ -23,7 +23,7 @@ func TestADisableWhoseReplyIsLostIsUndoneByARollBack(t *testing.T) {
 }
 
 func TestARollBackThatWasSentBeforeTheTimerFiredWins(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	// The soak ends at the very moment at which the signal is there: Temporal delivers both in one workflow task.
 	r.after(2*day+59*time.Minute, func() {
 		s := r.status()
@@ -36,7 +36,7 @@ func TestARollBackThatWasSentBeforeTheTimerFiredWins(t *testing.T) {
 }
 
 func TestAnExtensionWhileTheGuardLooksIsHonoured(t *testing.T) {
-	r := newRig(t, bothStores().policy(quick))
+	r := newFixture(t, bothStores().policy(quick))
 	begin := r.now()
 	r.whenStarted("Guard", func() {
 		r.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(day)})
@@ -49,7 +49,7 @@ func TestAnExtensionWhileTheGuardLooksIsHonoured(t *testing.T) {
 }
 
 func TestAnApprovalOfOneRevokeDoesNotApproveTheOther(t *testing.T) {
-	r := newRig(t, bothStores().policy("approve: true"))
+	r := newFixture(t, bothStores().policy("approve: true"))
 	r.after(3*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) })
 	// During the soak somebody wants the old key back; the new one is then the one to revoke.
 	r.after(3*day+30*time.Minute, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
@@ -65,13 +65,13 @@ func TestAnApprovalOfOneRevokeDoesNotApproveTheOther(t *testing.T) {
 }
 
 func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.whenStarted("Create", func() {
 		r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "UpdateSecret", Kind: simcloud.Refuse, Code: 403})
 	})
 	r.after(10*day, func() {
 		if s := r.status(); !s.Overdue || !strings.Contains(s.Details, "Overdue") {
-			t.Errorf("ten days without getting on, and nobody is told that it is overdue:\n%s", s.Details)
+			t.Errorf("blocked for ten days, and nobody sees that it is overdue:\n%s", s.Details)
 		}
 		r.signal(rotation.RollBack, rotation.DecisionMessage{})
 	})
@@ -90,7 +90,7 @@ func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
 }
 
 func TestARollBackGivesTheOldValueToAStoreThatNeverHadIt(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}})
 	// The second store was added to the key just before this rotation: it is empty.
 	for _, id := range []string{"new-place", "new-place-rekey-pending"} {
 		if err := r.SM.CreateSecret(id, secret.Value{}); err != nil {
@@ -113,7 +113,7 @@ func TestARollBackGivesTheOldValueToAStoreThatNeverHadIt(t *testing.T) {
 }
 
 func TestASuppliedKeyIsNotTakenOverTheClaimOfAnotherInstallation(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() {
 		s := r.acts.Stores[scenario.Alias]
 		snap, err := s.Load(context.Background(), "gpt")
@@ -140,7 +140,7 @@ func TestASuppliedKeyIsNotTakenOverTheClaimOfAnotherInstallation(t *testing.T) {
 }
 
 func TestAKeyThatWasSuppliedInVainIsLeftToAPerson(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() {
 		_, v := r.OpenAI.CreateKey("proj_other", "x")
 		n, err := r.SM.AddVersion("gpt", v)

@@ -13,7 +13,7 @@ import (
 const day = 24 * time.Hour
 
 func TestARotationReplacesTheKeyInEveryStore(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	begin := r.env.Now()
 	res := r.run()
 	r.replaced(res)
@@ -26,7 +26,7 @@ func TestARotationReplacesTheKeyInEveryStore(t *testing.T) {
 }
 
 func TestTheOldKeyWorksThroughGraceAndIsDisabledBeforeItIsDeleted(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.after(47*time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.Grace || !r.live(r.oldID) {
 			t.Errorf("an hour before the end of grace the phase is %s, and the old key exists: %v", s.Phase, r.live(r.oldID))
@@ -45,7 +45,7 @@ func TestTheOldKeyWorksThroughGraceAndIsDisabledBeforeItIsDeleted(t *testing.T) 
 }
 
 func TestAManualRotationWaitsForAPersonTwice(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	var newID string
 	r.after(time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingKey {
@@ -93,7 +93,7 @@ func TestARollBackDuringAnyStepEndsAsTheDiagramSays(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			for name, tc := range cases {
 				t.Run(name, func(t *testing.T) {
-					r := newRig(t, bothStores().policy(tc.policy...))
+					r := newFixture(t, bothStores().policy(tc.policy...))
 					r.whenStarted(tc.during, func() {
 						switch how {
 						case "a signal":
@@ -141,7 +141,7 @@ func (a *answer) Complete(_ any, err error) {
 }
 
 func TestARollBackInGraceKeepsBothKeysForAnotherGracePeriod(t *testing.T) {
-	r := newRig(t, bothStores().policy(quick))
+	r := newFixture(t, bothStores().policy(quick))
 	r.after(day, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	r.after(day+47*time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.RollingBack {
@@ -156,11 +156,11 @@ func TestARollBackInGraceKeepsBothKeysForAnotherGracePeriod(t *testing.T) {
 
 func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 	cases := map[string]struct {
-		decide      func(*rig)
+		decide      func(*fixture)
 		least, most time.Duration
 	}{
 		"an extension keeps both keys longer": {
-			func(r *rig) {
+			func(r *fixture) {
 				r.after(day, func() {
 					r.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(day)})
 				})
@@ -168,7 +168,7 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 			3 * day, 3*day + time.Hour,
 		},
 		"an extension ends at the cap of the policy": {
-			func(r *rig) {
+			func(r *fixture) {
 				r.after(day, func() {
 					r.signal(rotation.ExtendGrace, rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(90 * day)})
 				})
@@ -176,13 +176,13 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 			9 * day, 9*day + time.Hour,
 		},
 		"finish ends it at once": {
-			func(r *rig) {
+			func(r *fixture) {
 				r.after(time.Hour, func() { r.signal(rotation.FinishGrace, rotation.DecisionMessage{}) })
 			},
 			time.Hour, time.Hour + 10*time.Minute,
 		},
 		"the same message twice counts once": {
-			func(r *rig) {
+			func(r *fixture) {
 				for _, at := range []time.Duration{day, day + time.Minute} {
 					r.after(at, func() {
 						r.signal(rotation.ExtendGrace, rotation.DecisionMessage{ID: "one", By: "o", Why: "w", For: rotation.Duration(day)})
@@ -192,7 +192,7 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 			3 * day, 3*day + time.Hour,
 		},
 		"messages for another phase change nothing": {
-			func(r *rig) {
+			func(r *fixture) {
 				for _, k := range []rotation.DecisionKind{rotation.Approve, rotation.Reject, rotation.KeySupplied, rotation.KeyRevoked} {
 					r.after(day, func() { r.signal(k, rotation.DecisionMessage{}) })
 				}
@@ -200,7 +200,7 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 			2 * day, 2*day + time.Hour,
 		},
 		"a signal that nobody can read is answered in the details": {
-			func(r *rig) {
+			func(r *fixture) {
 				r.after(day, func() { r.env.SignalWorkflow(string(rotation.FinishGrace), []int{1}) })
 				r.after(day+time.Minute, func() {
 					if d := r.status().Details; !strings.Contains(d, "could not be read") {
@@ -213,7 +213,7 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, bothStores().policy(quick))
+			r := newFixture(t, bothStores().policy(quick))
 			begin := r.env.Now()
 			tc.decide(r)
 			res := r.run()
@@ -231,7 +231,7 @@ func TestAPersonApprovesTheRevokeWhenThePolicySaysSo(t *testing.T) {
 		"because use of the old key is known": "unknown_use: approve",
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, bothStores().policy(quick, policy))
+			r := newFixture(t, bothStores().policy(quick, policy))
 			r.after(3*day, func() {
 				if s := r.status(); s.Phase != rotation.AwaitingApproval || !r.live(r.oldID) {
 					t.Errorf("phase %s, and the old key exists: %v", s.Phase, r.live(r.oldID))
@@ -241,7 +241,7 @@ func TestAPersonApprovesTheRevokeWhenThePolicySaysSo(t *testing.T) {
 			r.replaced(r.run())
 		})
 		t.Run(name+", and rejects it", func(t *testing.T) {
-			r := newRig(t, bothStores().policy(quick, policy))
+			r := newFixture(t, bothStores().policy(quick, policy))
 			r.after(3*day, func() { r.signal(rotation.Reject, rotation.DecisionMessage{}) })
 			// The reverse asks again before it takes the new key away.
 			r.after(6*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) })
@@ -252,7 +252,7 @@ func TestAPersonApprovesTheRevokeWhenThePolicySaysSo(t *testing.T) {
 
 func TestADeadlineThatPassesRollsBack(t *testing.T) {
 	t.Run("when nobody supplies a key", func(t *testing.T) {
-		r := newRig(t, manualKey().policy("patience: 3d"))
+		r := newFixture(t, manualKey().policy("patience: 3d"))
 		begin := r.env.Now()
 		res := r.run()
 		r.unchanged(res)
@@ -261,14 +261,14 @@ func TestADeadlineThatPassesRollsBack(t *testing.T) {
 		}
 	})
 	t.Run("when nobody approves", func(t *testing.T) {
-		r := newRig(t, bothStores().policy(quick, "approve: true", "patience: 3d"))
+		r := newFixture(t, bothStores().policy(quick, "approve: true", "patience: 3d"))
 		r.after(8*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) }) // of the reverse
 		r.unchanged(r.run())
 	})
 }
 
 func TestARevocationThatNobodyMakesIsOverdueAndNeverForgotten(t *testing.T) {
-	r := newRig(t, manualKey().policy("patience: 3d"))
+	r := newFixture(t, manualKey().policy("patience: 3d"))
 	r.after(time.Hour, func() { r.supply() })
 	r.after(30*day, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingRevocation || !s.Overdue || !strings.Contains(s.Details, "Overdue") {
@@ -281,7 +281,7 @@ func TestARevocationThatNobodyMakesIsOverdueAndNeverForgotten(t *testing.T) {
 }
 
 func TestARevocationThatIsClaimedAndDidNotHappenIsFoundOut(t *testing.T) {
-	r := newRig(t, manualKey())
+	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() { r.supply() })
 	r.after(3*day, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
 	r.after(4*day, func() {
@@ -296,13 +296,13 @@ func TestARevocationThatIsClaimedAndDidNotHappenIsFoundOut(t *testing.T) {
 
 func TestASuppliedKeyThatCannotBeUsedIsAnsweredAndAnotherOneTaken(t *testing.T) {
 	cases := map[string]struct {
-		supply func(*rig) string
+		supply func(*fixture) string
 		want   string
 	}{
-		"a version that does not exist": {func(*rig) string { return "99" }, "no readable version 99"},
-		"the version that is current":   {func(*rig) string { return "1" }, "what applications read now"},
-		"nothing at all":                {func(*rig) string { return "" }, "holds no new version"},
-		"a key of another project": {func(r *rig) string {
+		"a version that does not exist": {func(*fixture) string { return "99" }, "no readable version 99"},
+		"the version that is current":   {func(*fixture) string { return "1" }, "what applications read now"},
+		"nothing at all":                {func(*fixture) string { return "" }, "holds no new version"},
+		"a key of another project": {func(r *fixture) string {
 			_, v := r.OpenAI.CreateKey("proj_other", "x")
 			n, err := r.SM.AddVersion("gpt", v)
 			if err != nil {
@@ -313,7 +313,7 @@ func TestASuppliedKeyThatCannotBeUsedIsAnsweredAndAnotherOneTaken(t *testing.T) 
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, manualKey())
+			r := newFixture(t, manualKey())
 			r.after(time.Hour, func() {
 				r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "operator", Version: tc.supply(r)})
 			})
@@ -334,7 +334,7 @@ func TestASuppliedKeyThatCannotBeUsedIsAnsweredAndAnotherOneTaken(t *testing.T) 
 
 func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 	t.Run("a new key that is refused is rolled back", func(t *testing.T) {
-		r := newRig(t, bothStores())
+		r := newFixture(t, bothStores())
 		r.Cloud.SetTiming(simcloud.Timing{Propagation: 100 * day})
 		res := r.run()
 		r.unchanged(res)
@@ -343,12 +343,12 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		}
 	})
 	t.Run("a new key that takes a minute is waited for", func(t *testing.T) {
-		r := newRig(t, bothStores())
+		r := newFixture(t, bothStores())
 		r.Cloud.SetTiming(simcloud.Timing{Propagation: 50 * time.Second})
 		r.replaced(r.run())
 	})
 	t.Run("an old key that died before its time is replaced at once", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		r.in.Reason = rotation.Scheduled
 		if err := r.OpenAI.DeleteKey(r.oldID); err != nil {
 			t.Fatal(err)
@@ -364,7 +364,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		}
 	})
 	t.Run("grace begins when the last reader sees the new value", func(t *testing.T) {
-		r := newRig(t, bothStores().policy(quick))
+		r := newFixture(t, bothStores().policy(quick))
 		r.Cloud.SetTiming(simcloud.Timing{AliasLag: 5 * time.Hour})
 		begin := r.env.Now()
 		res := r.run()
@@ -374,7 +374,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		}
 	})
 	t.Run("while a store is down nothing is minted", func(t *testing.T) {
-		r := newRig(t, bothStores())
+		r := newFixture(t, bothStores())
 		heal := r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Kind: simcloud.Refuse, Code: 503})
 		r.after(time.Hour, func() {
 			if len(r.Cloud.LiveKeys()) != 1 {
@@ -388,7 +388,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		r.replaced(r.run())
 	})
 	t.Run("a promote that fails on the second store goes on when it is back", func(t *testing.T) {
-		r := newRig(t, bothStores())
+		r := newFixture(t, bothStores())
 		var heal func()
 		r.whenStarted("Promote", func() {
 			heal = r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "AddSecretVersion", Target: "ci-latest", Kind: simcloud.Refuse, Code: 503})
@@ -402,7 +402,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		r.replaced(r.run())
 	})
 	t.Run("a promote that cannot finish is taken back when a person says so", func(t *testing.T) {
-		r := newRig(t, bothStores())
+		r := newFixture(t, bothStores())
 		r.whenStarted("Promote", func() {
 			r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "AddSecretVersion", Target: "ci-latest", Kind: simcloud.Refuse, Code: 503})
 		})
@@ -410,7 +410,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 		r.unchanged(r.run())
 	})
 	t.Run("a new key that dies in grace while the old one lives is rolled back", func(t *testing.T) {
-		r := newRig(t, manualKey())
+		r := newFixture(t, manualKey())
 		var id string
 		r.after(time.Hour, func() { id = r.supply() })
 		r.after(5*time.Hour, func() {
@@ -432,7 +432,7 @@ func TestAMintWithoutAnAnswerLeavesNoOrphan(t *testing.T) {
 		"when the connection broke before":              simcloud.DropBefore,
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, bothStores())
+			r := newFixture(t, bothStores())
 			r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Times: 2, Kind: kind})
 			r.replaced(r.run())
 		})
@@ -440,7 +440,7 @@ func TestAMintWithoutAnAnswerLeavesNoOrphan(t *testing.T) {
 	t.Run("when Google makes the keys, nobody can prove whose it is: a person is asked", func(t *testing.T) {
 		s := bothStores()
 		s.opts.Mode = "create"
-		r := newRig(t, s)
+		r := newFixture(t, s)
 		r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.LoseReply})
 		r.after(time.Hour, func() {
 			st := r.status()
@@ -459,7 +459,7 @@ func TestAMintWithoutAnAnswerLeavesNoOrphan(t *testing.T) {
 }
 
 func TestAnEmergencyHasNoGraceAndNoWayBack(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	begin := r.env.Now()
 	r.whenStarted("Promote", func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
@@ -473,7 +473,7 @@ func TestAnEmergencyHasNoGraceAndNoWayBack(t *testing.T) {
 }
 
 func TestAKeyThatIsNotDueIsLeftAlone(t *testing.T) {
-	r := newRig(t, bothStores())
+	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Scheduled
 	res := r.run()
 	if !res.NotDue || res.Phase != rotation.Completed || len(r.Cloud.LiveKeys()) != 1 {

@@ -21,7 +21,7 @@ type starters struct {
 	away    int
 	refuses string
 	started []string
-	told    []rotation.DecisionMessage
+	raised  []rotation.DecisionMessage
 }
 
 func (s *starters) note(text, key string) error {
@@ -44,7 +44,7 @@ func (s *starters) Start(_ context.Context, k rotation.Key, _, _ string) (bool, 
 
 func (s *starters) Raise(_ context.Context, k rotation.Key, m rotation.DecisionMessage) error {
 	s.mu.Lock()
-	s.told = append(s.told, m)
+	s.raised = append(s.raised, m)
 	s.mu.Unlock()
 	return s.note("emergency", k.Name)
 }
@@ -53,7 +53,7 @@ func (s *starters) Latest(context.Context, string) (rotation.LatestRotation, err
 	return rotation.LatestRotation{}, nil
 }
 
-func triggered(t *testing.T, r *rig, s *starters, in workflows.TriggerInput) (workflows.Triggered, error) {
+func triggered(t *testing.T, r *fixture, s *starters, in workflows.TriggerInput) (workflows.Triggered, error) {
 	t.Helper()
 	r.acts.Starter = s
 	workflows.RegisterLaunch(r.env)
@@ -72,12 +72,12 @@ func triggered(t *testing.T, r *rig, s *starters, in workflows.TriggerInput) (wo
 }
 
 func TestATriggerStartsWhatItWasAskedFor(t *testing.T) {
-	value := func(r *rig) []string { return []string{r.First("ci").Fingerprint()} }
+	value := func(r *fixture) []string { return []string{r.First("ci").Fingerprint()} }
 	for sentence, tc := range map[string]struct {
 		in      workflows.TriggerInput
-		value   func(*rig) []string
+		value   func(*fixture) []string
 		away    int
-		arrange func(*rig)
+		arrange func(*fixture)
 		started string
 		why     string
 	}{
@@ -88,10 +88,10 @@ func TestATriggerStartsWhatItWasAskedFor(t *testing.T) {
 		"a value that nobody has":        {in: workflows.TriggerInput{Leaked: true, Fingerprints: []string{"0123456789ab"}}, why: "no key of this worker has the value 0123456789ab"},
 		"a value of a key out of bounds": {in: workflows.TriggerInput{Leaked: true, Within: []string{"openai-*"}}, value: value, why: "Nothing was started: no key"},
 		"while Temporal is away":         {in: workflows.TriggerInput{Keys: []string{"ci"}}, away: 30, started: "manual ci", why: "A rotation was started"},
-		"while a store is away for an hour": {in: workflows.TriggerInput{Leaked: true}, value: value, arrange: func(r *rig) {
+		"while a store is away for an hour": {in: workflows.TriggerInput{Leaked: true}, value: value, arrange: func(r *fixture) {
 			r.Cloud.Inject(simcloud.Fault{Method: "GetSecret", Kind: simcloud.Refuse, Code: 503, Times: 60})
 		}, started: "emergency ci", why: "The emergency was raised"},
-		"a value that is refused already": {in: workflows.TriggerInput{Leaked: true}, value: value, arrange: func(r *rig) {
+		"a value that is refused already": {in: workflows.TriggerInput{Leaked: true}, value: value, arrange: func(r *fixture) {
 			r.rules.MayDie = append(r.rules.MayDie, r.oldID)
 			if err := r.acts.Providers["google"].Delete(context.Background(), scenario.Account("ci"), r.oldID); err != nil {
 				r.Fatal(err)
@@ -99,7 +99,7 @@ func TestATriggerStartsWhatItWasAskedFor(t *testing.T) {
 		}, why: "is no longer live"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r, s := newRig(t, bothStores()), &starters{away: tc.away}
+			r, s := newFixture(t, bothStores()), &starters{away: tc.away}
 			if tc.arrange != nil {
 				tc.arrange(r)
 			}
@@ -113,9 +113,9 @@ func TestATriggerStartsWhatItWasAskedFor(t *testing.T) {
 			if got := strings.Join(s.started, ", "); got != tc.started || !strings.Contains(out.Why, tc.why) {
 				t.Errorf("started %q; %s", got, out.Why)
 			}
-			for _, m := range s.told {
+			for _, m := range s.raised {
 				if m.RevokeFirst || m.By != "webhook scanner" || m.Why != "seen in a paste" {
-					t.Errorf("told %+v", m)
+					t.Errorf("raised %+v", m)
 				}
 			}
 		})
@@ -132,13 +132,13 @@ func TestTheSameLeakHasOneNameWhoeverReportsIt(t *testing.T) {
 		"a key by name":              {workflows.TriggerInput{Keys: []string{"ci"}}, "trigger/scanner/d1"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r, s := newRig(t, bothStores()), &starters{}
+			r, s := newFixture(t, bothStores()), &starters{}
 			if tc.in.Leaked = true; len(tc.in.Keys) == 0 {
 				tc.in.Fingerprints = []string{r.First("ci").Fingerprint()}
 				tc.want += tc.in.Fingerprints[0]
 			}
-			if _, err := triggered(t, r, s, tc.in); err != nil || len(s.told) != 1 || s.told[0].ID != tc.want {
-				t.Errorf("%v, told %+v", err, s.told)
+			if _, err := triggered(t, r, s, tc.in); err != nil || len(s.raised) != 1 || s.raised[0].ID != tc.want {
+				t.Errorf("%v, raised %+v", err, s.raised)
 			}
 		})
 	}
@@ -158,7 +158,7 @@ func TestATriggerThatCannotBeServedFailsForAllToSee(t *testing.T) {
 		"a value, while a store is away for ever": {workflows.TriggerInput{Fingerprints: []string{"0123456789ab"}, Leaked: true}, "", true, "It could not be determined whose value was reported."},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r, s := newRig(t, bothStores()), &starters{refuses: tc.refuses}
+			r, s := newFixture(t, bothStores()), &starters{refuses: tc.refuses}
 			if tc.away {
 				r.Cloud.Inject(simcloud.Fault{Method: "GetSecret", Kind: simcloud.Refuse, Code: 503})
 			}

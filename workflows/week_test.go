@@ -25,17 +25,17 @@ import (
 // envFleet is how many keys the week is tried with.
 const envFleet = "REKEY_WEEK_KEYS"
 
-// fleetRig is a rig for many keys.
-type fleetRig struct {
-	*rig
+// fleetFixture is a fixture for many keys.
+type fleetFixture struct {
+	*fixture
 	keys []rotation.Key
 
 	mu     sync.Mutex
 	starts map[string][]time.Time
 }
 
-func newFleetRig(t *testing.T, n int) *fleetRig {
-	f := &fleetRig{rig: &rig{T: t, on: map[string][]func(){}}, starts: map[string][]time.Time{}}
+func newFleetFixture(t *testing.T, n int) *fleetFixture {
+	f := &fleetFixture{fixture: &fixture{T: t, on: map[string][]func(){}}, starts: map[string][]time.Time{}}
 	// A Monday, so that every run sees the same weekend.
 	f.newEnv(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))
 	f.env.SetTestTimeout(10 * time.Minute)
@@ -86,7 +86,7 @@ func newFleetRig(t *testing.T, n int) *fleetRig {
 var outage = struct{ from, to time.Duration }{2*day + 7*time.Hour, 4*day + 9*time.Hour}
 
 // beat is the schedule of one key: it beats for a time, and does not wait for what it starts.
-func (f *fleetRig) beat(ctx workflow.Context, k rotation.Key, begin time.Time, length time.Duration) error {
+func (f *fleetFixture) beat(ctx workflow.Context, k rotation.Key, begin time.Time, length time.Duration) error {
 	attribute := temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime")
 	for _, at := range k.Policy.Window.Beat(f.acts.Install, k.Name).Next(begin, int(length/day)+1) {
 		if at.After(begin.Add(length)) {
@@ -119,7 +119,7 @@ func TestInAWeekEveryKeyOfAFleetIsRotatedWhenItIsDueAndOnlyThen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := newFleetRig(t, n)
+	f := newFleetFixture(t, n)
 	const length = 8 * day
 	begin := f.now()
 	f.env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,8 +29,8 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// rig runs one rotation with real adapters against a simulated cloud, on Temporal's skipping clock.
-type rig struct {
+// fixture runs one rotation with real adapters against a simulated cloud, on Temporal's skipping clock.
+type fixture struct {
 	*testing.T
 	*scenario.Scenario
 	name  string
@@ -69,9 +70,9 @@ func (s setup) policy(lines ...string) setup {
 // quick is a policy without soak, in which nothing has to be waited for but grace.
 const quick = "soak: 0s"
 
-func newRig(t *testing.T, s setup) *rig {
+func newFixture(t *testing.T, s setup) *fixture {
 	t.Helper()
-	r := &rig{T: t, name: "ci", on: map[string][]func(){}}
+	r := &fixture{T: t, name: "ci", on: map[string][]func(){}}
 	if s.openai {
 		r.name = "gpt"
 	}
@@ -110,10 +111,10 @@ func newRig(t *testing.T, s setup) *rig {
 }
 
 // now is the clock of the present run.
-func (r *rig) now() time.Time { return r.env.Now() }
+func (r *fixture) now() time.Time { return r.env.Now() }
 
 // newEnv makes the environment of a run that begins at a moment.
-func (r *rig) newEnv(begin time.Time) {
+func (r *fixture) newEnv(begin time.Time) {
 	suite := &testsuite.WorkflowTestSuite{}
 	suite.SetLogger(quiet)
 	r.env = suite.NewTestWorkflowEnvironment()
@@ -123,7 +124,7 @@ func (r *rig) newEnv(begin time.Time) {
 }
 
 // register makes workflow and activities known to the environment.
-func (r *rig) register() {
+func (r *fixture) register() {
 	r.env.SetWorkerOptions(worker.Options{
 		WorkflowPanicPolicy: worker.FailWorkflow, Interceptors: append(sdktest.Interceptors(r.env), &activities.Interceptor{}),
 	})
@@ -145,12 +146,12 @@ func (r *rig) register() {
 }
 
 // whenStarted does something while an activity of that name runs for the first time (next call: the second, …).
-func (r *rig) whenStarted(activity string, f func()) { r.on[activity] = append(r.on[activity], f) }
+func (r *fixture) whenStarted(activity string, f func()) { r.on[activity] = append(r.on[activity], f) }
 
 // after does something when the clock of the workflow has come that far.
-func (r *rig) after(d time.Duration, f func()) { r.env.RegisterDelayedCallback(f, d) }
+func (r *fixture) after(d time.Duration, f func()) { r.env.RegisterDelayedCallback(f, d) }
 
-func (r *rig) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
+func (r *fixture) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	if m.By == "" {
 		m.By, m.Why = "operator", "the test says so"
 	}
@@ -158,7 +159,7 @@ func (r *rig) signal(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 }
 
 // status asks the rotation about itself.
-func (r *rig) status() rotation.Status {
+func (r *fixture) status() rotation.Status {
 	r.Helper()
 	v, err := r.env.QueryWorkflow(workflows.StatusQuery)
 	if err != nil {
@@ -172,7 +173,7 @@ func (r *rig) status() rotation.Status {
 }
 
 // run runs the rotation to its end, and checks what must hold whatever happens.
-func (r *rig) run() rotation.Result {
+func (r *fixture) run() rotation.Result {
 	r.Helper()
 	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
 	if !r.env.IsWorkflowCompleted() {
@@ -193,7 +194,7 @@ func (r *rig) run() rotation.Result {
 	return res
 }
 
-func (r *rig) invariants() {
+func (r *fixture) invariants() {
 	r.Helper()
 	for _, broken := range r.Cloud.Check(r.rules) {
 		r.Error(broken)
@@ -204,7 +205,7 @@ func (r *rig) invariants() {
 }
 
 // published is the key that applications read, which must be the same in every store.
-func (r *rig) published() string {
+func (r *fixture) published() string {
 	r.Helper()
 	ids := map[string]bool{}
 	for path, id := range r.Cloud.PublishedKeys() {
@@ -221,10 +222,10 @@ func (r *rig) published() string {
 	return ""
 }
 
-func (r *rig) live(id string) bool { _, ok := r.Cloud.LiveKeys()[id]; return ok }
+func (r *fixture) live(id string) bool { _, ok := r.Cloud.LiveKeys()[id]; return ok }
 
 // replaced checks that a new key stands everywhere and the old one is gone.
-func (r *rig) replaced(res rotation.Result) {
+func (r *fixture) replaced(res rotation.Result) {
 	r.Helper()
 	if res.Phase != rotation.Completed {
 		r.Errorf("the rotation ended as %s: %s %v", res.Phase, res.Outcome, res.FollowUps)
@@ -238,7 +239,7 @@ func (r *rig) replaced(res rotation.Result) {
 }
 
 // unchanged checks that the old key stands everywhere and works, and that no other one is left.
-func (r *rig) unchanged(res rotation.Result) {
+func (r *fixture) unchanged(res rotation.Result) {
 	r.Helper()
 	if res.Phase != rotation.RolledBack {
 		r.Errorf("the rotation ended as %s: %s", res.Phase, res.Outcome)
@@ -252,7 +253,7 @@ func (r *rig) unchanged(res rotation.Result) {
 }
 
 // supply does what `rekey supply` does, with a key made in the console.
-func (r *rig) supply() string {
+func (r *fixture) supply() string {
 	id, value := r.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "new")
 	s := r.status()
 	version, _, err := r.acts.StageSupplied(context.Background(), r.key, s.Rotation, value)
@@ -264,3 +265,5 @@ func (r *rig) supply() string {
 }
 
 var quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

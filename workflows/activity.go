@@ -28,7 +28,7 @@ func noRetry() *temporal.RetryPolicy {
 	return &temporal.RetryPolicy{MaximumAttempts: 1}
 }
 
-// blockedRetry is for a step that is blocked: Temporal tries until it gets on, which costs no events. Whatever the
+// blockedRetry is for a step that is blocked: Temporal tries until it succeeds, which costs no events. Whatever the
 // rotation hears meanwhile ends it.
 func blockedRetry() *temporal.RetryPolicy {
 	return &temporal.RetryPolicy{InitialInterval: 15 * time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Minute}

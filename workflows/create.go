@@ -112,7 +112,7 @@ func (r *runner) adopt() decision {
 			r.Progress.Note = "The supplied key cannot be used: " + out.Unusable
 			return r.to(rotation.StepAwaitKey)
 		case later:
-			// Somebody supplied another key while this one was checked: the latest word counts.
+			// Somebody supplied another key while this one was checked: the latest one counts.
 			r.supplanted(out.New.Numbers[0], r.Inbox.Claim.Version)
 			r.Keys.New = nil
 			return r.to(rotation.StepAwaitKey)

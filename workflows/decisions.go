@@ -12,7 +12,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// descriptions tell in the Temporal UI what a message does and what to send.
+// descriptions say in the Temporal UI what a message does and what to send.
 var descriptions = map[rotation.DecisionKind]string{
 	rotation.Approve:        `In awaiting-approval: answers yes to the question in the details. Input: {"by": "you@example.com", "why": "…"}; with "question": "…", its id, no other question is answered by mistake`,
 	rotation.Reject:         `In awaiting-approval: answers no, and returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
@@ -30,7 +30,7 @@ var descriptions = map[rotation.DecisionKind]string{
 type Inbox struct {
 	// Rollback is a request to roll back.
 	Rollback *rotation.Decision `json:"rollback,omitempty"`
-	// Claim is a person's word that still has to be checked: a supplied version, a revocation. Adopting is the supplied
+	// Claim is what a person says and still has to be checked: a supplied version, a revocation. Adopting is the supplied
 	// version that is being checked.
 	Claim    *rotation.Decision `json:"claim,omitempty"`
 	Adopting *rotation.Decision `json:"adopting,omitempty"`
@@ -62,7 +62,7 @@ func (r *runner) listen() {
 		sent = append(sent, r.signals(kind))
 	}
 	workflow.Go(r.ctx, func(ctx workflow.Context) {
-		// Not a blocked Receive: it would hold a signal where hear cannot see it. One for all kinds: each costs every task.
+		// Not a blocked Receive: it would hold a signal where takeMessages cannot see it. One for all kinds: each costs every task.
 		waiting := func(c workflow.ReceiveChannel) bool { return c.Len() > 0 }
 		for workflow.Await(ctx, func() bool { return slices.ContainsFunc(sent, waiting) || len(unknownSignals(ctx)) > 0 }) == nil {
 			r.takeMessages()
@@ -110,7 +110,7 @@ func (r *runner) check(kind rotation.DecisionKind, m rotation.DecisionMessage) e
 func (r *runner) isDuplicate(kind rotation.DecisionKind, m rotation.DecisionMessage) bool {
 	taken := r.Carry.Decisions
 	if r.signs(kind) && r.Approvals.Signing != nil {
-		taken = r.Approvals.Signed // what was signed for another question is no answer to this one
+		taken = r.Approvals.Signed // what was signed for another question does not answer this one
 	}
 	return m.ID != "" && slices.ContainsFunc(taken, func(d rotation.Decision) bool { return d.ID == m.ID && d.Kind == kind })
 }

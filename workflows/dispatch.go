@@ -44,7 +44,7 @@ type DispatchInput struct {
 	received received
 }
 
-// Dispatched is what came of a beat. It is the dispatcher's result, and stands in its memo.
+// Dispatched is what came of a beat. It is the dispatcher's result, and in its memo.
 type Dispatched struct {
 	Key string `json:"key"`
 	// Beat is when the schedule meant to ask; zero if a person started the dispatcher.
@@ -67,21 +67,21 @@ func Dispatch(ctx workflow.Context, in DispatchInput) (Dispatched, error) {
 	}
 	d := &dispatcher{ctx: ctx, in: in, Dispatched: Dispatched{Key: in.Key.Name}}
 	d.Beat, _ = workflow.GetTypedSearchAttributes(ctx).GetTime(beatAttribute)
-	d.overheard = ignoreSignals(ctx, d.refreshDetails)
+	d.ignored = ignoreSignals(ctx, d.refreshDetails)
 	return d.run()
 }
 
 // dispatcher is one run of Dispatch.
 type dispatcher struct {
 	Dispatched
-	ctx       workflow.Context
-	in        DispatchInput
-	overheard *ignoredSignals
+	ctx     workflow.Context
+	in      DispatchInput
+	ignored *ignoredSignals
 }
 
 // refreshDetails puts what happens, and a key in the history, where the Temporal UI shows it.
 func (d *dispatcher) refreshDetails() {
-	page := details.Dispatch{Key: d.in.Key.Name, Workflow: ID(d.in.Key.Name), Why: d.Why, Leak: d.overheard.text()}
+	page := details.Dispatch{Key: d.in.Key.Name, Workflow: ID(d.in.Key.Name), Why: d.Why, Leak: d.ignored.text()}
 	workflow.SetCurrentDetails(d.ctx, page.Render())
 }
 
@@ -125,7 +125,7 @@ func (d *dispatcher) ask() (activities.Dueness, error) {
 		return due, err
 	}
 	f := classify(err)
-	return due, temporal.NewNonRetryableApplicationError(d.overheard.addTo("It could not be determined whether "+d.in.Key.Name+" is due; the next scheduled run asks again. "+f.text), string(f.class), nil)
+	return due, temporal.NewNonRetryableApplicationError(d.ignored.addTo("It could not be determined whether "+d.in.Key.Name+" is due; the next scheduled run asks again. "+f.text), string(f.class), nil)
 }
 
 // dispatchRetry is for asking whether a key is due: nobody waits for the answer.
@@ -161,7 +161,7 @@ func (d *dispatcher) start() error {
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (d *dispatcher) finish() (Dispatched, error) {
 	d.refreshDetails()
-	d.Why = d.overheard.addTo(d.Why)
+	d.Why = d.ignored.addTo(d.Why)
 	_ = workflow.UpsertMemo(d.ctx, map[string]any{ResultMemo: d.Dispatched})
 	return d.Dispatched, nil
 }

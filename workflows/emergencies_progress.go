@@ -12,7 +12,7 @@ import (
 	"github.com/rekeyhq/rekey/workflows/details"
 )
 
-// KeyState is how a key of an emergency stands.
+// KeyState is how far a key of an emergency is.
 type KeyState string
 
 // The states of a row.
@@ -43,7 +43,7 @@ type KeyProgress struct {
 	// refused.
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
 	RevokedAt   time.Time `json:"revokedAt,omitzero"`
-	// ChangedAt is when a rotation that is under way was last seen to get on.
+	// ChangedAt is when a rotation that is under way was last seen to make progress.
 	ChangedAt time.Time `json:"changedAt,omitzero"`
 	// Unreadable: what the rotation has recorded cannot be read, as Why says. It is looked at again.
 	Unreadable bool `json:"unreadable,omitempty"`
@@ -75,7 +75,7 @@ func (r *KeyProgress) open() bool {
 	return r.State == Queued || r.State == UnderWay || r.State == Waiting
 }
 
-// busyUntil is how long a rotation that does not get on keeps others from beginning; the zero time if it does not.
+// busyUntil is how long a blocked rotation keeps others from beginning; the zero time if it does not.
 func (r *KeyProgress) busyUntil() (until time.Time) {
 	if r.State != UnderWay || r.Phase == rotation.Grace || r.Unreadable {
 		return until
@@ -98,7 +98,7 @@ func (r *KeyProgress) applyRaised(out activities.Raised) {
 	}
 }
 
-// applyStatus takes how the rotation stands.
+// applyStatus takes the status of the rotation.
 func (r *KeyProgress) applyStatus(s activities.RotationStatus, now time.Time) {
 	before := *r
 	if r.Unreadable = s.Unreadable != ""; !r.Unreadable && before.Unreadable {
@@ -139,7 +139,7 @@ func (r *KeyProgress) applyStatus(s activities.RotationStatus, now time.Time) {
 	}
 }
 
-// EmergencyProgress is how an emergency stands: the answer to its query, and its result.
+// EmergencyProgress is how far an emergency is: the answer to its query, and its result.
 type EmergencyProgress struct {
 	ID        string    `json:"id"`
 	By        string    `json:"by,omitempty"`
@@ -155,7 +155,7 @@ type EmergencyProgress struct {
 	Keys []KeyProgress `json:"keys"`
 }
 
-// EmergencyResult is a Fleet without its rows. It stands in the memo of an emergency that has ended.
+// EmergencyResult is an EmergencyProgress without its rows. It is in the memo of an emergency that has ended.
 type EmergencyResult struct {
 	ID      string           `json:"id"`
 	Outcome string           `json:"outcome"`
@@ -163,26 +163,26 @@ type EmergencyResult struct {
 }
 
 // Summary leaves the rows out.
-func (f *EmergencyProgress) Summary() EmergencyResult {
-	return EmergencyResult{ID: f.ID, Outcome: f.Outcome, Counts: f.Counts()}
+func (e *EmergencyProgress) Summary() EmergencyResult {
+	return EmergencyResult{ID: e.ID, Outcome: e.Outcome, Counts: e.Counts()}
 }
 
 // Counts is how many keys are in each state; states that none is in are left out.
-func (f *EmergencyProgress) Counts() map[KeyState]int {
+func (e *EmergencyProgress) Counts() map[KeyState]int {
 	counts := map[KeyState]int{}
-	for _, r := range f.Keys {
+	for _, r := range e.Keys {
 		counts[r.State]++
 	}
 	return counts
 }
 
 // Complete reports whether every key is done.
-func (f *EmergencyProgress) Complete() bool { return f.Counts()[Done] == len(f.Keys) }
+func (e *EmergencyProgress) Complete() bool { return e.Counts()[Done] == len(e.Keys) }
 
-// Sentence counts in words what stands how.
-func (f *EmergencyProgress) Sentence() string {
-	counts := f.Counts()
-	parts := []string{fmt.Sprintf("%d of %d done", counts[Done], len(f.Keys))}
+// Sentence says in words how many keys are in which state.
+func (e *EmergencyProgress) Sentence() string {
+	counts := e.Counts()
+	parts := []string{fmt.Sprintf("%d of %d done", counts[Done], len(e.Keys))}
 	for _, c := range []struct {
 		state KeyState
 		words string
@@ -192,29 +192,29 @@ func (f *EmergencyProgress) Sentence() string {
 		}
 	}
 	text := strings.Join(parts, ", ") + "."
-	if f.Cancelled {
+	if e.Cancelled {
 		text += " Somebody cancelled the emergency; rotations that had begun go on."
 	}
 	return text
 }
 
 // refreshDetails puts counts, and who waits for a person, where the Temporal UI shows it.
-func (f *emergencyRun) refreshDetails() {
-	f.takeSignals()
-	workflow.SetCurrentDetails(f.ctx, f.page().Render())
+func (e *emergencyRun) refreshDetails() {
+	e.takeSignals()
+	workflow.SetCurrentDetails(e.ctx, e.page().Render())
 }
 
-// take searches what has come in signals for keys.
-func (f *emergencyRun) takeSignals() {
-	if leak := f.overheard.text(); leak != "" {
-		f.Leak = leak
+// takeSignals searches what has come in signals for keys.
+func (e *emergencyRun) takeSignals() {
+	if leak := e.ignored.text(); leak != "" {
+		e.Leak = leak
 	}
 }
 
 // page is the operator's page of the emergency, as it is now.
-func (f *EmergencyProgress) page() details.Emergency {
-	p := details.Emergency{ID: f.ID, By: f.By, Why: f.Why, Counts: f.Sentence(), Leak: f.Leak, Ended: !f.EndedAt.IsZero()}
-	for _, r := range f.Keys {
+func (e *EmergencyProgress) page() details.Emergency {
+	p := details.Emergency{ID: e.ID, By: e.By, Why: e.Why, Counts: e.Sentence(), Leak: e.Leak, Ended: !e.EndedAt.IsZero()}
+	for _, r := range e.Keys {
 		k := details.EmergencyKey{Key: r.Key, Workflow: ID(r.Key), Phase: r.Phase}
 		if r.State == Failed || r.Unreadable {
 			k.Why = r.Why

@@ -47,7 +47,7 @@ func (r *runner) askToFinish() {
 		fmt.Sprintf("end the grace period, after which the %s key can be revoked (whoever still uses it fails)", r.outgoingWord()))
 }
 
-// signer returns who signed a decision; nil if it need not be signed. A *rotation.Refusal says why a signature does not
+// signer returns who signed a decision; nil if it need not be signed. A *rotation.RejectedDecision says why a signature does not
 // count.
 func (r *runner) signer(kind rotation.DecisionKind, m rotation.DecisionMessage) (*rotation.Signer, error) {
 	if !r.signs(kind) {

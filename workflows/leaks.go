@@ -52,7 +52,7 @@ func remembered(known, found []string) []string {
 	return known
 }
 
-// purge is the command that deletes the history in which a key stands. A rotation may have several, one for each run.
+// purge is the command that deletes the history that has a key. A rotation may have several, one for each run.
 func (r *runner) purge() string { return purge(ID(r.in.Key.Name), r.Carry.LeakedIn) }
 
 func purge(id, run string) string {
@@ -62,18 +62,18 @@ func purge(id, run string) string {
 // keysIn are the fingerprints of what looks like a key in what somebody sent, signatures left out.
 func keysIn(data []byte) []string { return rotation.KeysIn(signature.ReplaceAll(data, nil)) }
 
-// received is the input of a workflow as it was sent: a key may stand in a field that the input does not have, or in place
+// received is the input of a workflow as it was sent: a key may be in a field that the input does not have, or in place
 // of the whole. It is searched when the workflow begins, before anything of it is used or shown.
 type received struct{ data []byte }
 
 // maxInput is how long an input is at most with which somebody begins a workflow; maxFleetInput is for one that names
-// thousands of keys. Whatever is longer is none of ours, and would take too long to search.
+// thousands of keys. Whatever is longer is not ours, and would take too long to search.
 const (
 	maxInput      = 256 << 10
 	maxFleetInput = 1 << 20
 )
 
-// read reads an input into fields. What cannot be read and holds a key is no error here: errors repeat what they are about.
+// read reads an input into fields. What cannot be read and contains a key is not an error here: errors repeat what they are about.
 func (s *received) read(data []byte, fields any) error {
 	s.data = slices.Clone(data)
 	err := json.Unmarshal(data, fields)
@@ -138,7 +138,7 @@ func (in *NotifyInput) UnmarshalJSON(data []byte) error {
 	return in.received.read(data, (*fields)(in))
 }
 
-// reserved begins the names of signals that are Temporal's own; the SDK gives them to nobody.
+// reserved begins the names of signals that are Temporal's own; the SDK hides them.
 const reserved = "__temporal_"
 
 // unknownSignals are the names of signals that have come and that a workflow does not take, in an order that is always the

@@ -17,7 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/workflows/details"
 )
 
-// maxMessage is how long a message is at most. Whatever is longer is none of ours, and is not read: to search it for keys
+// maxMessage is how long a message is at most. Whatever is longer is not ours, and is not read: to search it for keys
 // takes so long that Temporal takes a workflow that does it a few times for one that hangs, and what it says would have
 // to travel along until the rotation ends.
 const maxMessage = 16 << 10

@@ -71,7 +71,7 @@ func StartAttributes(k rotation.Key, reason rotation.Reason) temporal.SearchAttr
 		ReasonAttribute.ValueSet(string(reason)), PhaseAttribute.ValueSet(string(rotation.Prepare)))
 }
 
-// ReasonAttributes are the search attributes of what starts rotations: an emergency stands among those that it raises.
+// ReasonAttributes are the search attributes of what starts rotations: an emergency is listed among those that it raises.
 func ReasonAttributes(reason rotation.Reason) temporal.SearchAttributes {
 	return temporal.NewSearchAttributes(ReasonAttribute.ValueSet(string(reason)))
 }

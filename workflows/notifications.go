@@ -16,9 +16,9 @@ import (
 type channelState struct {
 	rotation.ReminderState
 	Delivery rotation.Delivery `json:"delivery"`
-	// Used: something was sent there, so the end is told there too.
+	// Used: something was sent there, so the end is sent there too.
 	Used bool `json:"used,omitempty"`
-	// Pending is what is being told. A run that continues this one tells it again, with the same id.
+	// Pending is what is being delivered. A run that continues this one sends it again, with the same id.
 	Pending *rotation.Notification `json:"pending,omitempty"`
 }
 
@@ -49,13 +49,13 @@ func (r *runner) notificationWait() rotation.ReminderSchedule {
 // no rotation.
 func (r *runner) notifyDue() {
 	if r.deadlineEnds() {
-		return // it rolls back, and that is told
+		return // it rolls back, and that is notified
 	}
 	var due []int
-	var abouts []rotation.Event
+	var events []rotation.Event
 	for i, l := range r.Carry.Channels {
-		if at, about := r.nextFor(l.ReminderState); !at.After(r.now()) {
-			due, abouts = append(due, i), append(abouts, about)
+		if at, event := r.nextFor(l.ReminderState); !at.After(r.now()) {
+			due, events = append(due, i), append(events, event)
 		}
 	}
 	if len(due) == 0 {
@@ -63,29 +63,29 @@ func (r *runner) notifyDue() {
 	}
 	for n, i := range due {
 		l := &r.Carry.Channels[i]
-		l.Count, l.Since, l.Overdue = l.Count+1, r.now(), abouts[n] == rotation.EventOverdue
+		l.Count, l.Since, l.Overdue = l.Count+1, r.now(), events[n] == rotation.EventOverdue
 	}
 	r.Progress.Notifications++
-	if slices.ContainsFunc(abouts, func(a rotation.Event) bool { return a != rotation.EventNeeded }) {
+	if slices.ContainsFunc(events, func(a rotation.Event) bool { return a != rotation.EventNeeded }) {
 		r.Wait.Reminders++
 	}
 	page := r.page()
 	for n, i := range due {
-		notice := r.notification(abouts[n])
-		notice.Message, notice.Command = page.RequiredAction()
-		notice.Deadline, notice.Otherwise = r.Wait.Deadline, page.Otherwise()
+		notification := r.notification(events[n])
+		notification.Message, notification.Command = page.RequiredAction()
+		notification.Deadline, notification.Otherwise = r.Wait.Deadline, page.Otherwise()
 		for o, other := range r.Carry.Channels {
 			if o != i && other.Count > 0 && other.Delivery.Problem == "" {
-				notice.Notified = append(notice.Notified, other.Name)
+				notification.Notified = append(notification.Notified, other.Name)
 			}
 		}
-		r.Carry.Channels[i].Pending = &notice
+		r.Carry.Channels[i].Pending = &notification
 		r.deliver(i)
 	}
 	r.refreshDetails()
 }
 
-// openingTimes tell when a channel may be told; an emergency knows none.
+// openingTimes returns when a channel may be notified; nil in an emergency, which knows no quiet hours.
 func (r *runner) openingTimes() func(rotation.Channel, time.Time) time.Time {
 	if r.emergency() {
 		return nil
@@ -101,10 +101,10 @@ func (r *runner) openingTimes() func(rotation.Channel, time.Time) time.Time {
 	}
 }
 
-// openHours is when a channel may be told, asked of a moment.
+// openHours is when a channel may be notified, asked of a moment.
 type openHours struct{ asked, open time.Time }
 
-// openingTime is when a channel may be told, from t on. What the clocks of a zone show depends on the machine's time zone data,
+// openingTime is when a channel may be notified, from t on. What the clocks of a zone show depends on the machine's time zone data,
 // and another worker may replay this with others: the first one's answer stays.
 func openingTime(ctx workflow.Context, c rotation.Channel, t time.Time) time.Time {
 	if c.Hours.Zone == "" || c.Hours.Zone == "UTC" {
@@ -117,8 +117,8 @@ func openingTime(ctx workflow.Context, c rotation.Channel, t time.Time) time.Tim
 	return open
 }
 
-// nextFor is when a channel is told next, and what about. A second channel that knows is reminded when the first ones
-// are: each moment has its price in events, and people talk to each other. Not at once, though.
+// nextFor is when a channel is notified next, and of what. An escalation channel that knows is reminded when the others
+// are: each moment costs events in the history. Not at once, though.
 func (r *runner) nextFor(c rotation.ReminderState) (time.Time, rotation.Event) {
 	w := r.notificationWait()
 	if c.Escalation && c.Count > 0 {
@@ -163,33 +163,33 @@ func (r *runner) stopNotifying() {
 	}
 }
 
-// deliver sends what is pending on a line, in the place of what may still be under way there.
+// deliver sends what is pending for a channel, in place of what may still be under way there.
 func (r *runner) deliver(i int) {
 	l := &r.Carry.Channels[i]
 	if stop := r.stop[l.Name]; stop != nil {
 		stop()
 	}
-	notice := *l.Pending
-	ctx, stop := workflow.WithCancel(notifyContext(r.ctx, r.in.Reason, l.Name, notice.Event))
+	notification := *l.Pending
+	ctx, stop := workflow.WithCancel(notifyContext(r.ctx, r.in.Reason, l.Name, notification.Event))
 	l.Used, r.stop[l.Name] = true, stop
 	sent := workflow.ExecuteActivity(ctx, activities.NotifyName, activities.NotifyInput{
-		Target: r.target(), Channel: l.Name, Notification: notice, Workflow: workflow.GetInfo(r.ctx).WorkflowExecution.ID,
+		Target: r.target(), Channel: l.Name, Notification: notification, Workflow: workflow.GetInfo(r.ctx).WorkflowExecution.ID,
 	})
 	workflow.Go(r.ctx, func(ctx workflow.Context) {
 		err := sent.Get(ctx, nil)
-		if l := &r.Carry.Channels[i]; l.Pending != nil && l.Pending.ID == notice.ID {
+		if l := &r.Carry.Channels[i]; l.Pending != nil && l.Pending.ID == notification.ID {
 			l.Pending = nil
-			l.Delivery = deliveryResult(l.Delivery, notice.Event, workflow.Now(ctx), err)
+			l.Delivery = deliveryResult(l.Delivery, notification.Event, workflow.Now(ctx), err)
 			r.refreshDetails()
 		}
 	})
 }
 
-// deliveryResult is what is known of a channel after a try to tell it.
-func deliveryResult(before rotation.Delivery, about rotation.Event, now time.Time, err error) rotation.Delivery {
+// deliveryResult is what is known of a channel after an attempt to notify it.
+func deliveryResult(before rotation.Delivery, event rotation.Event, now time.Time, err error) rotation.Delivery {
 	switch {
 	case err == nil:
-		return rotation.Delivery{Channel: before.Channel, At: now, Event: about}
+		return rotation.Delivery{Channel: before.Channel, At: now, Event: event}
 	case !temporal.IsCanceledError(err):
 		before.Problem = classify(err).text
 	}
@@ -197,10 +197,10 @@ func deliveryResult(before rotation.Delivery, about rotation.Event, now time.Tim
 }
 
 // notification is one about this rotation, as it stands.
-func (r *runner) notification(about rotation.Event) rotation.Notification {
+func (r *runner) notification(event rotation.Event) rotation.Notification {
 	k := r.in.Key
 	n := rotation.Notification{
-		ID: fmt.Sprintf("%s-%s-%d", r.id, r.phase(), r.Progress.Notifications), Event: about, At: r.now(),
+		ID: fmt.Sprintf("%s-%s-%d", r.id, r.phase(), r.Progress.Notifications), Event: event, At: r.now(),
 		Key: k.Name, Provider: k.Provider, Tier: k.Tier, Rotation: r.id, Reason: r.in.Reason, Phase: r.phase(),
 	}
 	if r.Carry.Note != nil {
@@ -209,7 +209,7 @@ func (r *runner) notification(about rotation.Event) rotation.Notification {
 	return n
 }
 
-// delivered are the channels that were told, or should have been.
+// delivered are the deliveries to channels that were notified, or should have been.
 func (r *runner) delivered() []rotation.Delivery {
 	var all []rotation.Delivery
 	for _, l := range r.Carry.Channels {
@@ -220,8 +220,8 @@ func (r *runner) delivered() []rotation.Delivery {
 	return all
 }
 
-// notifyEnd tells the end of the rotation to those that were told of it, and a roll-back always. It only starts Tell,
-// which outlives the rotation: neither quiet hours nor a channel that is down keep the key's next rotation waiting.
+// notifyEnd notifies of the rotation's end every channel that was notified of the rotation, and of a roll-back always. It
+// only starts Notify, which outlives the rotation: neither quiet hours nor a channel that is down keep the key's next rotation waiting.
 func (r *runner) notifyEnd(res rotation.Result) {
 	r.stopNotifying()
 	var to []rotation.Channel
@@ -233,18 +233,18 @@ func (r *runner) notifyEnd(res rotation.Result) {
 	if len(to) == 0 {
 		return
 	}
-	about := rotation.EventCompleted
+	event := rotation.EventCompleted
 	if res.Phase == rotation.RolledBack {
-		about = rotation.EventRolledBack
+		event = rotation.EventRolledBack
 	}
 	r.Progress.Notifications++
-	notice := r.notification(about)
-	notice.Message = res.Outcome
+	notification := r.notification(event)
+	notification.Message = res.Outcome
 	if len(res.FollowUps) > 0 {
-		notice.Message = fmt.Sprintf("%d follow-up(s) to do. %s", len(res.FollowUps), res.Outcome)
-		notice.Command = "rekey status " + r.in.Key.Name
+		notification.Message = fmt.Sprintf("%d follow-up(s) to do. %s", len(res.FollowUps), res.Outcome)
+		notification.Command = "rekey status " + r.in.Key.Name
 	}
 	startNotify(r.ctx, NotifyInput{
-		Target: r.target(), Workflow: workflow.GetInfo(r.ctx).WorkflowExecution.ID, Notification: notice, Channels: to, Urgent: r.emergency(),
+		Target: r.target(), Workflow: workflow.GetInfo(r.ctx).WorkflowExecution.ID, Notification: notification, Channels: to, Urgent: r.emergency(),
 	})
 }

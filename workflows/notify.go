@@ -12,10 +12,10 @@ import (
 	"github.com/rekeyhq/rekey/workflows/details"
 )
 
-// NotifyInput is for Tell.
+// NotifyInput is for Notify.
 type NotifyInput struct {
 	activities.Target
-	// Workflow is the id of the rotation that the notice is about.
+	// Workflow is the id of the rotation that the notification is about.
 	Workflow     string                `json:"workflow"`
 	Notification rotation.Notification `json:"notification"`
 	Channels     []rotation.Channel    `json:"channels"`
@@ -25,43 +25,43 @@ type NotifyInput struct {
 	received received
 }
 
-// NotifyID is the id of the workflow that tells how a rotation ended.
+// NotifyID is the id of the workflow that notifies of a rotation's end.
 func NotifyID(key, rotation string) string { return "notify/" + key + "-" + rotation }
 
-// Notify tells channels one thing, each as soon as its hours begin, and says who was told. It does not fail: what could
-// not be told stands in its result.
+// Notify sends one notification to channels, to each as soon as its hours begin, and returns the deliveries. It does not
+// fail: what could not be delivered is in its result.
 func Notify(ctx workflow.Context, in NotifyInput) ([]rotation.Delivery, error) {
 	if err := in.received.check(ctx, maxInput, false); err != nil {
 		return nil, err
 	}
-	overheard := ignoreSignals(ctx, func() {})
-	told := make([]rotation.Delivery, len(in.Channels))
+	ignored := ignoreSignals(ctx, func() {})
+	deliveries := make([]rotation.Delivery, len(in.Channels))
 	all := workflow.NewWaitGroup(ctx)
 	for i, c := range in.Channels {
 		all.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer all.Done()
-			told[i] = rotation.Delivery{Channel: c.Name}
+			deliveries[i] = rotation.Delivery{Channel: c.Name}
 			now := workflow.Now(ctx)
 			if at := openingTime(ctx, c, now); at.After(now) && !in.Urgent {
 				summary := workflow.TimerOptions{Summary: details.Escape(c.Name + " is quiet until " + details.Moment(at))}
 				if workflow.NewTimerWithOptions(ctx, at.Sub(now), summary).Get(ctx, nil) != nil {
-					told[i].Problem = "somebody cancelled it"
+					deliveries[i].Problem = "somebody cancelled it"
 					return
 				}
 			}
 			err := workflow.ExecuteActivity(notifyContext(ctx, in.Notification.Reason, c.Name, in.Notification.Event), activities.NotifyName, activities.NotifyInput{
 				Target: in.Target, Channel: c.Name, Notification: in.Notification, Workflow: in.Workflow,
 			}).Get(ctx, nil)
-			told[i] = deliveryResult(told[i], in.Notification.Event, workflow.Now(ctx), err)
+			deliveries[i] = deliveryResult(deliveries[i], in.Notification.Event, workflow.Now(ctx), err)
 		})
 	}
 	all.Wait(ctx)
-	workflow.SetCurrentDetails(ctx, details.End{Deliveries: told, Leak: overheard.text()}.Render())
-	return told, nil
+	workflow.SetCurrentDetails(ctx, details.End{Deliveries: deliveries, Leak: ignored.text()}.Render())
+	return deliveries, nil
 }
 
-// startNotify starts Tell and does not wait for what becomes of it.
+// startNotify starts Notify and does not wait for what becomes of it.
 func startNotify(ctx workflow.Context, in NotifyInput) {
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: NotifyID(in.Key.Name, in.Rotation), TaskQueue: ProviderTaskQueue(in.Key.Provider),
@@ -74,7 +74,7 @@ func startNotify(ctx workflow.Context, in NotifyInput) {
 	}
 }
 
-// notifyContext is a context for Notify. Where a channel is down it is tried for about half an hour.
+// notifyContext is a context for the activity Notify. Where a channel is down it is tried for about half an hour.
 func notifyContext(ctx workflow.Context, reason rotation.Reason, channel string, about rotation.Event) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		Summary: details.Escape("notify " + channel + ": " + string(about)), StartToCloseTimeout: notifyTimeout, Priority: Priority(reason),

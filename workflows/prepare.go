@@ -8,7 +8,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// conflicts looks whether a key that must not be rotated together with this one is rotating now. An emergency does not
+// conflicts checks whether a key that must not be rotated together with this one is rotating now. An emergency does not
 // give way.
 func (r *runner) conflicts() decision {
 	if r.emergency() {

@@ -87,7 +87,7 @@ func (r *runner) promoting() rotation.State {
 // oldWorks reports whether there is an old key that applications could read again.
 func (r *runner) oldWorks() bool { return len(r.Keys.Old) > 0 && !r.Keys.Prepared.OldRefused }
 
-// giveUp rolls back because of a failure that waiting does not cure; where there is no way back a person puts it right.
+// giveUp rolls back because of a failure that waiting does not cure; where there is no way back a person fixes it.
 func (r *runner) giveUp(why string, step rotation.Step) rotation.State {
 	if !r.At.Commitment.CanRollBack() {
 		return r.ask(cannotGoOn, why+" There is no way back: fix that, then approve to try again.", step)
@@ -139,7 +139,7 @@ func (r *runner) promote() decision {
 }
 
 // dropUnknown takes keys that no store knows any more out of what is to be revoked: what an earlier attempt had staged and
-// this rotation has cleared. Whatever else they are, nobody can prove it, so a person is told.
+// this rotation has cleared. Whatever else they are, nobody can prove it, so it is a follow-up.
 func (r *runner) dropUnknown(names []string) {
 	if len(names) == 0 || r.backwards() {
 		return

@@ -73,7 +73,7 @@ func (r *runner) enable() decision {
 	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "enable the old key again", activities.RevokeName,
 		activities.RevokeInput{Target: r.target(), Keys: r.Keys.Old, Mode: activities.EnableKey})
 	return func() rotation.State {
-		// Once a person says that it is done by hand, verify has the last word.
+		// Once a person says that it is done by hand, verify decides.
 		switch {
 		case f != nil && r.Direction.Approved != notEnabled:
 			return r.ask(notEnabled, "The old key cannot be enabled again: "+f.text+" Enable it by hand ("+r.Keys.Prepared.ProviderConsole+"), then approve to go on.", rotation.StepEnable)

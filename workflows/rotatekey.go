@@ -68,7 +68,7 @@ type runner struct {
 	// visits counts how often each step was entered since visitsSince.
 	visits      map[rotation.Step]int
 	visitsSince time.Time
-	// stop ends what is being sent, by channel; hours are when a channel may be told, as far as it was asked.
+	// stop ends what is being sent, by channel; hours are when a channel may be notified, as far as it was asked.
 	stop  map[string]workflow.CancelFunc
 	hours map[string]openHours
 }

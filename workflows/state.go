@@ -51,7 +51,7 @@ type CarryOver struct {
 	LeakedIn           string   `json:"leakedIn,omitempty"`
 	// Note is what somebody left for whoever comes next.
 	Note *rotation.Decision `json:"note,omitempty"`
-	// Channels say how far each channel was told.
+	// Channels say what each channel was notified of.
 	Channels []channelState `json:"channels,omitempty"`
 }
 

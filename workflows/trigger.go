@@ -40,7 +40,7 @@ type TriggerInput struct {
 	received received
 }
 
-// Triggered is what came of a delivery. It is the workflow's result, and stands in its memo.
+// Triggered is what came of a delivery. It is the workflow's result, and in its memo.
 type Triggered struct {
 	Source  string               `json:"source"`
 	Started []activities.Started `json:"started,omitempty"`
@@ -63,7 +63,7 @@ func Trigger(ctx workflow.Context, in TriggerInput) (Triggered, error) {
 		StartToCloseTimeout: 5 * time.Minute, HeartbeatTimeout: 20 * time.Second, ScheduleToCloseTimeout: triggerTimeout,
 		RetryPolicy: triggerRetry(), Priority: Priority(reason),
 	})
-	t.overheard = ignoreSignals(ctx, t.refreshDetails)
+	t.ignored = ignoreSignals(ctx, t.refreshDetails)
 	return t.run()
 }
 
@@ -81,12 +81,12 @@ type trigger struct {
 	ended bool
 	since time.Time
 
-	overheard *ignoredSignals
+	ignored *ignoredSignals
 }
 
 // refreshDetails puts what happens, and a key in the history, where the Temporal UI shows it.
 func (t *trigger) refreshDetails() {
-	page := details.Trigger{Searches: len(t.in.Fingerprints) > 0, Patience: triggerTimeout, Ended: t.ended, Why: t.Why, Leak: t.overheard.text()}
+	page := details.Trigger{Searches: len(t.in.Fingerprints) > 0, Patience: triggerTimeout, Ended: t.ended, Why: t.Why, Leak: t.ignored.text()}
 	workflow.SetCurrentDetails(t.ctx, page.Render())
 }
 
@@ -185,14 +185,14 @@ func (t *trigger) failed(what string, err error) error {
 		return err
 	}
 	f := classify(err)
-	return temporal.NewNonRetryableApplicationError(t.overheard.addTo(what+f.text), string(f.class), nil)
+	return temporal.NewNonRetryableApplicationError(t.ignored.addTo(what+f.text), string(f.class), nil)
 }
 
 // finish puts the result where it can be read without a worker, and where the Temporal UI shows it.
 func (t *trigger) finish() (Triggered, error) {
 	t.ended = true
 	t.refreshDetails()
-	t.Why = t.overheard.addTo(t.Why)
+	t.Why = t.ignored.addTo(t.Why)
 	_ = workflow.UpsertMemo(t.ctx, map[string]any{ResultMemo: t.Triggered})
 	return t.Triggered, nil
 }

@@ -35,7 +35,7 @@ type Poll struct {
 	WaitingOut bool `json:"waitingOut,omitempty"`
 }
 
-// Blocked is why a step does not get on.
+// Blocked is why a step makes no progress.
 type Blocked struct {
 	Why   string    `json:"why,omitempty"`
 	Since time.Time `json:"since,omitzero"`
@@ -68,7 +68,7 @@ func (r *runner) wait(w waiting) {
 		case w.personFrom.After(now):
 			moment = earliest(moment, w.personFrom)
 		default:
-			r.needPerson()
+			r.beginWait()
 			moment = earliest(moment, r.personMoment())
 		}
 		if r.rollsBackAtDeadline() {
@@ -106,7 +106,7 @@ func (r *runner) personMoment() time.Time {
 
 // waitForPerson waits until the deadline at most; behind one at which the rotation does not roll back, until somebody acts.
 func (r *runner) waitForPerson() {
-	r.needPerson()
+	r.beginWait()
 	if r.expired() && r.rollsBackAtDeadline() {
 		return // a key that came at the last moment could not be used
 	}
@@ -124,8 +124,8 @@ func (r *runner) waitForPerson() {
 // recountAfter is how long the list of operators is believed.
 const recountAfter = 24 * time.Hour
 
-// needPerson begins the patience with whoever has to act, if it has not begun, and notifies who is to be notified now.
-func (r *runner) needPerson() {
+// beginWait sets the deadline for whoever has to act, if there is none yet, and notifies who is to be notified now.
+func (r *runner) beginWait() {
 	if r.Wait.Deadline.IsZero() {
 		r.Wait.Began = r.now()
 		r.Wait.Deadline = r.Wait.Began.Add(time.Duration(r.in.Key.Policy.Patience))
@@ -154,7 +154,7 @@ func (r *runner) rollsBackAtDeadline() bool {
 		if q.Answered {
 			return false
 		}
-		// UnknownNever keeps the old key for ever rather than decide by itself. A revoke that does not succeed is no reason to
+		// UnknownNever keeps the old key for ever rather than decide by itself. A revoke that does not succeed does not justify to
 		// take the new key away.
 		return q.Kind != notRevoked && (q.Next != rotation.StepGuard || r.in.Key.Policy.UnknownUse != rotation.UnknownNever)
 	}
@@ -217,7 +217,7 @@ func (r *runner) blockedAfter() time.Duration {
 	return 5 * time.Minute
 }
 
-// block notes that the present step does not get on.
+// block notes that the present step is blocked.
 func (r *runner) block(f *failure) {
 	if r.Blocked.Since.IsZero() {
 		r.Blocked.Since = r.now()
@@ -231,7 +231,7 @@ func (r *runner) block(f *failure) {
 	r.refreshDetails()
 }
 
-// unblock notes that the step gets on.
+// unblock notes that the step is no longer blocked.
 func (r *runner) unblock() {
 	if r.Blocked.Since.IsZero() {
 		return
@@ -246,7 +246,7 @@ func (r *runner) unblock() {
 // poll says what is polled for.
 type poll struct {
 	why, summary string
-	// expected is until when it is no reason to worry; zero: a few minutes.
+	// expected is until when nobody has to worry; zero: a few minutes.
 	expected time.Time
 }
 

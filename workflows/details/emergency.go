@@ -10,7 +10,7 @@ import (
 // Emergency is the page of an emergency over many keys.
 type Emergency struct {
 	ID, By, Why string
-	// Counts says in words how many keys stand how.
+	// Counts says in words how many keys are in which state.
 	Counts string
 	// Leak says what to do about a key in the history.
 	Leak string

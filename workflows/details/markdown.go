@@ -11,8 +11,8 @@ import (
 
 // The pages that the Temporal UI shows are Markdown, and much on them was written by others: names of keys, reasons,
 // errors. Such text passes one of Escape, prose, code and link, and comes out as one line that says what it says and is
-// nothing else: no markup, no HTML, no image, and no link. The renderers that the tests hold this to are the one of the
-// Temporal UI, and one for CommonMark with GitHub's extensions, because newer UIs may take another.
+// nothing else: no markup, no HTML, no image, and no link. The tests hold this against the renderer of the
+// Temporal UI, and one for CommonMark with GitHub's extensions (internal/markdowntest).
 
 // plain is a text in one line, of characters that a person sees.
 func plain(text string) string {
@@ -145,7 +145,7 @@ func bold(name string) string {
 	return code(name)
 }
 
-// isAddress reports whether an address can stand in Markdown as a link.
+// isAddress reports whether an address can be a link in Markdown.
 func isAddress(text string) bool {
 	return strings.HasPrefix(text, "https://") && !strings.ContainsAny(text, " <>()[]\\\"'`\n")
 }
@@ -158,7 +158,7 @@ func link(text, address string) string {
 	return "[" + label(text) + "](" + address + ")"
 }
 
-// label is what stands for a link: renderers look for its end, and some do not care for escapes or code in it.
+// label is the text of a link: renderers look for its end, and some do not care for escapes or code in it.
 func label(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(" .-", r) {

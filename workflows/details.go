@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"strings"
-
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/rekeyhq/rekey/activities"
@@ -79,32 +77,6 @@ func shownKeys(refs []activities.Ref) []details.Key {
 
 func shownKey(o activities.Ref) details.Key {
 	return details.Key{ID: o.KeyID, Fingerprint: o.Fingerprint, Shown: o.Shown, AddedAt: o.AddedAt}
-}
-
-// listed names keys in plain text.
-func (r *runner) listed(names []string) string { return strings.Join(r.asListed(names), ", ") }
-
-// asListed adds to the names of outgoing keys how the provider's console lists them.
-func (r *runner) asListed(names []string) []string {
-	var all []string
-	for _, name := range names {
-		for _, o := range r.outgoing() {
-			if o.Name() == name {
-				name = asListed(o)
-				break
-			}
-		}
-		all = append(all, name)
-	}
-	return all
-}
-
-// asListed is the name of a key, and how the provider's console lists it, in plain text.
-func asListed(o activities.Ref) string {
-	if o.Shown == "" {
-		return o.Name()
-	}
-	return o.Name() + " (" + o.Shown + ")"
 }
 
 // StaticSummary is the line that the Temporal UI shows above the details of a rotation.

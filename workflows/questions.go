@@ -53,7 +53,7 @@ type Approvals struct {
 	Open  *OpenQuestion `json:"open,omitempty"`
 	// ApprovedQuestions are the questions of activities that were approved.
 	ApprovedQuestions []rotation.Ask `json:"approvedQuestions,omitempty"`
-	// Signing is what operators sign now, under four eyes, Signed who has. Recount: the signatures are to be counted by the
+	// Signing is what operators sign now, under four eyes, Signed who has. Reverify: the signatures are to be counted by the
 	// present list of operators.
 	Signing  *rotation.Question  `json:"signing,omitempty"`
 	Signed   []rotation.Decision `json:"signed,omitempty"`

@@ -275,29 +275,6 @@ func (r *runner) upsert(updates ...temporal.SearchAttributeUpdate) {
 	_ = workflow.UpsertTypedSearchAttributes(r.ctx, updates...)
 }
 
-// incoming is the value that this direction makes current, outgoing what it revokes in the end.
-func (r *runner) incoming() *activities.Ref {
-	if r.backwards() {
-		return &r.Keys.Old[0]
-	}
-	return r.Keys.New
-}
-
-func (r *runner) outgoing() []activities.Ref {
-	if r.backwards() {
-		return append([]activities.Ref{*r.Keys.New}, r.Keys.Extra...)
-	}
-	return append(slices.Clone(r.Keys.Old), r.Keys.Extra...)
-}
-
-// outgoingWord is what the outgoing key is called in a sentence.
-func (r *runner) outgoingWord() string {
-	if r.backwards() {
-		return "new"
-	}
-	return "old"
-}
-
 func (r *runner) target() activities.Target {
 	return activities.Target{Key: r.in.Key, Rotation: r.id}
 }

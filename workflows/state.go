@@ -3,7 +3,6 @@ package workflows
 import (
 	"time"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
@@ -74,24 +73,6 @@ type Progress struct {
 	Questions     int `json:"questions,omitempty"`
 }
 
-// Keys are the keys that a rotation is about.
-type Keys struct {
-	Prepared activities.Prepared `json:"prepared"`
-	// Old are the keys to revoke; the first is the one that applications read before. New is the one that replaces them.
-	Old []activities.Ref `json:"old,omitempty"`
-	New *activities.Ref  `json:"new,omitempty"`
-	// Minted: rekey made the new key, so rekey may delete it.
-	Minted bool `json:"minted,omitempty"`
-	// Refused is the fingerprint of a new key that the provider refuses for good: another one takes its place.
-	Refused string `json:"refused,omitempty"`
-	// Found are values that somebody else made current while the rotation went on, Extra those of them that go too, because
-	// a person said so.
-	Found []activities.Ref `json:"found,omitempty"`
-	Extra []activities.Ref `json:"extra,omitempty"`
-	// DisableAsked: the old keys may be disabled.
-	DisableAsked bool `json:"disableAsked,omitempty"`
-}
-
 // Direction is what a rotation knows on its way in one direction: forwards, or back to the old key.
 type Direction struct {
 	// PublishedAt is when applications can read the incoming value in every store, GraceUntil when the grace period ends.
@@ -114,7 +95,7 @@ type Direction struct {
 	DeleteOpen bool                `json:"deleteOpen,omitempty"`
 	// Enabled counts how often the old key was enabled on the way back.
 	Enabled int `json:"enabled,omitempty"`
-	// Approved is what the last approval was about, Mandate what operators signed.
+	// Approved is what the last approval was about, SignedApproval what operators signed.
 	Approved       questionKind       `json:"approved,omitempty"`
 	SignedApproval *rotation.Approval `json:"signedApproval,omitempty"`
 	// Early are signals that came before their phase.

@@ -6,25 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/workflow"
-
 	"github.com/rekeyhq/rekey/rotation"
 )
-
-// descriptions say in the Temporal UI what a message does and what to send.
-var descriptions = map[rotation.DecisionKind]string{
-	rotation.Approve:        `In awaiting-approval: answers yes to the question in the details. Input: {"by": "you@example.com", "why": "…"}; with "question": "…", its id, no other question is answered by mistake`,
-	rotation.Reject:         `In awaiting-approval: answers no, and returns to the old key. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.KeySupplied:    `In awaiting-key: says that the new key is in the first store, as a version that no application reads; rekey checks it. Never put a key here! Input: {"by": "you@example.com", "version": "7"}; without a version the newest is taken.`,
-	rotation.KeyRevoked:     `In awaiting-revocation: says that the key to revoke is revoked at the provider; rekey checks it. Input: {"by": "you@example.com"}`,
-	rotation.ExtendGrace:    `In the grace period, and where a question is about it: keeps both keys longer. Input: {"by": "you@example.com", "why": "…", "for": "12h"}`,
-	rotation.FinishGrace:    `In the grace period: ends it now. Whoever still uses the old key fails soon. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.RollBack:       `At any time until a key is gone for good: returns to the old key. Request Cancellation does the same. Input: {"by": "you@example.com", "why": "…"}`,
-	rotation.RaiseEmergency: `At any time: says that values have leaked, all that were made before now. No grace period, no guard, no way back. Input: {"by": "you@example.com", "why": "…"}; to name what leaked, by fingerprint or version: {"by": "you@example.com", "why": "…", "leaked": ["0123456789ab"]}`,
-	rotation.ExtendDeadline: `While a person is waited for: moves the deadline, and with it reminders and escalation. Input: {"by": "you@example.com", "why": "…", "for": "2d"}`,
-	rotation.AddNote:        `At any time: leaves a note for whoever comes next; it decides nothing. Input: {"by": "you@example.com", "why": "what you know"}`,
-}
 
 // Inbox is what people have sent and the rotation has not done yet.
 type Inbox struct {
@@ -40,70 +23,35 @@ type Inbox struct {
 	Again      bool                `json:"again,omitempty"`
 }
 
-// listen registers every handler before the first wait. Updates and signals reach the same apply; a cancel is a request
-// to roll back.
-func (r *runner) listen() {
-	var sent []workflow.ReceiveChannel
-	for _, kind := range rotation.DecisionKinds() {
-		// Registration fails only for a handler of the wrong shape.
-		_ = workflow.SetUpdateHandlerWithOptions(r.ctx, string(kind),
-			func(_ workflow.Context, raw converter.RawValue) (rotation.Status, error) {
-				m, err := readUpdate(kind, raw)
-				if err == nil {
-					r.apply(kind, m)
-				}
-				return r.status(), err
-			},
-			workflow.UpdateHandlerOptions{
-				Description: descriptions[kind],
-				// As it was sent: fields that a message does not have count, too.
-				Validator: func(_ workflow.Context, raw converter.RawValue) error { return r.validateUpdate(kind, raw) },
-			})
-		sent = append(sent, r.signals(kind))
-	}
-	workflow.Go(r.ctx, func(ctx workflow.Context) {
-		// Not a blocked Receive: it would hold a signal where takeMessages cannot see it. One for all kinds: each costs every task.
-		waiting := func(c workflow.ReceiveChannel) bool { return c.Len() > 0 }
-		for workflow.Await(ctx, func() bool { return slices.ContainsFunc(sent, waiting) || len(unknownSignals(ctx)) > 0 }) == nil {
-			r.takeMessages()
-		}
-	})
-	_ = workflow.SetQueryHandlerWithOptions(r.ctx, StatusQuery, func() (rotation.Status, error) { return r.status(), nil },
-		workflow.QueryHandlerOptions{Description: "Where the rotation stands, what it waits for, and which decisions it would take."})
-	workflow.Go(r.root, func(ctx workflow.Context) {
-		ctx.Done().Receive(ctx, nil)
-		r.handleCancel()
-	})
-}
-
-// handleCancel takes a cancel as a request to roll back, once.
-func (r *runner) handleCancel() {
-	if r.root.Err() == nil || r.cancelled {
-		return
-	}
-	r.cancelled = true
-	if !r.At.Commitment.CanRollBack() {
-		r.Progress.Note = "Somebody cancelled the workflow; there is no way back any more, so it goes on to its end."
-		r.refreshDetails()
-		return
-	}
-	r.apply(rotation.RollBack, rotation.DecisionMessage{By: "cancel request", Why: "The workflow was cancelled."})
-}
-
-func (r *runner) signals(kind rotation.DecisionKind) workflow.ReceiveChannel {
-	return workflow.GetSignalChannelWithOptions(r.ctx, string(kind), workflow.SignalChannelOptions{Description: descriptions[kind]})
-}
-
-// check refuses a decision before it enters the history.
-func (r *runner) check(kind rotation.DecisionKind, m rotation.DecisionMessage) error {
+// check makes a decision of a message; a *rotation.RejectedDecision says why there is none. It is nil without an error if
+// the decision was taken before.
+func (r *runner) check(kind rotation.DecisionKind, m rotation.DecisionMessage) (*rotation.Decision, error) {
 	if r.isDuplicate(kind, m) {
-		return nil
+		return nil, nil
 	}
 	if err := r.decisionContext().Check(kind, m); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := r.signer(kind, m)
-	return err
+	return r.signedDecision(kind, m)
+}
+
+// accept applies a message that was checked before, or that nobody sent.
+func (r *runner) accept(kind rotation.DecisionKind, m rotation.DecisionMessage) {
+	if r.isDuplicate(kind, m) {
+		return
+	}
+	if d, err := r.signedDecision(kind, m); err == nil {
+		r.apply(d)
+	}
+}
+
+// signedDecision is a decision with its signer, if it has to be signed.
+func (r *runner) signedDecision(kind rotation.DecisionKind, m rotation.DecisionMessage) (*rotation.Decision, error) {
+	signer, err := r.signer(kind, m)
+	if err != nil {
+		return nil, err
+	}
+	return &rotation.Decision{Kind: kind, DecisionMessage: m.Bounded(), At: r.now(), Signer: signer}, nil
 }
 
 // isDuplicate reports whether the decision was taken before.
@@ -115,31 +63,36 @@ func (r *runner) isDuplicate(kind rotation.DecisionKind, m rotation.DecisionMess
 	return m.ID != "" && slices.ContainsFunc(taken, func(d rotation.Decision) bool { return d.ID == m.ID && d.Kind == kind })
 }
 
-// apply carries out a decision that check has let through, as far as that takes no time: the rest is the rotation's next
-// step.
-func (r *runner) apply(kind rotation.DecisionKind, m rotation.DecisionMessage) {
-	if r.isDuplicate(kind, m) {
+// isSettled reports whether a decision with the same words was taken already.
+func (r *runner) isSettled(kind rotation.DecisionKind, m rotation.DecisionMessage) bool {
+	return slices.ContainsFunc(r.Carry.Decisions, func(d rotation.Decision) bool {
+		return d.Kind == kind && d.By == m.By && d.Why == m.Why && d.Version == m.Version && d.For == m.For && d.Signature == m.Signature &&
+			d.Question == m.Question && d.Fingerprint == m.Fingerprint &&
+			d.RevokeFirst == m.RevokeFirst && slices.Equal(d.Leaked, m.Leaked)
+	})
+}
+
+// apply carries out a decision, as far as that takes no time: the rest is the rotation's next step. None is one that was
+// taken before.
+func (r *runner) apply(made *rotation.Decision) {
+	if made == nil {
 		return
 	}
-	signer, err := r.signer(kind, m)
-	if err != nil {
-		return // check has refused it
-	}
-	d := rotation.Decision{Kind: kind, DecisionMessage: m.Bounded(), At: r.now(), Signer: signer}
+	d := *made
 	c := r.decisionContext()
 	r.keepDecision(d)
 	r.Progress.Note = ""
-	if kind != rotation.AddNote {
+	if d.Kind != rotation.AddNote {
 		// Whatever rests on less is decided anew, at once: what must be waited out, activities know themselves.
 		r.plan++
 		r.Poll.At = time.Time{}
 	}
 	defer r.refreshDetails()
-	if signer != nil {
+	if d.Signer != nil {
 		r.Approvals.Signed, r.Approvals.Reverify = append(r.Approvals.Signed, d), true
 		return
 	}
-	switch kind {
+	switch d.Kind {
 	case rotation.Approve:
 		r.approved()
 	case rotation.Reject, rotation.RollBack:
@@ -151,7 +104,7 @@ func (r *runner) apply(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 		}
 		r.Inbox.Claim = &d
 	case rotation.ExtendGrace:
-		r.Direction.GraceUntil = c.Extended(m.For)
+		r.Direction.GraceUntil = c.Extended(d.For)
 		if r.At.Step == rotation.StepApproval {
 			r.withdraw(rotation.StepGrace)
 		} else {
@@ -160,7 +113,7 @@ func (r *runner) apply(kind rotation.DecisionKind, m rotation.DecisionMessage) {
 	case rotation.RaiseEmergency:
 		r.raise(d)
 	case rotation.ExtendDeadline:
-		r.extendDeadline(c.ExtendedDeadline(m.For))
+		r.extendDeadline(c.ExtendedDeadline(d.For))
 	case rotation.AddNote:
 		r.Carry.Note = &d
 	case rotation.FinishGrace:
@@ -197,22 +150,6 @@ func (r *runner) keepDecision(d rotation.Decision) {
 // finishGrace ends the grace period, but not before the last reader can see the new value.
 func (r *runner) finishGrace() {
 	r.Direction.GraceUntil = latest(r.now(), r.Direction.PublishedAt)
-}
-
-// takeMessages takes the signals, and the cancel, that have come but were not handled yet. An activity that ends, or a timer that
-// fires, together with a signal wakes the rotation first; the signal may have been sent before.
-func (r *runner) takeMessages() {
-	r.handleCancel()
-	for _, kind := range rotation.DecisionKinds() {
-		for {
-			var raw converter.RawValue
-			if !r.signals(kind).ReceiveAsync(&raw) {
-				break
-			}
-			r.handleSignal(kind, raw.Payload())
-		}
-	}
-	r.takeUnknownSignals()
 }
 
 // decisionContext is what decisions are judged by.

@@ -35,7 +35,7 @@ func (r *runner) noteLeak(signal string, found []string) {
 	case r.At.Commitment.Published():
 		m := rotation.DecisionMessage{By: "rekey", Why: "The key " + stays.Name() + " was sent in a signal.", Leaked: []string{stays.Fingerprint}}
 		if !slices.ContainsFunc(r.Inbox.Successors, func(d rotation.Decision) bool { return slices.Equal(d.Leaked, m.Leaked) }) {
-			r.apply(rotation.RaiseEmergency, m)
+			r.accept(rotation.RaiseEmergency, m)
 		}
 	default:
 		r.requestRollback("The new key " + stays.Name() + " was sent in a signal, so it counts as leaked.")

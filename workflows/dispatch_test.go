@@ -70,7 +70,7 @@ func TestABeatStartsARotationOnlyIfThereIsWork(t *testing.T) {
 	}{
 		"an old key is rotated":                         {bothStores(), (*fixture).old, 0, true, "Rotation started: The key was made at"},
 		"a fresh key is left alone":                     {bothStores(), func(*fixture) {}, 0, false, "No rotation: The key was made at"},
-		"a key of unknown age is reported":              {setup{openai: true, stores: []string{scenario.Latest}}, func(*fixture) {}, 0, false, "No rotation: Neither the provider nor a store tells when the key was made"},
+		"a key of unknown age is reported":              {setup{openai: true, stores: []string{scenario.Latest}}, func(*fixture) {}, 0, false, "No rotation: Neither the provider nor a store reports when the key was made"},
 		"a beat that is a week late is taken up":        {bothStores(), (*fixture).old, 7 * 24 * time.Hour, true, "Rotation started"},
 		"a late beat in the window is taken up":         {bothStores(), func(r *fixture) { r.old(); r.key.Policy.Window = r.hours(-time.Hour, 3) }, 24 * time.Hour, true, "Rotation started"},
 		"a late beat outside the window does nothing":   {bothStores(), func(r *fixture) { r.old(); r.key.Policy.Window = r.hours(-5*time.Hour, 2) }, 5 * time.Hour, false, "No rotation: The key's window (any day"},

@@ -27,7 +27,7 @@ import (
 )
 
 // emergencyFixture plays the rotations that an emergency raises, and RaiseAll: under test is the fleet's own logic. What RaiseAll
-// really does is tested in activities and tests/fleet.
+// really does is tested in activities and tests/manykeys.
 type emergencyFixture struct {
 	*testing.T
 	activities.Starter
@@ -384,7 +384,7 @@ func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
 }
 
 // events is at most how many events the run has made: three of an activity, two of a timer, and after each three of a
-// workflow task. That a look which is tried again makes none is seen in tests/fleet.
+// workflow task. That a look which is tried again makes none is seen in tests/manykeys.
 func (p *emergencyFixture) events() int { return 10 + p.asked*(3+3) + p.timers*(2+3) }
 
 func TestAWeekOfWaitingForAPersonMakesFewerThanFiftyEvents(t *testing.T) {

@@ -194,7 +194,7 @@ func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
 	r := newFixture(t, fourEyes(t, bothStores()))
 	r.after(asking, func() {
 		r.refuses("rekey approve ci", rotation.Approve, rotation.DecisionMessage{By: "alice", Why: "w"})
-		r.refuses("is no operator's", rotation.Approve, r.signedBy("mallory"))
+		r.refuses("belongs to no operator", rotation.Approve, r.signedBy("mallory"))
 		r.refuses("not over this message and the present question", rotation.Approve, r.signedBy("alice", func(q *rotation.Question, _ *rotation.DecisionMessage) { q.Rotation = "aaaaaaaa" }))
 		r.refuses("before the present question", rotation.Approve, r.signedBy("alice", func(_ *rotation.Question, m *rotation.DecisionMessage) { m.SignedAt = r.now().Add(-day) }))
 		finish := r.signedBy("alice", func(q *rotation.Question, _ *rotation.DecisionMessage) { q.Kind = rotation.FinishGrace })
@@ -260,7 +260,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 		r := newFixture(t, fourEyes(t, bothStores()))
 		r.after(day, func() { r.removed("alice") })
 		r.after(asking, func() {
-			r.refuses("is no operator's: the worker's rekey.yaml names bob, carol", rotation.Approve, r.signedBy("alice"))
+			r.refuses("belongs to no operator: the worker's rekey.yaml names bob, carol", rotation.Approve, r.signedBy("alice"))
 			r.takes(rotation.Approve, r.signedBy("bob"))
 			r.takes(rotation.Approve, r.signedBy("carol"))
 		})
@@ -305,7 +305,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 		r.acts.Operators = r.acts.Operators[:2]
 		r.after(asking, func() {
 			r.acts.Operators = append(slices.Clone(r.acts.Operators), rotation.Operator{Name: "carol", Key: signed.Line(sshKey(t, "carol").PublicKey())})
-			r.refuses("is no operator's", rotation.Approve, r.signedBy("carol"))
+			r.refuses("belongs to no operator", rotation.Approve, r.signedBy("carol"))
 			r.takes(rotation.Approve, r.signedBy("alice")) // reads the list again
 		})
 		r.after(asking+time.Minute, func() { r.takes(rotation.Approve, r.signedBy("carol")) })

@@ -23,10 +23,14 @@ func (p Page) RequiredAction() (sentence, command string) {
 // Otherwise says in a notification what happens if nobody acts.
 func (p Page) Otherwise() string {
 	switch {
-	case p.AtDeadline != Overdue:
+	case p.AtDeadline == TriesRollBack:
+		return "Then the roll-back is tried again."
+	case p.AtDeadline == RollsBack && p.emergency():
+		return "Then the rotation rolls back, and what leaked stays live."
+	case p.AtDeadline == RollsBack:
 		return "Then the rotation rolls back to the old key."
-	case p.step() == rotation.StepAwaitContainment:
-		return "The leaked key stays live."
+	case p.waiting() && p.emergency():
+		return "What leaked stays live."
 	case p.waiting():
 		return "Both keys stay as they are."
 	}

@@ -6,7 +6,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -16,47 +15,6 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
 )
-
-// Activities has one method per activity. All fields but Now, Rotations, Starter, Limits, Keys, Index,
-// Channels, UI, Operators and Audit are needed.
-type Activities struct {
-	// Install is the id of this rekey installation.
-	Install string
-	// Providers and Stores are the worker's own, by the names that a key spec uses.
-	Providers map[string]provider.Provider
-	Stores    map[string]store.Store
-	// Allow refuses keys whose account or paths the worker's own configuration does not name: a workflow's
-	// input comes from whoever reaches Temporal.
-	Allow func(rotation.Key) error
-	// Now is the clock; nil means the real one.
-	Now func() time.Time
-	// Rotations tells which rotations are under way; needed for keys that keep apart from others.
-	Rotations Rotations
-	// Starter starts rotations; needed for emergencies and triggers.
-	Starter Starter
-	// Limits bound the steps of a provider's rotations, by the names of Providers; without one they are not bounded.
-	Limits map[string]Limit
-	// Keys returns the keys of the worker's own rekey.yaml; needed for emergencies and triggers.
-	Keys func() []rotation.Key
-	// Index spares the stores when many leaks are reported at once.
-	Index *Index
-	// Channels are where people are told, by the names that a policy uses.
-	Channels map[string]Channel
-	// UI is the address of the Temporal UI, for links; empty: no links.
-	UI string
-	// Operators are the people of whom two sign what a key under four eyes asks; which keys those are, Keys says.
-	Operators []rotation.Operator
-	// Audit gets one record for every change at a provider or in a store; nil drops them.
-	Audit *slog.Logger
-}
-
-// Limit bounds the steps of one provider's rotations. Zero means that the file does not say.
-type Limit struct {
-	// Rate is how many steps begin each second, over all workers.
-	Rate float64
-	// Concurrency is how many steps run at once, on each worker.
-	Concurrency int
-}
 
 // Target says which rotation of which key an activity works for.
 type Target struct {
@@ -96,7 +54,7 @@ func (r Ref) is(o Ref) bool {
 
 // job is a target whose names are resolved.
 type job struct {
-	*Activities
+	*Environment
 	Target
 	provider provider.Provider
 	caps     provider.Capabilities
@@ -105,18 +63,18 @@ type job struct {
 	aside []store.Version
 }
 
-func (a *Activities) job(t Target) (*job, error) {
-	if err := a.Allow(t.Key); err != nil {
+func (e *Environment) job(t Target) (*job, error) {
+	if err := e.Allow(t.Key); err != nil {
 		return nil, err
 	}
-	j := &job{Activities: a, Target: t, provider: a.Providers[t.Key.Provider]}
+	j := &job{Environment: e, Target: t, provider: e.Providers[t.Key.Provider]}
 	if j.provider == nil {
-		return nil, a.unknown(t.Key, "provider", t.Key.Provider)
+		return nil, e.unknown(t.Key, "provider", t.Key.Provider)
 	}
 	for _, l := range t.Key.Stores {
-		s := a.Stores[l.Store]
+		s := e.Stores[l.Store]
 		if s == nil {
-			return nil, a.unknown(t.Key, "store", l.Store)
+			return nil, e.unknown(t.Key, "store", l.Store)
 		}
 		j.stores = append(j.stores, s)
 	}
@@ -127,17 +85,12 @@ func (a *Activities) job(t Target) (*job, error) {
 	return j, nil
 }
 
-func (a *Activities) unknown(k rotation.Key, what, name string) error {
+func (e *Environment) unknown(k rotation.Key, what, name string) error {
 	return fault.New(fault.Rejected, "not_configured", fmt.Sprintf("rotate %s: %s %q", k.Name, what, name)).
 		WithAdvice("This worker's rekey.yaml has no %s of that name. Add it, or start the worker with the right file.", what)
 }
 
-func (a *Activities) now() time.Time {
-	if a.Now == nil {
-		return time.Now().UTC()
-	}
-	return a.Now().UTC()
-}
+func (e *Environment) now() time.Time { return e.Now().UTC() }
 
 // horizon is the longest time an abandoned request can still take effect (a proxy or the provider may hold it
 // for as long again as we waited), plus how far the provider's list may lag.
@@ -148,9 +101,7 @@ func (j *job) stamp(attempt int) rotation.Stamp {
 }
 
 func (j *job) audit(ctx context.Context, what string, attrs ...any) {
-	if j.Audit != nil {
-		j.Audit.InfoContext(ctx, what, append([]any{"key", j.Key.Name, "rotation", j.Rotation, "provider", j.Key.Provider, "account", j.Key.Account}, attrs...)...)
-	}
+	j.Audit.InfoContext(ctx, what, append([]any{"key", j.Key.Name, "rotation", j.Rotation, "provider", j.Key.Provider, "account", j.Key.Account}, attrs...)...)
 }
 
 func (j *job) path(i int) string { return j.Key.Stores[i].Path }

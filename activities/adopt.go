@@ -45,8 +45,8 @@ type Adopted struct {
 
 // Adopt checks a version that a person supplied and makes it this rotation's pending version. A value that cannot
 // be used stays where it is, and the person is told.
-func (a *Activities) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
-	j, err := a.changing(ctx, in.Target)
+func (s *Steps) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
+	j, err := s.changing(ctx, in.Target)
 	if err != nil {
 		return Adopted{}, err
 	}
@@ -218,8 +218,8 @@ func replaces(old []Ref, p provider.Parsed) bool {
 // StageSupplied puts a key that a person typed into the first store of k as a version that no application reads,
 // and returns its number, and the fingerprint of what was stored. It is for the command line: the value never passes
 // through Temporal. rotationID is the rotation that waits for it.
-func (a *Activities) StageSupplied(ctx context.Context, k rotation.Key, rotationID string, v secret.Value) (number, fingerprint string, err error) {
-	j, err := a.job(Target{Key: k, Rotation: rotationID})
+func (e *Environment) StageSupplied(ctx context.Context, k rotation.Key, rotationID string, v secret.Value) (number, fingerprint string, err error) {
+	j, err := e.job(Target{Key: k, Rotation: rotationID})
 	if err != nil {
 		return "", "", err
 	}

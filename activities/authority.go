@@ -22,8 +22,8 @@ const NotARotation = "not_a_rotation"
 // changing is job for an activity that changes something: it is refused (Rejected) outside the workflow RotateKey of the
 // key. Who can start workflows can start one that looks like it; so nothing rests on this alone, but a standalone activity
 // and a stray workflow get a clear answer, and leave a record.
-func (a *Activities) changing(ctx context.Context, t Target) (*job, error) {
-	j, err := a.job(t)
+func (e *Environment) changing(ctx context.Context, t Target) (*job, error) {
+	j, err := e.job(t)
 	if err != nil || !activity.IsActivity(ctx) {
 		return j, err
 	}

@@ -10,16 +10,13 @@ import (
 // Conflict names a key that this one must not be rotated with and whose rotation began earlier; empty if there is none.
 // Each rotation asks after its own start, so of two at least the later one sees the other, and no lock is needed.
 // Unavailable if Temporal does not tell.
-func (a *Activities) Conflict(ctx context.Context, in Target) (string, error) {
-	if err := a.Allow(in.Key); err != nil {
+func (s *Steps) Conflict(ctx context.Context, in Target) (string, error) {
+	if err := s.Allow(in.Key); err != nil {
 		return "", err
 	}
 	doing := "look whether a rotation is under way that " + in.Key.Name + " keeps apart from"
-	if a.Rotations == nil {
-		return "", fault.New(fault.Internal, "no_rotations", doing).WithAdvice("This worker cannot ask Temporal; it was built without.")
-	}
 	ask := func(key string) (time.Time, bool, error) {
-		since, running, err := a.Rotations.Running(ctx, key)
+		since, running, err := s.Rotations.Running(ctx, key)
 		if err != nil {
 			return since, running, fault.New(fault.Unavailable, "temporal", doing).WithAdvice("Temporal did not tell about the rotations of %s.", key)
 		}

@@ -44,8 +44,8 @@ type Created struct {
 //
 // Killed at any point, the next call finds its way from what stands in the first store: the staged value,
 // or only the claim of an attempt whose outcome nobody knows, which is waited out and swept by its stamp.
-func (a *Activities) Create(ctx context.Context, in CreateInput) (Created, error) {
-	j, err := a.changing(ctx, in.Target)
+func (s *Steps) Create(ctx context.Context, in CreateInput) (Created, error) {
+	j, err := s.changing(ctx, in.Target)
 	if err != nil {
 		return Created{}, err
 	}

@@ -40,14 +40,14 @@ type Dueness struct {
 
 // Due reports whether a key is due at this moment, and whether its window is open. It changes nothing. It fails as
 // Prepare does, when a store or the provider does not answer.
-func (a *Activities) Due(ctx context.Context, in DueInput) (Dueness, error) {
-	j, err := a.job(Target{Key: in.Key})
+func (e *Environment) Due(ctx context.Context, in DueInput) (Dueness, error) {
+	j, err := e.job(Target{Key: in.Key})
 	if err != nil {
 		return Dueness{}, err
 	}
-	if in.Install != "" && in.Install != a.Install {
+	if in.Install != "" && in.Install != e.Install {
 		return Dueness{}, fault.New(fault.Rejected, "other_install", "ask whether "+in.Key.Name+" is due").WithAdvice(
-			"The schedule belongs to rekey installation %s, this worker to %s. Give each a Temporal namespace of its own.", in.Install, a.Install)
+			"The schedule belongs to rekey installation %s, this worker to %s. Give each a Temporal namespace of its own.", in.Install, e.Install)
 	}
 	w, now := in.Key.Policy.Window, j.now()
 	if _, err := w.Location(); err != nil {

@@ -44,12 +44,9 @@ type Raised struct {
 // RaiseAll starts an emergency rotation of each key, or joins the one that is under way, and tells for each name in
 // order what came of it. It may run any number of times: a key whose latest rotation has served this emergency is left
 // alone. It fails only when the worker stops half-way; retryable.
-func (a *Activities) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, error) {
-	if a.Starter == nil || a.Keys == nil {
-		return nil, fault.New(fault.Rejected, "not_configured", "raise an emergency").WithAdvice("This worker cannot start rotations.")
-	}
+func (l *Launcher) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, error) {
 	keys := map[string]rotation.Key{}
-	for _, k := range a.Keys() {
+	for _, k := range l.Keys() {
 		keys[k.Name] = k
 	}
 	out := make([]Raised, len(in.Names))
@@ -63,7 +60,7 @@ func (a *Activities) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, 
 			continue
 		}
 		all.Go(func() error {
-			out[i] = a.raise(ctx, k, in.Message)
+			out[i] = l.raise(ctx, k, in.Message)
 			return nil
 		})
 	}
@@ -77,22 +74,22 @@ func (a *Activities) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, 
 // raiseTimeout is how long one key may hold up the others.
 const raiseTimeout = 20 * time.Second
 
-func (a *Activities) raise(ctx context.Context, k rotation.Key, m rotation.DecisionMessage) Raised {
+func (l *Launcher) raise(ctx context.Context, k rotation.Key, m rotation.DecisionMessage) Raised {
 	r := Raised{Key: k.Name}
 	ctx, cancel := context.WithTimeout(ctx, raiseTimeout)
 	defer cancel()
 	// Its rotation may have ended since the reply of an earlier try was lost; another one would follow it. What the
 	// rotation before has recorded cannot hold an emergency up: where that is unreadable, one rotation too many is the
 	// lesser evil.
-	s, err := a.Starter.Latest(ctx, k.Name)
+	s, err := l.Starter.Latest(ctx, k.Name)
 	if unreadable(err) || err == nil && !s.Served(m.ID) {
-		err = a.Starter.Raise(ctx, k, m)
+		err = l.Starter.Raise(ctx, k, m)
 	}
 	if err != nil {
 		r.Problem = truncate(err.Error())
 		return r
 	}
-	r.At = a.now()
+	r.At = l.now()
 	return r
 }
 
@@ -148,11 +145,8 @@ func (s RotationStatus) differs(k KnownStatus) bool {
 // already, only of the keys of which there is news. While there is none it fails with errNoNews, so that the Temporal
 // server asks again and again, which leaves no trace in the history of the workflow that waits. It changes nothing. Its
 // errors are retryable.
-func (a *Activities) Statuses(ctx context.Context, in StatusesInput) ([]RotationStatus, error) {
+func (l *Launcher) Statuses(ctx context.Context, in StatusesInput) ([]RotationStatus, error) {
 	const doing = "look how rotations stand"
-	if a.Starter == nil {
-		return nil, fault.New(fault.Rejected, "not_configured", doing).WithAdvice("This worker cannot start rotations.")
-	}
 	if len(in.Known) > 0 && len(in.Known) != len(in.Names) {
 		return nil, fault.New(fault.Rejected, "bad_input", doing)
 	}
@@ -163,7 +157,7 @@ func (a *Activities) Statuses(ctx context.Context, in StatusesInput) ([]Rotation
 	for i, name := range in.Names {
 		all.Go(func() error {
 			var err error
-			out[i], err = a.rotationStatus(ctx, name, in.ID)
+			out[i], err = l.rotationStatus(ctx, name, in.ID)
 			silent[i] = err != nil
 			return nil
 		})
@@ -192,8 +186,8 @@ func (a *Activities) Statuses(ctx context.Context, in StatusesInput) ([]Rotation
 }
 
 // rotationStatus fails only if Temporal does not answer.
-func (a *Activities) rotationStatus(ctx context.Context, key, id string) (RotationStatus, error) {
-	s, err := a.Starter.Latest(ctx, key)
+func (l *Launcher) rotationStatus(ctx context.Context, key, id string) (RotationStatus, error) {
+	s, err := l.Starter.Latest(ctx, key)
 	if unreadable(err) {
 		why := "What its rotation has recorded cannot be read"
 		if code := fault.Of(err).Code; code != "" {

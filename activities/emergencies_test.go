@@ -47,9 +47,9 @@ func ended(id string) rotation.LatestRotation {
 	}}
 }
 
-func onCallbox(c *callbox) *activities.Activities {
+func onCallbox(c *callbox) *activities.Launcher {
 	keys := []rotation.Key{{Name: "fresh"}, {Name: "running"}, {Name: "served"}, {Name: "other"}, {Name: "refusing"}, {Name: "silent"}}
-	return &activities.Activities{Starter: c, Keys: func() []rotation.Key { return keys }}
+	return &activities.Launcher{Environment: &activities.Environment{Keys: func() []rotation.Key { return keys }, Now: time.Now}, Starter: c, Index: &activities.Index{}}
 }
 
 func TestAnEmergencyIsRaisedForEachKeyByItsName(t *testing.T) {

@@ -21,31 +21,31 @@ var RevokeSubjects = []string{"revoke-policy", "use-unknown", "key-in-use"}
 // Signers returns the operators of whom two sign what a rotation of the key asks, as the worker's rekey.yaml has them
 // now; none if the key is not under four eyes. Whoever starts a rotation chooses its input, so nothing of this may come
 // from there.
-func (a *Activities) Signers(_ context.Context, in Target) ([]rotation.Operator, error) {
-	if err := a.Allow(in.Key); err != nil {
+func (s *Steps) Signers(_ context.Context, in Target) ([]rotation.Operator, error) {
+	if err := s.Allow(in.Key); err != nil {
 		return nil, err
 	}
-	return a.signers(in.Key)
+	return s.signers(in.Key)
 }
 
-func (a *Activities) signers(k rotation.Key) ([]rotation.Operator, error) {
-	if !a.underFourEyes(k) {
+func (e *Environment) signers(k rotation.Key) ([]rotation.Operator, error) {
+	if !e.underFourEyes(k) {
 		return nil, nil
 	}
-	if len(a.Operators) < rotation.Eyes {
+	if len(e.Operators) < rotation.Eyes {
 		return nil, fault.New(fault.Rejected, FourEyes, "rotate "+k.Name).WithAdvice(
 			"It was started with four_eyes, but this worker's rekey.yaml names no operators who could sign. Restart the worker with the present file, or run `rekey apply`.")
 	}
-	return a.Operators, nil
+	return e.Operators, nil
 }
 
 // underFourEyes believes an input that asks for four eyes, and no input that does not. A key that the file does not name
 // counts as the strictest of those that it does: another name is no way around.
-func (a *Activities) underFourEyes(k rotation.Key) bool {
-	if k.Policy.FourEyes || a.Keys == nil {
-		return k.Policy.FourEyes
+func (e *Environment) underFourEyes(k rotation.Key) bool {
+	if k.Policy.FourEyes {
+		return true
 	}
-	keys := a.Keys()
+	keys := e.Keys()
 	if i := slices.IndexFunc(keys, func(o rotation.Key) bool { return o.Name == k.Name }); i >= 0 {
 		return keys[i].Policy.FourEyes
 	}

@@ -37,19 +37,19 @@ type Found struct {
 // Identify finds the keys of the worker's rekey.yaml that have a value under any stage, as a duty, or as a version
 // under no stage, and asks the provider whether it still accepts it. It changes nothing. Records are read, not values,
 // where a record tells. Unavailable, and retryable, if the value was not found and a key could not be looked at.
-func (a *Activities) Identify(ctx context.Context, in IdentifyInput) (Identified, error) {
+func (l *Launcher) Identify(ctx context.Context, in IdentifyInput) (Identified, error) {
 	const doing = "find whose value was reported"
-	if a.Keys == nil || len(in.Fingerprints) == 0 {
-		return Identified{}, fault.New(fault.Rejected, "not_configured", doing).WithAdvice("This worker has no rekey.yaml to look in, or no fingerprint was given.")
+	if len(in.Fingerprints) == 0 {
+		return Identified{}, fault.New(fault.Rejected, "bad_input", doing).WithAdvice("No fingerprint was given.")
 	}
 	defer keepHeartbeat(ctx)()
 	// Two turns: records tell of nearly every value that is reported, and reading all values takes much longer.
 	for _, deep := range []bool{false, true} {
-		seen, err := a.Index.scan(ctx, a, deep)
+		seen, err := l.Index.scan(ctx, l, deep)
 		if err != nil {
 			return Identified{}, err
 		}
-		out, err := a.identify(ctx, in, seen)
+		out, err := l.identify(ctx, in, seen)
 		switch {
 		case err != nil:
 			return Identified{}, err
@@ -64,14 +64,14 @@ func (a *Activities) Identify(ctx context.Context, in IdentifyInput) (Identified
 }
 
 // identify asks the providers about the values that are meant.
-func (a *Activities) identify(ctx context.Context, in IdentifyInput, seen *scan) (out Identified, err error) {
-	for _, k := range a.Keys() {
+func (l *Launcher) identify(ctx context.Context, in IdentifyInput, seen *scan) (out Identified, err error) {
+	for _, k := range l.Keys() {
 		refs := seen.refs[k.Name]
 		i := slices.IndexFunc(refs, func(r Ref) bool { return r.reported(in.Fingerprints) })
 		if i < 0 || !Within(in.Within, k.Name) {
 			continue
 		}
-		j, err := a.job(Target{Key: k})
+		j, err := l.job(Target{Key: k})
 		if err != nil {
 			return Identified{}, err
 		}
@@ -100,9 +100,9 @@ func Within(patterns []string, name string) bool {
 
 // Fingerprints are those by which Identify knows a value that somebody found: as it is, in the form that rekey stores it
 // in, and of its id at the provider, because a key file can be written in many ways.
-func (a *Activities) Fingerprints(v secret.Value) []string {
+func (e *Environment) Fingerprints(v secret.Value) []string {
 	all := []string{v.Fingerprint()}
-	for _, p := range a.Providers {
+	for _, p := range e.Providers {
 		if parsed, err := p.Parse(v); err == nil {
 			all = append(all, parsed.Value.Fingerprint(), secret.FromString(parsed.KeyID).Fingerprint())
 		}

@@ -22,9 +22,9 @@ import (
 func (r *rig) identify(in activities.IdentifyInput) (activities.Identified, error) {
 	r.Helper()
 	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
-	env.RegisterActivity(r.acts.Identify)
+	env.RegisterActivity(r.launcher.Identify)
 	var out activities.Identified
-	v, err := env.ExecuteActivity(r.acts.Identify, in)
+	v, err := env.ExecuteActivity(r.launcher.Identify, in)
 	if err != nil {
 		return out, err
 	}
@@ -168,11 +168,11 @@ func TestATriggerStartsWhatIsNotDoneYet(t *testing.T) {
 		"a leak that came back":                   {leak, done(rotation.Completed, -2*time.Hour, -time.Hour), "ci for leak/" + value, "The emergency was raised"},
 	} {
 		c := &callbox{standings: map[string]rotation.LatestRotation{"ci": tc.standing}}
-		r.acts.Starter = c
+		r.launcher.Starter = c
 		tc.in.Key, tc.in.Since, tc.in.By = "ci", since, "webhook x"
 		env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
-		env.RegisterActivity(r.acts.StartRotation)
-		v, err := env.ExecuteActivity(r.acts.StartRotation, tc.in)
+		env.RegisterActivity(r.launcher.StartRotation)
+		v, err := env.ExecuteActivity(r.launcher.StartRotation, tc.in)
 		if err != nil {
 			t.Errorf("%s: %v", sentence, err)
 			continue
@@ -182,7 +182,7 @@ func TestATriggerStartsWhatIsNotDoneYet(t *testing.T) {
 			t.Errorf("%s: %+v, called %v, %v", sentence, out, c.raised, err)
 		}
 	}
-	if _, err := r.acts.StartRotation(context.Background(), activities.StartInput{Key: "other"}); !fault.Is(err, fault.Rejected) {
+	if _, err := r.launcher.StartRotation(context.Background(), activities.StartInput{Key: "other"}); !fault.Is(err, fault.Rejected) {
 		t.Errorf("another key: %v", err)
 	}
 }

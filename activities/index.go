@@ -22,7 +22,7 @@ const (
 
 // Index spares the stores when many values are reported at once: reports that come while all keys are looked at share
 // the next look, and a version that was read once is not read again, because versions do not change. It holds
-// fingerprints and ids. The zero Index is empty; nil works too, and spares nothing. It is safe for concurrent use.
+// fingerprints and ids. The zero Index is empty. It is safe for concurrent use.
 type Index struct {
 	// looking is held during a look.
 	looking sync.Mutex
@@ -49,10 +49,7 @@ type scan struct {
 
 // scan looks at all keys, deep also at the versions under no stage. It may give what another caller sees, if that one
 // begins later than this call: what was stored before it is in there.
-func (x *Index) scan(ctx context.Context, a *Activities, deep bool) (*scan, error) {
-	if x == nil {
-		return a.scan(ctx, deep)
-	}
+func (x *Index) scan(ctx context.Context, l *Launcher, deep bool) (*scan, error) {
 	asked := x.begun.Load()
 	x.looking.Lock()
 	defer x.looking.Unlock()
@@ -60,7 +57,7 @@ func (x *Index) scan(ctx context.Context, a *Activities, deep bool) (*scan, erro
 		return s, nil
 	}
 	number := x.begun.Add(1)
-	s, err := a.scan(ctx, deep)
+	s, err := l.scan(ctx, deep)
 	if err != nil {
 		return nil, err
 	}
@@ -68,14 +65,14 @@ func (x *Index) scan(ctx context.Context, a *Activities, deep bool) (*scan, erro
 	return s, nil
 }
 
-func (a *Activities) scan(ctx context.Context, deep bool) (*scan, error) {
+func (l *Launcher) scan(ctx context.Context, deep bool) (*scan, error) {
 	s := &scan{deep: deep, refs: map[string][]Ref{}}
 	var mu sync.Mutex
 	var all errgroup.Group
 	all.SetLimit(lookers)
-	for _, k := range a.Keys() {
+	for _, k := range l.Keys() {
 		all.Go(func() error {
-			refs, err := a.values(ctx, k, deep)
+			refs, err := l.values(ctx, k, deep)
 			mu.Lock()
 			defer mu.Unlock()
 			if s.refs[k.Name] = refs; err != nil {
@@ -93,8 +90,8 @@ func (a *Activities) scan(ctx context.Context, deep bool) (*scan, error) {
 }
 
 // values are those of a key, as far as they were seen before an error. A path that does not exist has none.
-func (a *Activities) values(ctx context.Context, k rotation.Key, deep bool) (refs []Ref, err error) {
-	j, err := a.job(Target{Key: k})
+func (l *Launcher) values(ctx context.Context, k rotation.Key, deep bool) (refs []Ref, err error) {
+	j, err := l.job(Target{Key: k})
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +109,7 @@ func (a *Activities) values(ctx context.Context, k rotation.Key, deep bool) (ref
 		if !deep {
 			continue
 		}
-		if refs, failed = j.unstagedOf(ctx, i, s, refs); failed != nil && !fault.Is(failed, fault.NotFound) {
+		if refs, failed = j.unstagedOf(ctx, l.Index, i, s, refs); failed != nil && !fault.Is(failed, fault.NotFound) {
 			err = failed
 		}
 	}
@@ -124,20 +121,20 @@ func (a *Activities) values(ctx context.Context, k rotation.Key, deep bool) (ref
 }
 
 // unstagedOf adds the values of the i-th store that stand under no stage.
-func (j *job) unstagedOf(ctx context.Context, i int, s store.Snapshot, refs []Ref) ([]Ref, error) {
+func (j *job) unstagedOf(ctx context.Context, x *Index, i int, s store.Snapshot, refs []Ref) ([]Ref, error) {
 	numbers, err := j.stores[i].Versions(ctx, j.path(i))
 	if err != nil {
 		return refs, err
 	}
 	for _, n := range numbers {
 		at := place{j.Key.Stores[i], n}
-		r, known := j.Index.lookup(at)
+		r, known := x.lookup(at)
 		if !known {
 			r, err = j.refAt(ctx, i, n, s)
 			if err != nil && !fault.Is(err, fault.NotFound) {
 				return refs, err
 			}
-			j.Index.remember(at, r)
+			x.remember(at, r)
 		}
 		if r.Fingerprint != "" {
 			refs = merge(refs, r)
@@ -147,9 +144,6 @@ func (j *job) unstagedOf(ctx context.Context, i int, s store.Snapshot, refs []Re
 }
 
 func (x *Index) lookup(at place) (Ref, bool) {
-	if x == nil {
-		return Ref{}, false
-	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	r, known := x.versions[at]
@@ -157,9 +151,6 @@ func (x *Index) lookup(at place) (Ref, bool) {
 }
 
 func (x *Index) remember(at place, r Ref) {
-	if x == nil {
-		return
-	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.versions == nil || len(x.versions) >= maxVersions {

@@ -1,6 +1,8 @@
 package activities
 
 import (
+	"errors"
+
 	"go.temporal.io/sdk/activity"
 )
 
@@ -44,20 +46,28 @@ type Registry interface {
 	RegisterActivityWithOptions(activity any, options activity.RegisterOptions)
 }
 
-// RegisterRotation registers what a rotation asks for.
-func (a *Activities) RegisterRotation(r Registry) {
+// RegisterRotation registers what a rotation asks for. It fails where a required field of either group is not set.
+func RegisterRotation(r Registry, s *Steps, n *Notifier) error {
+	if err := errors.Join(s.check(), n.check()); err != nil {
+		return err
+	}
 	register(r, map[string]any{
-		DueName: a.Due, ConflictName: a.Conflict, PrepareName: a.Prepare, CreateName: a.Create, AdoptName: a.Adopt, StoreName: a.Store,
-		VerifyName: a.Verify, PromoteName: a.Promote, CheckHealthName: a.CheckHealth, GuardName: a.Guard, RevokeName: a.Revoke,
-		ConfirmName: a.Confirm, RetireName: a.Retire, DiscardName: a.Discard, SignersName: a.Signers, NotifyName: a.Notify,
+		DueName: s.Due, ConflictName: s.Conflict, PrepareName: s.Prepare, CreateName: s.Create, AdoptName: s.Adopt, StoreName: s.Store,
+		VerifyName: s.Verify, PromoteName: s.Promote, CheckHealthName: s.CheckHealth, GuardName: s.Guard, RevokeName: s.Revoke,
+		ConfirmName: s.Confirm, RetireName: s.Retire, DiscardName: s.Discard, SignersName: s.Signers, NotifyName: n.Notify,
 	})
+	return nil
 }
 
-// RegisterLaunch registers what starts rotations.
-func (a *Activities) RegisterLaunch(r Registry) {
+// RegisterLaunch registers what starts rotations. It fails where a required field is not set.
+func RegisterLaunch(r Registry, l *Launcher) error {
+	if err := l.check(); err != nil {
+		return err
+	}
 	register(r, map[string]any{
-		RaiseAllName: a.RaiseAll, StatusesName: a.Statuses, IdentifyName: a.Identify, StartRotationName: a.StartRotation,
+		RaiseAllName: l.RaiseAll, StatusesName: l.Statuses, IdentifyName: l.Identify, StartRotationName: l.StartRotation,
 	})
+	return nil
 }
 
 func register(r Registry, all map[string]any) {

@@ -12,13 +12,6 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// Channel is a place where people are told.
-type Channel interface {
-	// Notify sends a notice that is clean. It may be sent twice: the answer to the first try can be lost. Every error is a
-	// *fault.Error; Unavailable and Throttled may pass later.
-	Notify(ctx context.Context, n rotation.Notification) error
-}
-
 // NotifyInput is for Notify.
 type NotifyInput struct {
 	Target
@@ -29,28 +22,29 @@ type NotifyInput struct {
 	Workflow string `json:"workflow"`
 }
 
-// Notify tells people through one channel. Run twice it may tell twice, with the same id. A channel that this worker
-// does not have is Rejected.
-func (a *Activities) Notify(ctx context.Context, in NotifyInput) error {
-	if err := a.Allow(in.Key); err != nil {
+// Notify notifies people through one channel. Run twice it may notify twice, with the same id. A channel that this worker
+// does not have is Rejected. Any other error is the channel's own (notify.Channel); where that asks for a pause, the pause
+// is spread over the rotations.
+func (n *Notifier) Notify(ctx context.Context, in NotifyInput) error {
+	if err := n.Allow(in.Key); err != nil {
 		return err
 	}
-	c := a.Channels[in.Channel]
+	c := n.Channels[in.Channel]
 	if c == nil {
-		return fault.New(fault.Rejected, "not_configured", fmt.Sprintf("tell %s about %s", in.Channel, in.Key.Name)).
+		return fault.New(fault.Rejected, "not_configured", fmt.Sprintf("notify %s about %s", in.Channel, in.Key.Name)).
 			WithAdvice("This worker's rekey.yaml has no channel of that name. Add it, or restart the worker with the right file.")
 	}
 	info := activity.GetInfo(ctx)
-	n := in.Notification.Clean()
-	if n.Link = ""; a.UI != "" {
-		n.Link = a.UI + "/namespaces/" + url.PathEscape(info.Namespace) + "/workflows/" + url.PathEscape(in.Workflow)
+	message := in.Notification.Clean()
+	if message.Link = ""; n.UI != "" {
+		message.Link = n.UI + "/namespaces/" + url.PathEscape(info.Namespace) + "/workflows/" + url.PathEscape(in.Workflow)
 	}
-	err := c.Notify(ctx, n)
+	err := c.Notify(ctx, message)
 	if f := fault.Of(err); err != nil && f.RetryAfter > 0 {
-		// Many rotations were told to come back in the same moment; they spread themselves, wider with each try.
+		// Many rotations were asked to come back in the same moment; they spread themselves, wider with each try.
 		wait := time.Duration(info.Attempt) * 30 * time.Second
 		again := *f
-		again.RetryAfter = max(f.RetryAfter, wait/2) + rotation.Spread(n.ID, in.Key.Name, wait)
+		again.RetryAfter = max(f.RetryAfter, wait/2) + rotation.Spread(message.ID, in.Key.Name, wait)
 		return &again
 	}
 	return err

@@ -84,8 +84,8 @@ const (
 
 // Prepare looks at provider and stores and changes nothing: is the key due, what is the old set, can every store
 // be read and written, is there room for another key, who else has a claim.
-func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, error) {
-	j, err := a.job(in.Target)
+func (e *Environment) Prepare(ctx context.Context, in PrepareInput) (Prepared, error) {
+	j, err := e.job(in.Target)
 	if err != nil {
 		return Prepared{}, err
 	}
@@ -93,7 +93,7 @@ func (a *Activities) Prepare(ctx context.Context, in PrepareInput) (Prepared, er
 		return Prepared{}, fault.New(fault.Rejected, "timeouts", "rotate "+in.Key.Name).WithAdvice(
 			"A request to the provider may take %s, a step only %s: a step must outlive its requests. Raise step_timeout of the policy.", j.caps.RequestTimeout, step)
 	}
-	signers, err := a.signers(in.Key)
+	signers, err := e.signers(in.Key)
 	if err != nil && in.Reason != rotation.Emergency {
 		return Prepared{}, err
 	}

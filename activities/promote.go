@@ -42,8 +42,8 @@ type Promoted struct {
 // Promote writes the duties into every store, then makes the value current in one store after the other, then
 // looks through the applications' own eyes. Repeated, it goes on where it stopped. A current value that is neither the
 // one to promote nor a duty is a question: overwritten without a word, it would stay live, and nobody would know.
-func (a *Activities) Promote(ctx context.Context, in PromoteInput) (Promoted, error) {
-	j, err := a.changing(ctx, in.Target)
+func (s *Steps) Promote(ctx context.Context, in PromoteInput) (Promoted, error) {
+	j, err := s.changing(ctx, in.Target)
 	if err != nil {
 		return Promoted{}, err
 	}

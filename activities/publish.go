@@ -17,8 +17,8 @@ type StoreInput struct {
 }
 
 // Store makes the value of the first store pending in every other one, and returns it with all version numbers.
-func (a *Activities) Store(ctx context.Context, in StoreInput) (Ref, error) {
-	j, err := a.changing(ctx, in.Target)
+func (s *Steps) Store(ctx context.Context, in StoreInput) (Ref, error) {
+	j, err := s.changing(ctx, in.Target)
 	if err != nil {
 		return in.New, err
 	}
@@ -107,8 +107,8 @@ const probes = 3
 
 // Verify reads the value back from every store by version number and proves it at the provider. Not before every request to
 // take the key away is settled: what is accepted now could be gone a moment later.
-func (a *Activities) Verify(ctx context.Context, in VerifyInput) (Verified, error) {
-	j, err := a.job(in.Target)
+func (s *Steps) Verify(ctx context.Context, in VerifyInput) (Verified, error) {
+	j, err := s.job(in.Target)
 	if err != nil {
 		return Verified{}, err
 	}
@@ -171,8 +171,8 @@ type Health struct {
 }
 
 // CheckHealth proves the new key again, and the first old one from the same place if the new one is refused.
-func (a *Activities) CheckHealth(ctx context.Context, in HealthInput) (Health, error) {
-	j, err := a.job(in.Target)
+func (s *Steps) CheckHealth(ctx context.Context, in HealthInput) (Health, error) {
+	j, err := s.job(in.Target)
 	if err != nil {
 		return Health{}, err
 	}
@@ -212,8 +212,8 @@ type GuardInput struct {
 
 // Guard asks the provider's metadata for the last use of every old key. The answer is a signal for each; the rule
 // that judges them is rotation.Judge.
-func (a *Activities) Guard(ctx context.Context, in GuardInput) ([]rotation.UsageReport, error) {
-	j, err := a.job(in.Target)
+func (s *Steps) Guard(ctx context.Context, in GuardInput) ([]rotation.UsageReport, error) {
+	j, err := s.job(in.Target)
 	if err != nil {
 		return nil, err
 	}

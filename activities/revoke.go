@@ -50,8 +50,8 @@ type Revoked struct {
 // while stores disagree (I1, I8). With Contain it only refuses what is no value of this key (I4). Where the worker's
 // rekey.yaml asks for four eyes it refuses (Rejected, code "four_eyes") what no two operators have signed. A key that
 // the provider does not have any more is no failure, whatever was asked for: it is named in Gone.
-func (a *Activities) Revoke(ctx context.Context, in RevokeInput) (Revoked, error) {
-	j, err := a.changing(ctx, in.Target)
+func (s *Steps) Revoke(ctx context.Context, in RevokeInput) (Revoked, error) {
+	j, err := s.changing(ctx, in.Target)
 	if err != nil {
 		return Revoked{}, err
 	}
@@ -191,8 +191,8 @@ type Confirmed struct {
 
 // Confirm tries every revoked value at the provider: it must be refused. It is the one place where rekey uses an
 // old value, and only after its revoke.
-func (a *Activities) Confirm(ctx context.Context, in ConfirmInput) (Confirmed, error) {
-	j, err := a.job(in.Target)
+func (s *Steps) Confirm(ctx context.Context, in ConfirmInput) (Confirmed, error) {
+	j, err := s.job(in.Target)
 	if err != nil {
 		return Confirmed{}, err
 	}
@@ -271,8 +271,8 @@ const StillLive = "still_live"
 
 // Retire takes the revoked keys out of every record, destroys their versions, gives the claim back, and sweeps
 // orphans. Run within the horizon of the last mint it says when to sweep again, and keeps the claim until then.
-func (a *Activities) Retire(ctx context.Context, in RetireInput) (Retired, error) {
-	j, err := a.changing(ctx, in.Target)
+func (s *Steps) Retire(ctx context.Context, in RetireInput) (Retired, error) {
+	j, err := s.changing(ctx, in.Target)
 	if err != nil {
 		return Retired{}, err
 	}
@@ -445,8 +445,8 @@ type Discarded struct {
 // Discard deletes what this rotation has minted and staged, by the records and by its exact stamps, destroys its pending
 // versions and gives the claim back. A key that a person supplied is only named. It does nothing for a rotation that has
 // done nothing.
-func (a *Activities) Discard(ctx context.Context, in DiscardInput) (Discarded, error) {
-	j, err := a.changing(ctx, in.Target)
+func (s *Steps) Discard(ctx context.Context, in DiscardInput) (Discarded, error) {
+	j, err := s.changing(ctx, in.Target)
 	if err != nil {
 		return Discarded{}, err
 	}

@@ -31,9 +31,11 @@ type rig struct {
 	*testing.T
 	*scenario.Scenario
 	*simcloud.Clock
-	acts  *activities.Activities
-	key   rotation.Key
-	rules simcloud.Rules
+	acts *activities.Steps
+	// launcher has no starter until a test gives it one.
+	launcher *activities.Launcher
+	key      rotation.Key
+	rules    simcloud.Rules
 	// oldID is the key that stands in the stores before any rotation.
 	oldID string
 	begin time.Time
@@ -81,6 +83,7 @@ func newRig(t *testing.T, s setup) *rig {
 	}
 	r.rules = scenario.Rules(name, s.stores...)
 	r.acts, r.key = r.open(r.YAML())
+	r.launcher = &activities.Launcher{Environment: r.acts.Environment, Index: &activities.Index{}}
 	t.Cleanup(r.checkNothingLeaked)
 	t.Cleanup(func() {
 		for _, broken := range r.Cloud.Check(r.rules) {
@@ -91,18 +94,18 @@ func newRig(t *testing.T, s setup) *rig {
 }
 
 // open makes the activities of a worker with this rekey.yaml.
-func (r *rig) open(yaml string) (*activities.Activities, rotation.Key) {
+func (r *rig) open(yaml string) (*activities.Steps, rotation.Key) {
 	r.Helper()
 	cfg, err := config.Parse("rekey.yaml", []byte(yaml))
 	if err != nil {
 		r.Fatal(err)
 	}
-	a, err := adapters.Open(context.Background(), cfg, slog.New(slog.NewJSONHandler(r, nil)))
+	opened, err := adapters.Open(context.Background(), cfg, slog.New(slog.NewJSONHandler(r, nil)))
 	if err != nil {
 		r.Fatal(err)
 	}
-	a.Now = r.Now
-	return a, cfg.Keys[0]
+	opened.Now = r.Now
+	return &activities.Steps{Environment: opened.Environment, Rotations: running{}}, cfg.Keys[0]
 }
 
 // Write takes the audit records.

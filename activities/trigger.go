@@ -37,25 +37,22 @@ type Started struct {
 
 // StartRotation starts a rotation, or raises an emergency, of a key that a trigger named. It never asks for
 // revoke-first. It may run any number of times. Unavailable, and retryable, if Temporal or the provider does not answer.
-func (a *Activities) StartRotation(ctx context.Context, in StartInput) (Started, error) {
+func (l *Launcher) StartRotation(ctx context.Context, in StartInput) (Started, error) {
 	doing := "start the rotation of " + truncate(in.Key)
-	if a.Starter == nil || a.Keys == nil {
-		return Started{}, fault.New(fault.Rejected, "not_configured", doing).WithAdvice("This worker cannot start rotations.")
-	}
-	keys := a.Keys()
+	keys := l.Keys()
 	i := slices.IndexFunc(keys, func(k rotation.Key) bool { return k.Name == in.Key })
 	if i < 0 {
 		return Started{}, fault.New(fault.Rejected, "unknown_key", doing).WithAdvice("The worker's rekey.yaml has no key of that name.")
 	}
-	s, err := a.Starter.Latest(ctx, in.Key)
+	s, err := l.Starter.Latest(ctx, in.Key)
 	if err != nil && !unreadable(err) { // what an earlier rotation has recorded holds nobody up
 		return Started{}, fault.New(fault.Unavailable, "temporal", doing)
 	}
 	var out Started
 	if in.Leaked {
-		out, err = a.leakReported(ctx, keys[i], in, s)
+		out, err = l.leakReported(ctx, keys[i], in, s)
 	} else {
-		out, err = a.rotationWanted(ctx, keys[i], in, s)
+		out, err = l.rotationWanted(ctx, keys[i], in, s)
 	}
 	if out.Key = in.Key; err != nil && !errors.As(err, new(*fault.Error)) {
 		// Starters' errors are Temporal's, and pass.
@@ -64,11 +61,11 @@ func (a *Activities) StartRotation(ctx context.Context, in StartInput) (Started,
 	return out, err
 }
 
-func (a *Activities) rotationWanted(ctx context.Context, k rotation.Key, in StartInput, s rotation.LatestRotation) (Started, error) {
+func (l *Launcher) rotationWanted(ctx context.Context, k rotation.Key, in StartInput, s rotation.LatestRotation) (Started, error) {
 	if r := s.Result; r != nil && !r.NotDue && r.StartedAt.After(in.Since) {
 		return Started{Done: "A rotation that began after the request has ended already: " + truncate(r.Outcome)}, nil
 	}
-	started, err := a.Starter.Start(ctx, k, in.By, in.Why)
+	started, err := l.Starter.Start(ctx, k, in.By, in.Why)
 	switch {
 	case err != nil:
 		return Started{}, err
@@ -78,7 +75,7 @@ func (a *Activities) rotationWanted(ctx context.Context, k rotation.Key, in Star
 	return Started{Started: true, Done: "A rotation was started."}, nil
 }
 
-func (a *Activities) leakReported(ctx context.Context, k rotation.Key, in StartInput, s rotation.LatestRotation) (Started, error) {
+func (l *Launcher) leakReported(ctx context.Context, k rotation.Key, in StartInput, s rotation.LatestRotation) (Started, error) {
 	m := rotation.DecisionMessage{ID: in.ID, By: in.By, Why: in.Why}
 	if in.Value != "" {
 		m.Leaked = []string{in.Value}
@@ -89,7 +86,7 @@ func (a *Activities) leakReported(ctx context.Context, k rotation.Key, in StartI
 			return done, nil
 		}
 		// It may have ended without: the same value is reported again, and may be live again, or still.
-		out, err := a.Identify(ctx, IdentifyInput{Fingerprints: []string{in.Value}, Within: []string{k.Name}})
+		out, err := l.Identify(ctx, IdentifyInput{Fingerprints: []string{in.Value}, Within: []string{k.Name}})
 		if err != nil {
 			return Started{}, err
 		}
@@ -97,7 +94,7 @@ func (a *Activities) leakReported(ctx context.Context, k rotation.Key, in StartI
 			return done, nil
 		}
 	}
-	if err := a.Starter.Raise(ctx, k, m); err != nil {
+	if err := l.Starter.Raise(ctx, k, m); err != nil {
 		return Started{}, err
 	}
 	what := "every value made before now"

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
@@ -113,7 +112,7 @@ type demo struct {
 	dir, file string
 	scene     *scenario.Scenario
 	cfg       *config.Config
-	acts      *activities.Activities
+	acts      *engine.Setup
 	server    *devserver.Server
 	client    sdkclient.Client
 	workers   *engine.Workers
@@ -209,7 +208,7 @@ func (d *demo) makeKeys() error {
 
 // run rotates the three keys under traffic and judges what happened.
 func (d *demo) run() (summary, error) {
-	d.traffic = startTraffic(d.ctx, d.cfg, d.acts, d.scene.OpenAI.URL)
+	d.traffic = startTraffic(d.ctx, d.cfg, d.acts.Environment, d.scene.OpenAI.URL)
 	defer d.traffic.stop()
 	d.say("A client now sends requests all the time, with the keys that the stores give it.")
 	wanted := []struct {

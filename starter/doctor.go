@@ -122,7 +122,7 @@ func examineKeys(ctx context.Context, cfg *config.Config) []finding {
 	return all
 }
 
-func examineKey(ctx context.Context, acts *activities.Activities, k rotation.Key) finding {
+func examineKey(ctx context.Context, acts *activities.Environment, k rotation.Key) finding {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	p, err := acts.Prepare(ctx, activities.PrepareInput{

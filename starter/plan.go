@@ -135,7 +135,7 @@ func (a *app) choose(cfg *config.Config, names []string) ([]rotation.Key, error)
 
 // outlook fills in what will become of each key.
 func (a *app) outlook(ctx context.Context, cfg *config.Config, c sdkclient.Client, keys []rotation.Key, look bool, p *planned) error {
-	var acts *activities.Activities
+	var acts *activities.Environment
 	if look {
 		var err error
 		if acts, err = adapters.Look(ctx, cfg); err != nil {
@@ -169,7 +169,7 @@ func (a *app) outlook(ctx context.Context, cfg *config.Config, c sdkclient.Clien
 }
 
 // ask looks at provider and stores of one key; nil if acts is.
-func ask(ctx context.Context, acts *activities.Activities, k rotation.Key) (due *activities.Dueness, problem string) {
+func ask(ctx context.Context, acts *activities.Environment, k rotation.Key) (due *activities.Dueness, problem string) {
 	if acts == nil {
 		return nil, ""
 	}

@@ -15,7 +15,6 @@ import (
 
 	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
@@ -34,7 +33,7 @@ type stage struct {
 	*testing.T
 	*scenario.Scenario
 	cfg     *config.Config
-	acts    *activities.Activities
+	acts    *engine.Setup
 	client  sdkclient.Client
 	file    string
 	address string

@@ -15,6 +15,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 )
 
 func (a *app) stores() *cobra.Command {
@@ -86,7 +87,7 @@ func (s *storeAccess) keyAt(path string) (rotation.Key, error) {
 
 // open opens the store and the providers named: nothing else of the file is needed, nor credentials for it. A local store
 // that is not there is made only if that is wanted.
-func (s *storeAccess) open(ctx context.Context, create bool, providers ...string) (*activities.Activities, store.Store, error) {
+func (s *storeAccess) open(ctx context.Context, create bool, providers ...string) (*activities.Environment, store.Store, error) {
 	only := *s.cfg
 	only.Stores, only.Providers = map[string]config.Store{s.name: s.Store}, map[string]config.Provider{}
 	for _, name := range providers {
@@ -94,7 +95,10 @@ func (s *storeAccess) open(ctx context.Context, create bool, providers ...string
 	}
 	acts, err := adapters.Look(ctx, &only)
 	if create {
-		acts, err = adapters.Open(ctx, &only, nil)
+		var opened *engine.Setup
+		if opened, err = adapters.Open(ctx, &only, nil); err == nil {
+			acts = opened.Environment
+		}
 	}
 	if err != nil {
 		return nil, nil, err

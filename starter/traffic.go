@@ -33,7 +33,7 @@ type traffic struct {
 // Every application keeps the value for as long as this before it reads it again.
 const cached = time.Second
 
-func startTraffic(ctx context.Context, cfg *config.Config, acts *activities.Activities, openAIURL string) *traffic {
+func startTraffic(ctx context.Context, cfg *config.Config, acts *activities.Environment, openAIURL string) *traffic {
 	ctx, cancel := context.WithCancel(ctx) //nolint:gosec // stop calls it
 	t := &traffic{cancel: cancel}
 	for _, k := range cfg.Keys {
@@ -50,7 +50,7 @@ func (t *traffic) stop() {
 	t.running.Wait()
 }
 
-func (t *traffic) application(ctx context.Context, k rotation.Key, l rotation.Location, acts *activities.Activities, openAIURL string) {
+func (t *traffic) application(ctx context.Context, k rotation.Key, l rotation.Location, acts *activities.Environment, openAIURL string) {
 	var value secret.Value
 	var read time.Time
 	tick := time.NewTicker(40 * time.Millisecond)
@@ -113,7 +113,7 @@ func chat(ctx context.Context, url string, key secret.Value) error {
 }
 
 // exchange gets an access token from Google, as every client of Google does with its key.
-func exchange(ctx context.Context, acts *activities.Activities, k rotation.Key, key secret.Value) error {
+func exchange(ctx context.Context, acts *activities.Environment, k rotation.Key, key secret.Value) error {
 	proof, err := acts.Providers[k.Provider].Probe(ctx, k.Account, key)
 	if err == nil && !proof.Accepted {
 		err = fmt.Errorf("Google refused the key (%s)", proof.Code)

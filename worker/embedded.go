@@ -9,8 +9,8 @@ import (
 
 	sdkclient "go.temporal.io/sdk/client"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -18,7 +18,7 @@ import (
 var noServer error
 
 // startEmbedded starts the Temporal of this process and its UI, and returns how to reach it; stop ends both.
-func startEmbedded(ctx context.Context, o options, namespace string, acts *activities.Activities, logs io.Writer) (reach sdkclient.Options, stop func(), err error) {
+func startEmbedded(ctx context.Context, o options, namespace string, setup *engine.Setup, logs io.Writer) (reach sdkclient.Options, stop func(), err error) {
 	server, err := devserver.Start(ctx, devserver.Options{
 		DatabaseFile: o.database, Namespace: namespace, Port: o.port, UI: true, UIPort: o.uiPort,
 		SearchAttributes: workflows.SearchAttributes(),
@@ -26,8 +26,8 @@ func startEmbedded(ctx context.Context, o options, namespace string, acts *activ
 	if err != nil {
 		return reach, nil, err
 	}
-	if acts.UI == "" {
-		acts.UI = server.UIURL()
+	if setup.UI == "" {
+		setup.UI = server.UIURL()
 	}
 	fmt.Fprintf(logs, "Temporal on %s, UI on %s/namespaces/%s/workflows\n", server.HostPort(), server.UIURL(), server.Namespace())
 	return server.ClientOptions(), func() { _ = server.Stop() }, nil

@@ -19,7 +19,6 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 	sdklog "go.temporal.io/sdk/log"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/keyless"
@@ -75,7 +74,7 @@ func command(logs io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rekey-worker",
 		Short: "Run rekey's workers",
-		Long: `Works on rotations until it is told to stop; then it finishes the steps that are under way, which takes less than a
+		Long: `Works on rotations until it is asked to stop; then it finishes the steps that are under way, which takes less than a
 minute. Killed instead, it loses nothing: another worker goes on where it stopped.
 
 Without --embedded it connects to the Temporal that TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, … or the Temporal config
@@ -111,13 +110,13 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 		level = slog.LevelDebug
 	}
 	audit := slog.New(slog.NewJSONHandler(logs, nil)).With("log", "audit")
-	acts, err := adapters.Open(ctx, cfg, audit)
+	setup, err := adapters.Open(ctx, cfg, audit)
 	if err != nil {
 		return err
 	}
 	if err := adapters.CheckChannels(cfg); err != nil {
-		// Keys are rotated all the same; what could not be told stands in the details.
-		fmt.Fprintf(logs, "Nobody can be told on some channels (docs/notifications.md):\n%s\n", err)
+		// Keys are rotated all the same; what could not be sent is in the details.
+		fmt.Fprintf(logs, "Some channels cannot notify anybody (docs/notifications.md):\n%s\n", err)
 	}
 	if cfg.Triggers != nil {
 		if err := triggers.Check(*cfg.Triggers); err != nil {
@@ -147,7 +146,7 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	}
 	if o.embedded {
 		var stop func()
-		if clientOptions, stop, err = startEmbedded(ctx, o, clientOptions.Namespace, acts, logs); err != nil {
+		if clientOptions, stop, err = startEmbedded(ctx, o, clientOptions.Namespace, setup, logs); err != nil {
 			return err
 		}
 		defer stop()
@@ -159,7 +158,7 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	}
 	defer c.Close()
 	fatal := make(chan error, 1)
-	w, err := engine.Start(ctx, c, clientOptions.Namespace, acts, engine.Options{OnFatalError: func(err error) {
+	w, err := engine.Start(ctx, c, clientOptions.Namespace, setup, engine.Options{OnFatalError: func(err error) {
 		select {
 		case fatal <- err:
 		default: // one is enough
@@ -168,7 +167,7 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	stopListening, err := listen(cfg, acts, c, logs)
+	stopListening, err := listen(cfg, setup, c, logs)
 	if err != nil {
 		w.Stop()
 		return err
@@ -188,12 +187,12 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 }
 
 // listen opens the listener for triggers, if rekey.yaml has any; stop ends it.
-func listen(cfg *config.Config, acts *activities.Activities, c sdkclient.Client, logs io.Writer) (stop func(), err error) {
+func listen(cfg *config.Config, setup *engine.Setup, c sdkclient.Client, logs io.Writer) (stop func(), err error) {
 	if cfg.Triggers == nil {
 		return func() {}, nil
 	}
 	l, err := triggers.Listen(triggers.Options{
-		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints,
+		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: setup.Fingerprints,
 		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
 			return client.StartTrigger(ctx, c, in)
 		},

@@ -72,7 +72,7 @@ func (p *emergencyFixture) stage(begin time.Time) {
 	p.env.SetStartTime(begin)
 	workflows.RegisterLaunch(p.env)
 	p.env.RegisterActivityWithOptions(p.raiseAll, activity.RegisterOptions{Name: activities.RaiseAllName})
-	real := &activities.Activities{Starter: p}
+	real := &activities.Launcher{Starter: p}
 	p.env.RegisterActivityWithOptions(func(ctx context.Context, in activities.StatusesInput) ([]activities.RotationStatus, error) {
 		p.mu.Lock()
 		p.looks++

@@ -33,12 +33,14 @@ import (
 type fixture struct {
 	*testing.T
 	*scenario.Scenario
-	name  string
-	env   *testsuite.TestWorkflowEnvironment
-	acts  *activities.Activities
-	key   rotation.Key
-	in    workflows.Input
-	rules simcloud.Rules
+	name string
+	env  *testsuite.TestWorkflowEnvironment
+	acts *activities.Steps
+	// notifier notifies the channels of the scenario.
+	notifier *activities.Notifier
+	key      rotation.Key
+	in       workflows.Input
+	rules    simcloud.Rules
 	// oldID is the key that stands in the stores before the rotation.
 	oldID string
 
@@ -101,9 +103,12 @@ func newFixture(t *testing.T, s setup) *fixture {
 		t.Fatal(err)
 	}
 	r.key = cfg.Keys[0]
-	if r.acts, err = adapters.Open(context.Background(), cfg, nil); err != nil {
+	opened, err := adapters.Open(context.Background(), cfg, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	r.acts = &activities.Steps{Environment: opened.Environment, Rotations: neighbours{}}
+	r.notifier = &activities.Notifier{Environment: opened.Environment, Channels: opened.Channels, UI: opened.UI}
 	r.acts.Now = r.now
 	r.in = workflows.Input{Key: r.key, Reason: rotation.Manual, By: "test"}
 	r.register()
@@ -129,7 +134,9 @@ func (r *fixture) register() {
 		WorkflowPanicPolicy: worker.FailWorkflow, Interceptors: append(sdktest.Interceptors(r.env), &activities.Interceptor{}),
 	})
 	workflows.RegisterRotation(r.env)
-	r.acts.RegisterRotation(r.env)
+	if err := activities.RegisterRotation(r.env, r.acts, r.notifier); err != nil {
+		r.Fatal(err)
+	}
 	r.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		r.mu.Lock()
 		name := info.ActivityType.Name

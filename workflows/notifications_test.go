@@ -187,7 +187,7 @@ func TestAChannelThatIsDownHoldsNothingAndIsShown(t *testing.T) {
 
 func TestAWorkerThatDoesNotHaveTheChannelSaysSo(t *testing.T) {
 	r := newFixture(t, notifying(t, notifyTeam))
-	delete(r.acts.Channels, scenario.Team)
+	delete(r.notifier.Channels, scenario.Team)
 	r.after(time.Hour, func() {
 		if s := r.status(); !strings.Contains(s.Details, "This worker's rekey.yaml has no channel of that name") {
 			t.Errorf("the details do not say so:\n%s", s.Details)

@@ -55,10 +55,10 @@ func (s *starters) Latest(context.Context, string) (rotation.LatestRotation, err
 
 func triggered(t *testing.T, r *fixture, s *starters, in workflows.TriggerInput) (workflows.Triggered, error) {
 	t.Helper()
-	r.acts.Starter = s
+	launcher := &activities.Launcher{Environment: r.acts.Environment, Starter: s, Index: &activities.Index{}}
 	workflows.RegisterLaunch(r.env)
-	r.env.RegisterActivity(r.acts.Identify)
-	r.env.RegisterActivity(r.acts.StartRotation)
+	r.env.RegisterActivity(launcher.Identify)
+	r.env.RegisterActivity(launcher.StartRotation)
 	in.Source, in.Delivery = "scanner", "d1"
 	if in.Why == "" {
 		in.Why = "seen in a paste"

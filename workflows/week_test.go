@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
@@ -53,9 +54,12 @@ func newFleetFixture(t *testing.T, n int) *fleetFixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.acts, err = adapters.Open(context.Background(), cfg, nil); err != nil {
+	opened, err := adapters.Open(context.Background(), cfg, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	f.acts = &activities.Steps{Environment: opened.Environment, Rotations: neighbours{}}
+	f.notifier = &activities.Notifier{Environment: opened.Environment, Channels: opened.Channels, UI: opened.UI}
 	f.acts.Now = f.now
 	f.register()
 	workflows.RegisterLaunch(f.env)

@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 )
 
 // SimOptions say what the simulated cloud is made of.
@@ -30,7 +30,7 @@ type Sim struct {
 	// File is the rekey.yaml.
 	File       string
 	Config     *config.Config
-	Activities *activities.Activities
+	Setup *engine.Setup
 
 	temporary string
 }
@@ -86,7 +86,7 @@ func (s *Sim) Configure(edit func(yaml string) string) error {
 	if s.Config, err = config.Load(s.File); err != nil {
 		return err
 	}
-	s.Activities, err = adapters.Open(context.Background(), s.Config, nil)
+	s.Setup, err = adapters.Open(context.Background(), s.Config, nil)
 	return err
 }
 

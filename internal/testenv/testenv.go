@@ -94,7 +94,7 @@ func (e *Env) StartWorkers(interceptors ...interceptor.WorkerInterceptor) {
 
 // Work is StartWorkers for an Env that belongs to no test.
 func (e *Env) Work(interceptors ...interceptor.WorkerInterceptor) error {
-	running, err := engine.Start(context.Background(), e.Client, e.Namespace, e.Activities, engine.Options{Interceptors: interceptors})
+	running, err := engine.Start(context.Background(), e.Client, e.Namespace, e.Setup, engine.Options{Interceptors: interceptors})
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,7 @@ func (w *env) supply(t *testing.T, key string) (version, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if version, _, err = w.Activities.StageSupplied(t.Context(), k, s.Rotation, value); err != nil {
+	if version, _, err = w.Setup.StageSupplied(t.Context(), k, s.Rotation, value); err != nil {
 		t.Fatal(err)
 	}
 	w.fresh[key] = id

@@ -55,7 +55,7 @@ func (p *person) tryStage(v secret.Value) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
-	version, _, err = p.Activities.StageSupplied(context.Background(), p.key(), s.Rotation, v)
+	version, _, err = p.Setup.StageSupplied(context.Background(), p.key(), s.Rotation, v)
 	return version, err
 }
 
@@ -122,7 +122,7 @@ func (p *person) replacedBy(res rotation.Result, id string, v secret.Value, asid
 		if got := published[scenario.Path(l.Store, p.name)]; got != id {
 			p.Errorf("applications read %s in %s, want %s", got, l, id)
 		}
-		s, err := p.Activities.Stores[l.Store].Load(context.Background(), l.Path)
+		s, err := p.Setup.Stores[l.Store].Load(context.Background(), l.Path)
 		if err != nil {
 			p.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func (p *person) replacedBy(res rotation.Result, id string, v secret.Value, asid
 func (p *person) versions(i int) []string {
 	p.Helper()
 	l := p.key().Stores[i]
-	all, err := p.Activities.Stores[l.Store].Versions(context.Background(), l.Path)
+	all, err := p.Setup.Stores[l.Store].Versions(context.Background(), l.Path)
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestASecondSupplyReplacesAFirstThatCannotBeUsed(t *testing.T) {
 func (p *person) add(v secret.Value) (version string) {
 	p.Helper()
 	l := p.key().Stores[0]
-	version, err := p.Activities.Stores[l.Store].Add(context.Background(), l.Path, v)
+	version, err := p.Setup.Stores[l.Store].Add(context.Background(), l.Path, v)
 	if err != nil {
 		p.Fatal(err)
 	}

@@ -172,9 +172,9 @@ func (p *person) supplySomething(random *rand.Rand) {
 	switch random.IntN(6) {
 	case 0: // the old one, by mistake, with another tool
 		l := p.key().Stores[0]
-		old, err := p.Activities.Stores[l.Store].Published(context.Background(), l.Path)
+		old, err := p.Setup.Stores[l.Store].Published(context.Background(), l.Path)
 		if err == nil {
-			version, err = p.Activities.Stores[l.Store].Add(context.Background(), l.Path, old)
+			version, err = p.Setup.Stores[l.Store].Add(context.Background(), l.Path, old)
 		}
 		if err != nil {
 			return

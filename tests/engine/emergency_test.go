@@ -69,7 +69,7 @@ func TestAnEmergencyThatComesWhileARotationLooksWhetherItGivesWayIsServed(t *tes
 			}
 			r := newSkipping(t, s)
 			r.rules.MayDie = []string{r.oldID}
-			r.Activities.Rotations = &asked{neighbours: neighbours{"ci": r.now(), "other": r.now().Add(-time.Hour)}, first: func() { send(r) }}
+			r.rotations = &asked{neighbours: neighbours{"ci": r.now(), "other": r.now().Add(-time.Hour)}, first: func() { send(r) }}
 			r.gone(r.run(day), r.oldID)
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/internal/testenv"
@@ -52,12 +53,14 @@ type fixture struct {
 	// oldID is the key that stands in the stores before the first rotation.
 	oldID string
 	rules simcloud.Rules
+	// rotations reports which rotations are under way.
+	rotations activities.Rotations
 }
 
 // newFixture starts a cloud whose clock is now, and a worker's adapters whose clock is workers.
 func newFixture(t *testing.T, s setup, now, workers func() time.Time) fixture {
 	t.Helper()
-	w := fixture{T: t, rules: scenario.Rules(s.name, s.stores...)}
+	w := fixture{T: t, rotations: neighbours{}, rules: scenario.Rules(s.name, s.stores...)}
 	s.opts.Now = now
 	w.Sim = testenv.StartSim(t, testenv.SimOptions{Scenario: s.opts, Edit: s.edit, Keys: func(c *scenario.Scenario) (err error) {
 		add := c.Google
@@ -68,7 +71,9 @@ func newFixture(t *testing.T, s setup, now, workers func() time.Time) fixture {
 		return err
 	}})
 	w.key = w.Key(s.name)
-	w.Activities.Now = workers
+	if workers != nil {
+		w.Setup.Now = workers
+	}
 	return w
 }
 
@@ -99,7 +104,7 @@ func (w *fixture) forgotten() (id string, value secret.Value) {
 	w.Helper()
 	id, value = w.foreign()
 	// Once the record is written, applications read by alias.
-	ctx, s, path := context.Background(), w.Activities.Stores[scenario.Alias], w.key.Stores[0].Path
+	ctx, s, path := context.Background(), w.Setup.Stores[scenario.Alias], w.key.Stores[0].Path
 	snap, err := s.Load(ctx, path)
 	if err == nil {
 		_, err = s.Save(ctx, path, snap)

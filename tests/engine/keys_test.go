@@ -126,7 +126,7 @@ func TestAValueThatAPersonMadeCurrentMeanwhileIsNotReplacedWithoutAsking(t *test
 func (w *fixture) owed(id string) bool {
 	w.Helper()
 	l := w.key.Stores[0]
-	s, err := w.Activities.Stores[l.Store].Load(context.Background(), l.Path)
+	s, err := w.Setup.Stores[l.Store].Load(context.Background(), l.Path)
 	if err != nil {
 		w.Error(err)
 	}
@@ -153,7 +153,7 @@ func (w *fixture) everywhere(res rotation.Result) {
 	w.Helper()
 	var read []string
 	for _, l := range []rotation.Location{{Store: scenario.Alias, Path: "ci"}, {Store: scenario.Latest, Path: "new-place"}} {
-		v, err := w.Activities.Stores[l.Store].Published(context.Background(), l.Path)
+		v, err := w.Setup.Stores[l.Store].Published(context.Background(), l.Path)
 		if err != nil {
 			w.Errorf("applications cannot read %s: %v", l, err)
 		}

@@ -63,7 +63,9 @@ func (l *live) do() {
 		DisableWorkflowWorker: true, DisableRegistrationAliasing: true,
 		Interceptors: []interceptor.WorkerInterceptor{&holding{l: l}, &activities.Interceptor{}},
 	})
-	l.Activities.RegisterRotation(l.doer)
+	if err := l.Setup.RegisterRotation(l.doer, neighbours{}); err != nil {
+		l.Fatal(err)
+	}
 	if err := l.doer.Start(); err != nil {
 		l.Fatal(err)
 	}
@@ -353,7 +355,7 @@ func TestAKeyThatIsSuppliedWhileAnotherOneWasCheckedIsTheOneThatCounts(t *testin
 	l := newLive(t, on(manualKey("grace: 1s")))
 	version := func() rotation.DecisionMessage {
 		_, v := l.OpenAI.CreateKey(l.key.Account, "new")
-		number, _, err := l.Activities.StageSupplied(context.Background(), l.key, "", v)
+		number, _, err := l.Setup.StageSupplied(context.Background(), l.key, "", v)
 		if err != nil {
 			t.Fatal(err)
 		}

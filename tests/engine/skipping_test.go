@@ -217,7 +217,9 @@ func (r *skipping) once(res *rotation.Result) *workflow.ContinueAsNewError {
 		Interceptors: append([]interceptor.WorkerInterceptor{&watcher{r: r}}, append(sdktest.Interceptors(env), &activities.Interceptor{})...), DeadlockDetectionTimeout: 3 * time.Second,
 	})
 	workflows.RegisterRotation(env)
-	r.Activities.RegisterRotation(env)
+	if err := r.Setup.RegisterRotation(env, r.rotations); err != nil {
+		r.Fatal(err)
+	}
 	env.SetOnTimerScheduledListener(func(string, time.Duration) { r.wrote(2 + task) })
 	for _, m := range r.moments {
 		if !m.done {
@@ -322,7 +324,7 @@ func (c *counting) UpsertTypedSearchAttributes(ctx workflow.Context, updates ...
 func (r *skipping) supply() (id string) {
 	r.Helper()
 	id, value := r.OpenAI.CreateKey(r.key.Account, "new")
-	version, _, err := r.Activities.StageSupplied(context.Background(), r.key, r.status().Rotation, value)
+	version, _, err := r.Setup.StageSupplied(context.Background(), r.key, r.status().Rotation, value)
 	if err != nil {
 		r.Errorf("the key could not be staged: %v", err)
 	}

@@ -2,9 +2,11 @@ package manykeys
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -12,7 +14,9 @@ import (
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/testenv"
+	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -47,13 +51,26 @@ func newStubs(t testing.TB, play func(workflow.Context, workflows.Input) error, 
 	return h
 }
 
+// launcher is a worker's launcher with these keys and nothing else.
+func launcher(c sdkclient.Client, keys []rotation.Key) *activities.Launcher {
+	return &activities.Launcher{
+		Environment: &activities.Environment{
+			Install: "scene1", Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{},
+			Allow: func(rotation.Key) error { return nil }, Keys: func() []rotation.Key { return keys },
+			Now: time.Now, Audit: slog.New(slog.DiscardHandler),
+		},
+		Starter: client.Client{Temporal: c}, Index: &activities.Index{},
+	}
+}
+
 // work starts a worker for the emergencies.
 func (h *stubs) work(interceptors ...interceptor.WorkerInterceptor) {
 	h.Helper()
-	acts := &activities.Activities{Starter: client.Client{Temporal: h.Client}, Keys: func() []rotation.Key { return h.keys }}
 	h.worker = worker.New(h.Client, workflows.TaskQueue, worker.Options{Interceptors: append(interceptors, &activities.Interceptor{})})
 	workflows.RegisterLaunch(h.worker)
-	acts.RegisterLaunch(h.worker)
+	if err := activities.RegisterLaunch(h.worker, launcher(h.Client, h.keys)); err != nil {
+		h.Fatal(err)
+	}
 	if err := h.worker.Start(); err != nil {
 		h.Fatal(err)
 	}

@@ -227,8 +227,8 @@ func TestAnOldRecordThatCannotBeReadHoldsNoTriggerUp(t *testing.T) {
 			t.Parallel()
 			h := newStubs(t, served, "key")
 			h.badRecord(t, "key")
-			acts := &activities.Activities{Starter: client.Client{Temporal: h.Client}, Keys: func() []rotation.Key { return []rotation.Key{{Name: "key", Provider: "google"}} }}
-			out, err := acts.StartRotation(h.ctx, activities.StartInput{Key: "key", By: "webhook ci", Why: "asked", Leaked: leaked, ID: "leak-1"})
+			l := launcher(h.Client, []rotation.Key{{Name: "key", Provider: "google"}})
+			out, err := l.StartRotation(h.ctx, activities.StartInput{Key: "key", By: "webhook ci", Why: "asked", Leaked: leaked, ID: "leak-1"})
 			if err != nil || !out.Started {
 				t.Errorf("%+v, %v", out, err)
 			}

@@ -66,7 +66,7 @@ type World struct {
 	*scenario.Scenario
 	Shape
 	Key  rotation.Key
-	Acts *activities.Activities
+	Acts *engine.Setup
 	// Person acts where a rotation needs one; the default does what is wanted, at once. While a notification is being
 	// delivered the virtual time stands still. An error fails the next Rotate.
 	Person func(ctx context.Context, n rotation.Notification) error

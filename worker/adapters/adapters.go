@@ -1,4 +1,4 @@
-// Package adapters opens what rekey.yaml names: providers, stores and channels, and the activities over them.
+// Package adapters opens what rekey.yaml names: providers, stores and channels.
 package adapters
 
 import (
@@ -13,6 +13,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/notify"
 	"github.com/rekeyhq/rekey/notify/webhook"
 	"github.com/rekeyhq/rekey/provider"
 	"github.com/rekeyhq/rekey/provider/googlesa"
@@ -21,49 +22,56 @@ import (
 	"github.com/rekeyhq/rekey/store"
 	"github.com/rekeyhq/rekey/store/googlesm"
 	"github.com/rekeyhq/rekey/store/local"
+	"github.com/rekeyhq/rekey/worker/engine"
 )
 
-// Open makes the adapters that the file names and the activities over them, for a worker: a local store that does not exist
-// is made. It asks nobody anything yet. audit gets a record of every change; nil drops them.
-func Open(ctx context.Context, c *config.Config, audit *slog.Logger) (*activities.Activities, error) {
-	return open(ctx, c, audit, true)
-}
-
-// Look does so for somebody who looks, or who brings something to a store that is there: no store is made. One that is not
-// on this machine says so when it is used.
-func Look(ctx context.Context, c *config.Config) (*activities.Activities, error) {
-	return open(ctx, c, nil, false)
-}
-
-func open(ctx context.Context, c *config.Config, audit *slog.Logger, create bool) (*activities.Activities, error) {
-	a := &activities.Activities{
-		Install: c.Install, Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{}, Allow: c.Allow, Audit: audit,
-		Limits: map[string]activities.Limit{},
-		Keys:   func() []rotation.Key { return c.Keys },
-		Index:  &activities.Index{},
-
-		Channels: map[string]activities.Channel{}, UI: c.UI,
-
-		Operators: c.Operators,
+// Open makes what the workers of the file work with: its adapters and its channels. A local store that does not exist is
+// created. Nothing is asked over the network yet. audit gets a record of every change; nil drops them. Its errors name the
+// provider or store whose settings or credentials cannot be used; repeating it does not help.
+func Open(ctx context.Context, c *config.Config, audit *slog.Logger) (*engine.Setup, error) {
+	if audit == nil {
+		audit = slog.New(slog.DiscardHandler)
 	}
+	e, err := open(ctx, c, audit, true)
+	if err != nil {
+		return nil, err
+	}
+	s := &engine.Setup{Environment: e, Channels: map[string]notify.Channel{}, UI: c.UI, Limits: map[string]engine.Limit{}}
 	for _, ch := range c.Channels {
-		a.Channels[ch.Name] = webhook.New(ch.Options)
+		s.Channels[ch.Name] = webhook.New(ch.Options)
+	}
+	for name, p := range c.Providers {
+		s.Limits[name] = engine.Limit(p.Limit)
+	}
+	return s, nil
+}
+
+// Look makes the adapters of the file for somebody who looks, or who adds a value to a store that exists: no store is
+// created. One that is not on this machine fails when it is used. Its errors are those of Open.
+func Look(ctx context.Context, c *config.Config) (*activities.Environment, error) {
+	return open(ctx, c, slog.New(slog.DiscardHandler), false)
+}
+
+func open(ctx context.Context, c *config.Config, audit *slog.Logger, create bool) (*activities.Environment, error) {
+	e := &activities.Environment{
+		Install: c.Install, Providers: map[string]provider.Provider{}, Stores: map[string]store.Store{}, Allow: c.Allow,
+		Keys: func() []rotation.Key { return c.Keys }, Operators: c.Operators, Now: time.Now, Audit: audit,
 	}
 	for name, p := range c.Providers {
 		opened, err := openProvider(ctx, name, p)
 		if err != nil {
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}
-		a.Providers[name], a.Limits[name] = opened, activities.Limit(p.Limit)
+		e.Providers[name] = opened
 	}
 	for name, s := range c.Stores {
 		opened, err := openStore(ctx, name, s, create)
 		if err != nil {
 			return nil, fmt.Errorf("store %s: %w", name, err)
 		}
-		a.Stores[name] = opened
+		e.Stores[name] = opened
 	}
-	return a, nil
+	return e, nil
 }
 
 func openProvider(ctx context.Context, name string, p config.Provider) (provider.Provider, error) {

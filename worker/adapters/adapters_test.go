@@ -4,9 +4,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/worker/adapters"
+	"github.com/rekeyhq/rekey/worker/engine"
 )
 
 const file = `install: acme01
@@ -28,7 +28,7 @@ keys:
     stores: [{store: local, path: openai-prod}]
 `
 
-func TestTheActivitiesKnowWhatTheFileSays(t *testing.T) {
+func TestWorkersGetWhatTheFileSays(t *testing.T) {
 	c, err := config.Parse(filepath.Join(t.TempDir(), "rekey.yaml"), []byte(file))
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestTheActivitiesKnowWhatTheFileSays(t *testing.T) {
 	if len(a.Operators) != 2 || !a.Keys()[0].Policy.FourEyes {
 		t.Errorf("operators %v, keys %v", a.Operators, a.Keys())
 	}
-	if want := (activities.Limit{Rate: 50, Concurrency: 20}); a.Limits["openai"] != want {
+	if want := (engine.Limit{Rate: 50, Concurrency: 20}); a.Limits["openai"] != want {
 		t.Errorf("got %+v, want %+v", a.Limits["openai"], want)
 	}
 }

@@ -1,6 +1,6 @@
-// Package workers starts Temporal workers for rekey: one for the rotations of each provider, each on its own task
-// queue, and one for the workflows that start rotations. `worker` runs them, the demo does in its own process, and the tests do in
-// processes that they kill.
+// Package engine starts Temporal workers for rekey: one for the rotations of each provider, each on its own task queue,
+// and one for the workflows that start rotations. The program rekey-worker runs them, the demo runs them in its own
+// process, and the tests run them in processes that they kill.
 package engine
 
 import (
@@ -20,6 +20,7 @@ import (
 
 	"github.com/rekeyhq/rekey/activities"
 	"github.com/rekeyhq/rekey/client"
+	"github.com/rekeyhq/rekey/notify"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
@@ -27,11 +28,32 @@ import (
 // request to a provider, so that no mint is cut off by a deployment.
 const drain = 45 * time.Second
 
-// Options tune Start.
+// Setup is what the workers of one rekey.yaml work with; worker/adapters makes it. The fields of activities.Environment and
+// Channels are required.
+type Setup struct {
+	*activities.Environment
+	// Channels are where people are notified, by the names that a policy uses.
+	Channels map[string]notify.Channel
+	// UI is the address of the Temporal UI that notifications link to; empty means that they carry no link.
+	UI string
+	// Limits bound the steps of a provider's rotations, by the names of Providers; a provider without one has no rate limit
+	// and Options.MaxActivities.
+	Limits map[string]Limit
+}
+
+// Limit bounds the steps of one provider's rotations. A field that is zero does not bound them.
+type Limit struct {
+	// Rate is how many steps begin each second, over all workers.
+	Rate float64
+	// Concurrency is how many steps run at once, on each worker.
+	Concurrency int
+}
+
+// Options tune Start; all are optional.
 type Options struct {
 	// Interceptors come before rekey's own.
 	Interceptors []interceptor.WorkerInterceptor
-	// OnFatalError is told when a worker stops for good (the namespace is gone, the credentials are refused).
+	// OnFatalError is called when a worker stops for good (the namespace is gone, the credentials are refused).
 	OnFatalError func(error)
 	// MaxActivities is how many activities of one provider run at once, where rekey.yaml does not say; 0 is 20.
 	MaxActivities int
@@ -43,9 +65,9 @@ type Options struct {
 // Workers are running workers.
 type Workers struct{ all []worker.Worker }
 
-// Start begins to work on all task queues. It refuses when the namespace lacks a search attribute, because every
-// rotation would fail at its first step.
-func Start(ctx context.Context, c sdkclient.Client, namespace string, a *activities.Activities, o Options) (*Workers, error) {
+// Start begins to work on all task queues. It fails where a required field of the setup is not set, and where the namespace
+// lacks a search attribute, because every rotation would fail at its first step.
+func Start(ctx context.Context, c sdkclient.Client, namespace string, s *Setup, o Options) (*Workers, error) {
 	if missing, err := MissingSearchAttributes(ctx, c, namespace); err != nil {
 		return nil, err
 	} else if len(missing) > 0 {
@@ -55,19 +77,18 @@ func Start(ctx context.Context, c sdkclient.Client, namespace string, a *activit
 		o.MaxActivities = 20
 	}
 	interceptors := append(slices.Clone(o.Interceptors), &activities.Interceptor{})
-	if a.Rotations == nil {
-		with := *a
-		with.Rotations, with.Starter, a = client.Client{Temporal: c}, client.Client{Temporal: c}, &with
-	}
+	rotations := client.Client{Temporal: c}
 	starts := worker.New(c, workflows.TaskQueue, worker.Options{
 		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		StickyScheduleToStartTimeout: o.StickyTimeout,
 	})
 	workflows.RegisterLaunch(starts)
-	a.RegisterLaunch(starts)
+	if err := activities.RegisterLaunch(starts, &activities.Launcher{Environment: s.Environment, Starter: rotations, Index: &activities.Index{}}); err != nil {
+		return nil, err
+	}
 	w := &Workers{all: []worker.Worker{starts}}
-	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
-		limit := a.Limits[name]
+	for _, name := range slices.Sorted(maps.Keys(s.Providers)) {
+		limit := s.Limits[name]
 		one := worker.New(c, workflows.ProviderTaskQueue(name), worker.Options{
 			DisableRegistrationAliasing: true, MaxConcurrentActivityExecutionSize: cmp.Or(limit.Concurrency, o.MaxActivities),
 			// Temporal keeps the rate, for all workers together.
@@ -76,7 +97,9 @@ func Start(ctx context.Context, c sdkclient.Client, namespace string, a *activit
 			WorkerStopTimeout:            drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		})
 		workflows.RegisterRotation(one)
-		a.RegisterRotation(one)
+		if err := s.RegisterRotation(one, rotations); err != nil {
+			return nil, err
+		}
 		w.all = append(w.all, one)
 	}
 	for i, one := range w.all {
@@ -86,6 +109,13 @@ func Start(ctx context.Context, c sdkclient.Client, namespace string, a *activit
 		}
 	}
 	return w, nil
+}
+
+// RegisterRotation registers the activities of rotations; rotations reports which ones are under way. It fails where a required
+// field of the setup is not set.
+func (s *Setup) RegisterRotation(r activities.Registry, rotations activities.Rotations) error {
+	return activities.RegisterRotation(r, &activities.Steps{Environment: s.Environment, Rotations: rotations},
+		&activities.Notifier{Environment: s.Environment, Channels: s.Channels, UI: s.UI})
 }
 
 // Stop takes no new work and waits for what is under way, on all task queues at once.

@@ -1,4 +1,4 @@
-// Package notify tells people: through Slack's incoming webhooks, and through webhooks of your own.
+// Package webhook notifies people through Slack's incoming webhooks, and through webhooks of your own.
 package webhook
 
 import (
@@ -27,11 +27,10 @@ const (
 	Webhook = "webhook"
 )
 
-// RequestTimeout is the longest one request may take; it is shorter than the activity's.
-const RequestTimeout = 10 * time.Second
-
 const (
-	// maxAnswer is more than anybody has to say about a notice.
+	// defaultTimeout is the longest one request may take; it is shorter than the activity's.
+	defaultTimeout = 10 * time.Second
+	// maxAnswer is more than anybody has to say about a notification.
 	maxAnswer = 16 << 10
 	// maxRetryAfter is the longest that a receiver may make us wait.
 	maxRetryAfter = 10 * time.Minute
@@ -74,13 +73,15 @@ type Options struct {
 	Address Source
 	// Secret is what a webhook is signed with.
 	Secret Source
+	// RequestTimeout is the longest one request may take; 0 means 10 s.
+	RequestTimeout time.Duration
 	// Now dates signatures; nil means the real clock.
 	Now func() time.Time
 	// Transport carries the requests; nil means straight to the address, with no proxy from the environment.
 	Transport http.RoundTripper
 }
 
-// Channel is a place where people are told.
+// Channel implements notify.Channel. It is safe for concurrent use.
 type Channel struct {
 	options Options
 	client  *http.Client
@@ -91,6 +92,9 @@ func New(o Options) *Channel {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = defaultTimeout
+	}
 	if o.Transport == nil {
 		o.Transport = &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -99,16 +103,15 @@ func New(o Options) *Channel {
 	}
 	return &Channel{options: o, client: &http.Client{
 		Transport: o.Transport,
-		// A redirect would carry the notice, and a signature, to an address that nobody has configured.
+		// A redirect would carry the notification, and a signature, to an address that nobody has configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// Notify sends a notice that is clean, with one request. The answer to it can be lost, so it may arrive twice when it is
-// sent again; its ID is the same. Every error is a *fault.Error: Unavailable and Throttled may pass later; Rejected,
-// NotFound and AccessDenied want somebody to mend the channel. None says what the address or the secret is.
+// Notify implements notify.Channel with one request. A webhook of your own gets the notification's ID as a header and in its
+// body; Slack has no place for it, so a repetition is a second message there.
 func (c *Channel) Notify(ctx context.Context, n rotation.Notification) error {
-	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.options.RequestTimeout)
 	defer cancel()
 	address, shared, err := c.secrets()
 	if err != nil {
@@ -136,7 +139,9 @@ func (c *Channel) Notify(ctx context.Context, n rotation.Notification) error {
 	switch {
 	case answer.StatusCode/100 != 2:
 		return c.refused(answer)
-	case c.options.Type == Slack && (err != nil || string(bytes.TrimSpace(text)) != "ok"):
+	case c.options.Type == Slack && err != nil:
+		return c.unsent(err)
+	case c.options.Type == Slack && string(bytes.TrimSpace(text)) != "ok":
 		// A portal that wants a login answers 200 as well.
 		return c.fault(fault.Internal, "answer").WithAdvice("Slack answers \"ok\"; something else answers there.")
 	}
@@ -144,7 +149,7 @@ func (c *Channel) Notify(ctx context.Context, n rotation.Notification) error {
 }
 
 func (c *Channel) fault(class fault.Class, code string) *fault.Error {
-	return fault.New(class, code, "tell "+c.options.Name)
+	return fault.New(class, code, "notify "+c.options.Name)
 }
 
 // unsent sorts a request without an answer. The error's text holds the address and is dropped.
@@ -211,13 +216,14 @@ func (c *Channel) secrets() (address, shared secret.Value, err error) {
 	return address, shared, nil
 }
 
-// Check tells what is wrong with the files and variables of the channel, without sending anything.
+// Check returns what is wrong with the files and variables of the channel, without sending anything.
 func (c *Channel) Check() error {
 	_, _, err := c.secrets()
 	return err
 }
 
-// Connect looks whether somebody listens at the address, without sending anything.
+// Connect returns an error if nobody listens at the address, or if the address cannot be used. It sends nothing. The error
+// names host and port, and no more of the address.
 func (c *Channel) Connect(ctx context.Context) error {
 	address, _, err := c.secrets()
 	if err != nil {
@@ -225,7 +231,7 @@ func (c *Channel) Connect(ctx context.Context) error {
 	}
 	u, err := url.Parse(address.Reveal())
 	if err != nil {
-		return errors.New("the address is none")
+		return errors.New("the address is not a valid URL")
 	}
 	port := u.Port()
 	if port == "" {
@@ -239,7 +245,7 @@ func (c *Channel) Connect(ctx context.Context) error {
 	return conn.Close()
 }
 
-// Safe reports whether notices may travel to address: https, or http to loopback.
+// Safe reports whether notifications may travel to address: https, or http to loopback.
 func Safe(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" {

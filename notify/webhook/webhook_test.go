@@ -3,7 +3,6 @@ package webhook_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/notify"
+	"github.com/rekeyhq/rekey/notify/notifytest"
 	"github.com/rekeyhq/rekey/notify/webhook"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -50,7 +51,7 @@ func newPost(t *testing.T) *post {
 	return p
 }
 
-func notice() rotation.Notification {
+func notification() rotation.Notification {
 	return rotation.Notification{
 		ID: "aipm4sev-awaiting-key-1", Event: rotation.EventNeeded, At: time.Now(), Key: "openai-prod", Provider: "openai", Tier: rotation.Production,
 		Rotation: "aipm4sev", Reason: rotation.Scheduled, Phase: rotation.AwaitingKey, Message: "Make a new key <now> & give it to <!channel>.",
@@ -61,7 +62,7 @@ func notice() rotation.Notification {
 
 func TestSlackGetsTheTextAndNothingThatItWouldTakeForACommand(t *testing.T) {
 	p := newPost(t)
-	if err := p.slack.Notify(context.Background(), notice()); err != nil {
+	if err := p.slack.Notify(context.Background(), notification()); err != nil {
 		t.Fatal(err)
 	}
 	got := p.Messages()
@@ -73,7 +74,7 @@ func TestSlackGetsTheTextAndNothingThatItWouldTakeForACommand(t *testing.T) {
 func TestAWebhookIsSignedAndSaysEverything(t *testing.T) {
 	p := newPost(t)
 	for range 2 {
-		if err := p.webhook.Notify(context.Background(), notice()); err != nil {
+		if err := p.webhook.Notify(context.Background(), notification()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +84,7 @@ func TestAWebhookIsSignedAndSaysEverything(t *testing.T) {
 	}
 	for field, want := range map[string]any{
 		"key": "openai-prod", "provider": "openai", "tier": "production", "rotation": "aipm4sev", "phase": "awaiting-key", "reason": "scheduled",
-		"event": "needed", "deadline": "2026-11-30T09:00:00Z", "link": notice().Link,
+		"event": "needed", "deadline": "2026-11-30T09:00:00Z", "link": notification().Link,
 	} {
 		if got[0].Fields[field] != want {
 			t.Errorf("%s is %v, want %v", field, got[0].Fields[field], want)
@@ -91,65 +92,48 @@ func TestAWebhookIsSignedAndSaysEverything(t *testing.T) {
 	}
 }
 
-func TestWhatGoesWrongIsSortedAndNamesNoSecret(t *testing.T) {
-	for sentence, tc := range map[string]struct {
-		fault simcloud.Fault
-		want  fault.Class
-	}{
-		"a receiver that is down is tried again":             {simcloud.Fault{Kind: simcloud.Refuse, Code: 503}, fault.Unavailable},
-		"a broken answer is tried again":                     {simcloud.Fault{Kind: simcloud.DropBefore}, fault.Unavailable},
-		"a lost answer is tried again":                       {simcloud.Fault{Kind: simcloud.LoseReply}, fault.Unavailable},
-		"too many are tried later":                           {simcloud.Fault{Kind: simcloud.Refuse, Code: 429, RetryAfter: 7 * time.Second}, fault.Throttled},
-		"a webhook that was removed is not tried again":      {simcloud.Fault{Kind: simcloud.Refuse, Code: 404}, fault.NotFound},
-		"a channel that was archived is not tried again":     {simcloud.Fault{Kind: simcloud.Refuse, Code: 410}, fault.NotFound},
-		"what is not allowed is not tried again":             {simcloud.Fault{Kind: simcloud.Refuse, Code: 403}, fault.AccessDenied},
-		"what the receiver does not take is not tried again": {simcloud.Fault{Kind: simcloud.Refuse, Code: 400}, fault.Rejected},
-		"a redirect is not followed":                         {simcloud.Fault{Kind: simcloud.Refuse, Code: 302}, fault.Rejected},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			p := newPost(t)
-			p.cloud.Inject(tc.fault)
-			for _, c := range []*webhook.Channel{p.slack, p.webhook} {
-				err := c.Notify(context.Background(), notice())
-				var f *fault.Error
-				if !errors.As(err, &f) || f.Class != tc.want || f.RetryAfter != tc.fault.RetryAfter {
-					t.Errorf("got %v (%+v), want %s", err, f, tc.want)
-					continue
+// TestConformance holds both formats to the contract of a channel.
+func TestConformance(t *testing.T) {
+	for format, service := range map[string]string{webhook.Slack: simcloud.SlackService, webhook.Webhook: simcloud.WebhookService} {
+		t.Run(format, func(t *testing.T) {
+			notifytest.Run(t, func(t *testing.T) notifytest.Harness {
+				cloud := simcloud.New(nil)
+				r, err := cloud.StartReceiver(shared)
+				if err != nil {
+					t.Fatal(err)
 				}
-				for _, secret := range []string{shared, simcloud.SlackPath, "127.0.0.1"} {
-					if strings.Contains(err.Error(), secret) {
-						t.Errorf("the error shows %s: %v", secret, err)
+				t.Cleanup(r.Stop)
+				newAt := func(t *testing.T, url string) notify.Channel {
+					o := webhook.Options{Name: "team", Type: format, RequestTimeout: time.Second}
+					if format == webhook.Slack {
+						o.Address = webhook.Source{File: file(t, url+"\n", 0o600)}
+					} else {
+						o.URL, o.Secret = url, webhook.Source{File: file(t, shared+"\n", 0o600)}
 					}
+					return webhook.New(o)
 				}
-			}
+				address := map[string]string{webhook.Slack: r.SlackURL, webhook.Webhook: r.WebhookURL}[format]
+				return notifytest.Harness{
+					Channel: newAt(t, address), NewAt: newAt, Within: time.Second, Cloud: cloud, Service: service, Messages: r.Messages,
+					HasID: format == webhook.Webhook, Stop: r.Stop,
+					Secrets: []string{shared, address, simcloud.SlackPath, "/hooks/", "127.0.0.1"},
+				}
+			})
 		})
 	}
 }
 
-func TestALostAnswerIsToldTwiceWithTheSameID(t *testing.T) {
+func TestThatNobodyListensIsSaidBeforeAnythingIsSent(t *testing.T) {
 	p := newPost(t)
-	p.cloud.Inject(simcloud.Fault{Kind: simcloud.LoseReply, Times: 1})
-	if err := p.webhook.Notify(context.Background(), notice()); err == nil {
-		t.Fatal("no error although the answer was lost")
+	if err := p.slack.Connect(context.Background()); err != nil {
+		t.Errorf("somebody listens: %v", err)
 	}
-	if err := p.webhook.Notify(context.Background(), notice()); err != nil {
-		t.Fatal(err)
-	}
-	if got := p.Messages(); len(got) != 2 || got[0].ID != got[1].ID || !got[1].Again {
-		t.Errorf("got %+v", got)
-	}
-}
-
-func TestNobodyListens(t *testing.T) {
-	p := newPost(t)
 	p.Stop()
-	err := p.slack.Notify(context.Background(), notice())
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Class != fault.Unavailable || f.Code != "connect" || strings.Contains(err.Error(), "services") {
-		t.Errorf("got %v", err)
-	}
 	if err := p.slack.Connect(context.Background()); err == nil || strings.Contains(err.Error(), "services") {
-		t.Errorf("doctor says %v", err)
+		t.Errorf("Connect says %v", err)
+	}
+	if f := fault.Of(p.slack.Notify(context.Background(), notification())); f.Class != fault.Unavailable || f.Code != "connect" {
+		t.Errorf("Notify says %v", f)
 	}
 }
 
@@ -157,7 +141,7 @@ func TestAPageThatAnswersEverythingIsNotSlack(t *testing.T) {
 	portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in")) }))
 	defer portal.Close()
 	c := webhook.New(webhook.Options{Name: "team", Type: webhook.Slack, Address: webhook.Source{File: file(t, portal.URL+"/services/x", 0o600)}})
-	if err := c.Notify(context.Background(), notice()); !fault.Is(err, fault.Internal) {
+	if err := c.Notify(context.Background(), notification()); !fault.Is(err, fault.Internal) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -180,7 +164,7 @@ func TestASecretThatCannotBeUsedIsSaidAndNothingIsSent(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			c := webhook.New(tc.o)
-			err := c.Notify(context.Background(), notice())
+			err := c.Notify(context.Background(), notification())
 			if !fault.Is(err, fault.AccessDenied) || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "pw@") {
 				t.Errorf("got %v", err)
 			}
@@ -198,13 +182,13 @@ func TestASecretIsReadAnewEachTime(t *testing.T) {
 	p := newPost(t)
 	name := file(t, "http://127.0.0.1:1/services/old/one", 0o600)
 	c := webhook.New(webhook.Options{Name: "team", Type: webhook.Slack, Address: webhook.Source{File: name}})
-	if err := c.Notify(context.Background(), notice()); err == nil {
+	if err := c.Notify(context.Background(), notification()); err == nil {
 		t.Fatal("nobody listens there")
 	}
 	if err := os.WriteFile(name, []byte(p.SlackURL), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Notify(context.Background(), notice()); err != nil {
+	if err := c.Notify(context.Background(), notification()); err != nil {
 		t.Error(err)
 	}
 }
@@ -220,7 +204,7 @@ func TestTheBodyIsThePageOfTheDocs(t *testing.T) {
 	if err := json.Unmarshal([]byte(example), &body); err != nil || !found || !closed {
 		t.Fatalf("docs/notifications.md has no JSON that can be read: %v", err)
 	}
-	n := notice()
+	n := notification()
 	n.Note = "ana@example.com: asked Kim"
 	own, err := json.Marshal(webhook.Body{Notification: n, Text: n.Text()})
 	if err != nil {

@@ -22,14 +22,14 @@ type Target struct {
 	Rotation string       `json:"rotation"`
 }
 
-// Ref names one value, wherever it stands.
+// Ref names one value, wherever it is stored.
 type Ref struct {
 	// KeyID is the provider's id; empty if the provider has none that we can see.
 	KeyID       string `json:"keyId,omitempty"`
 	Fingerprint string `json:"fingerprint"`
 	// Stamp is set if rekey minted the key.
 	Stamp string `json:"stamp,omitempty"`
-	// Numbers are the version numbers, one for each of the key's stores; empty where the value does not stand.
+	// Numbers are the version numbers, one for each of the key's stores; empty where the value is not stored.
 	Numbers []string `json:"numbers"`
 	// Shown is how the provider's console lists the key, AddedAt when its value came into a store: a person finds it by
 	// them where the provider gives it no id. Empty and zero if not known; nothing is decided by them.
@@ -140,7 +140,7 @@ func (j *job) loadAll(ctx context.Context) ([]store.Snapshot, error) {
 	return all, nil
 }
 
-// edit changes the record of the i-th store, reading it again when somebody else was faster. change tells
+// edit changes the record of the i-th store, reading it again when somebody else was faster. change reports
 // whether there is anything to save.
 func (j *job) edit(ctx context.Context, i int, change func(*store.Snapshot) (bool, error)) (store.Snapshot, error) {
 	s, err := j.load(ctx, i)

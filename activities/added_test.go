@@ -13,7 +13,7 @@ import (
 )
 
 // addStore adds an empty place to the key in rekey.yaml, before or after the one that it has.
-func (r *rig) addStore(name string, first bool) {
+func (r *fixture) addStore(name string, first bool) {
 	r.Helper()
 	ids := []string{"added"}
 	if name == scenario.Latest {
@@ -44,7 +44,7 @@ func TestAStoreThatWasAddedToAKeyMakesItDueAndGetsTheNewKey(t *testing.T) {
 		"read as latest": {scenario.Latest, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			if p, err := r.prepare(r1, rotation.Scheduled); err != nil || p.Verdict.Work != rotation.Nothing {
 				t.Fatalf("before it was added: %+v, %v", p.Verdict, err)
 			}
@@ -83,7 +83,7 @@ func TestAStoreThatWasAddedToAKeyMakesItDueAndGetsTheNewKey(t *testing.T) {
 }
 
 func TestADutyIsNotFinishedWhileAStoreHasNoValueButReplacedTogetherWithTheCurrentKey(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	n, old := r.published(r1) // and terminated
 	r.addStore(scenario.Alias, false)
 	// Numbers of a key with two stores.
@@ -100,7 +100,7 @@ func TestADutyIsNotFinishedWhileAStoreHasNoValueButReplacedTogetherWithTheCurren
 }
 
 func TestAnEmergencyReplacesEveryCurrentValueAlsoTheOneThatWasNotNamed(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	otherID, other, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		t.Fatal(err)

@@ -35,16 +35,16 @@ type AdoptInput struct {
 // Adopted is the supplied key as pending version, or why it cannot be used.
 type Adopted struct {
 	New *Ref `json:"new,omitempty"`
-	// Question, if set, must be approved by a person; ask again with it among Granted.
+	// Question, if set, must be approved by a person; ask again with it among ApprovedQuestions.
 	Question *rotation.Ask `json:"question,omitempty"`
-	// Unusable tells the person what is wrong and what is wanted.
+	// Unusable says what is wrong with the key, and what a person has to supply instead.
 	Unusable string `json:"unusable,omitempty"`
 	// Stays is the number of a version that holds a key that cannot be used.
 	Stays string `json:"stays,omitempty"`
 }
 
 // Adopt checks a version that a person supplied and makes it this rotation's pending version. A value that cannot
-// be used stays where it is, and the person is told.
+// be used stays where it is, and Unusable says why.
 func (s *Steps) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
 	j, err := s.changing(ctx, in.Target)
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *Steps) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
 	if err != nil || unusable != "" {
 		out := Adopted{Unusable: unusable, Stays: number}
 		if replaces(in.Old, parsed) {
-			// Nobody must be told to delete it: applications may read it to the end.
+			// Nobody must be asked to delete it: applications may read it to the end.
 			out.Stays = ""
 		}
 		return out, err
@@ -101,7 +101,7 @@ func (s *Steps) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
 		return j.adopted(ctx, *snap.Pending), nil
 	}
 	if !parsed.Value.Equal(raw) {
-		// What stands there has quotes, white space or fields around the key that applications must not read.
+		// What is there has quotes, white space or fields around the key that applications must not read.
 		if v.Number, err = j.stores[0].Add(ctx, j.path(0), parsed.Value); err != nil {
 			return Adopted{}, err
 		}
@@ -120,7 +120,7 @@ func (s *Steps) Adopt(ctx context.Context, in AdoptInput) (Adopted, error) {
 	return j.adopted(ctx, v), nil
 }
 
-// holds reports whether what stands in a store is the value with that fingerprint, or that value with quotes around it.
+// holds reports whether what is in a store is the value with that fingerprint, or that value with quotes around it.
 func (j *job) holds(raw secret.Value, fingerprint string) bool {
 	parsed, err := j.provider.Parse(raw)
 	return raw.Fingerprint() == fingerprint || err == nil && parsed.Value.Fingerprint() == fingerprint

@@ -16,7 +16,7 @@ import (
 
 func openAI(stores ...string) setup { return setup{openai: true, stores: stores} }
 
-func (r *rig) adopt(id, version string, old ...activities.Ref) activities.Adopted {
+func (r *fixture) adopt(id, version string, old ...activities.Ref) activities.Adopted {
 	r.Helper()
 	out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(id), Version: version, Old: old, StartedAt: r.begin})
 	if r.note(out, err); err != nil {
@@ -26,7 +26,7 @@ func (r *rig) adopt(id, version string, old ...activities.Ref) activities.Adopte
 }
 
 // typed is a key that a person made and put into the first store with quotes around it.
-func (r *rig) typed(name, quote string) (version string, v secret.Value) {
+func (r *fixture) typed(name, quote string) (version string, v secret.Value) {
 	r.Helper()
 	_, v = r.OpenAI.CreateKey(r.key.Account, name)
 	l := r.key.Stores[0]
@@ -38,7 +38,7 @@ func (r *rig) typed(name, quote string) (version string, v secret.Value) {
 }
 
 // readable are the versions of the first store that can be read.
-func (r *rig) readable() []string {
+func (r *fixture) readable() []string {
 	r.Helper()
 	l := r.key.Stores[0]
 	all, err := r.acts.Stores[l.Store].Versions(context.Background(), l.Path)
@@ -51,7 +51,7 @@ func (r *rig) readable() []string {
 func TestWhatACleanCopyWasMadeFromIsDestroyedInTheSecondTry(t *testing.T) {
 	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
-			r := newRig(t, openAI(where))
+			r := newFixture(t, openAI(where))
 			raw, v := r.typed("new", `"`)
 			// As if the worker had died just before.
 			r.Cloud.Inject(inStore("DestroySecretVersion", simcloud.DropBefore))
@@ -76,7 +76,7 @@ func TestWhatACleanCopyWasMadeFromIsDestroyedInTheSecondTry(t *testing.T) {
 func TestAResetRotationTakesTheKeyThatItPublished(t *testing.T) {
 	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
-			r := newRig(t, openAI(where))
+			r := newFixture(t, openAI(where))
 			prepared, err := r.prepare(r1, rotation.Manual)
 			if err != nil {
 				t.Fatal(err)
@@ -106,7 +106,7 @@ func TestAResetRotationTakesTheKeyThatItPublished(t *testing.T) {
 }
 
 func TestNobodyIsToldToDeleteTheOldKeyThatWasSuppliedByMistake(t *testing.T) {
-	r := newRig(t, openAI(scenario.Alias))
+	r := newFixture(t, openAI(scenario.Alias))
 	prepared, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestNobodyIsToldToDeleteTheOldKeyThatWasSuppliedByMistake(t *testing.T) {
 func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
 	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
-			r := newRig(t, openAI(where))
+			r := newFixture(t, openAI(where))
 			prepared, err := r.prepare(r1, rotation.Manual)
 			if err != nil || len(prepared.Old) != 1 {
 				t.Fatalf("prepared %+v, %v", prepared, err)
@@ -150,7 +150,7 @@ func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
 		})
 	}
 	t.Run("a store that does not answer costs the hint only", func(t *testing.T) {
-		r := newRig(t, openAI(scenario.Alias))
+		r := newFixture(t, openAI(scenario.Alias))
 		r.Cloud.Inject(inStore("GetSecretVersion", simcloud.Refuse))
 		prepared, err := r.prepare(r1, rotation.Manual)
 		if err != nil || len(prepared.Old) != 1 || prepared.Old[0].Shown == "" || !prepared.Old[0].AddedAt.IsZero() {
@@ -158,7 +158,7 @@ func TestAPersonIsToldByWhatTheConsoleShowsAKey(t *testing.T) {
 		}
 	})
 	t.Run("a key that has an id is known by it", func(t *testing.T) {
-		r := newRig(t, setup{stores: []string{scenario.Alias}})
+		r := newFixture(t, setup{stores: []string{scenario.Alias}})
 		prepared, err := r.prepare(r1, rotation.Manual)
 		if err != nil || len(prepared.Old) != 1 || prepared.Old[0].KeyID == "" || prepared.Old[0].Shown != "" {
 			t.Errorf("prepared %+v, %v", prepared, err)
@@ -178,7 +178,7 @@ func TestASuppliedVersionMustHoldWhatWasSupplied(t *testing.T) {
 		"another value":            {fingerprint: func(secret.Value) string { return "0123456789ab" }},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, openAI(scenario.Alias))
+			r := newFixture(t, openAI(scenario.Alias))
 			version, v := r.typed("new", c.quote)
 			out, err := r.acts.Adopt(context.Background(), activities.AdoptInput{Target: r.target(r1), Version: version, Fingerprint: c.fingerprint(v), StartedAt: r.begin})
 			r.note(out, err)
@@ -196,7 +196,7 @@ func TestASuppliedVersionMustHoldWhatWasSupplied(t *testing.T) {
 }
 
 func TestWhatWasStagedBeforeIsNotTakenForAnotherSuppliedValue(t *testing.T) {
-	r := newRig(t, openAI(scenario.Alias))
+	r := newFixture(t, openAI(scenario.Alias))
 	version, v := r.typed("first", "")
 	if out := r.adopt(r1, version); out.New == nil {
 		t.Fatalf("%+v", out)

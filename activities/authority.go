@@ -13,7 +13,7 @@ import (
 )
 
 // Whoever reaches Temporal can schedule an activity with any input. So what changes anything believes the stores' records,
-// the values that the stores give, and the provider's list; from its input it takes which key and which rotation, and what
+// the values that the stores return, and the provider's list; from its input it takes which key and which rotation, and what
 // it names there must be found here.
 
 // NotARotation is the code of the fault that refuses a change which the key's own rotation did not ask for.
@@ -39,16 +39,16 @@ func (e *Environment) changing(ctx context.Context, t Target) (*job, error) {
 // trace is what the stores know of a value that an input names.
 type trace struct {
 	Ref
-	// pendingHere: a record names it as pending, put there by this rotation; wasRead: as current or previous; owed: as a key
+	// pendingHere: a record names it as pending, put there by this rotation; wasRead: as current or previous; isDuty: as a key
 	// to revoke, since then.
-	pendingHere, wasRead, owed bool
-	since                      time.Time
+	pendingHere, wasRead, isDuty bool
+	since                        time.Time
 	// contradicts: the input has the value of one key and the id of another.
 	contradicts bool
 }
 
 // trace finds what an input names: in a record, under a stage or as a duty, or as the value of a version that a store still
-// gives. Its id at the provider is what the record or the value says; one that the input has must be the same. found is
+// returns. Its id at the provider is what the record or the value says; one that the input has must be the same. found is
 // false where nobody knows the value.
 func (j *job) trace(ctx context.Context, r Ref, records []store.Snapshot) (t trace, found bool, err error) {
 	t.Ref = Ref{Fingerprint: r.Fingerprint, Numbers: make([]string, len(j.stores))}
@@ -91,7 +91,7 @@ func (j *job) trace(ctx context.Context, r Ref, records []store.Snapshot) (t tra
 		for _, d := range s.Duties {
 			if names(d.KeyID, d.Fingerprint) {
 				adopt(i, d.KeyID, d.Fingerprint, "", "", d.Version)
-				t.owed = true
+				t.isDuty = true
 				if d.Since.After(t.since) {
 					t.since = d.Since
 				}
@@ -152,7 +152,7 @@ func (j *job) traceAll(ctx context.Context, refs []Ref, records []store.Snapshot
 }
 
 // traceDuties sorts the keys that are to be revoked later: those that the stores know, and those that nobody knows. An
-// input that gives the value of one key and the id of another is refused.
+// input that names the value of one key and the id of another is refused.
 func (j *job) traceDuties(ctx context.Context, refs []Ref, records []store.Snapshot) (known, unknown []Ref, err error) {
 	for _, r := range refs {
 		t, found, err := j.trace(ctx, r, records)
@@ -201,7 +201,7 @@ func (j *job) proven(ctx context.Context, r Ref) error {
 }
 
 // stillLive reports whether a key that counts as revoked still passes. Where nobody has its value any more and the provider
-// has no list, nobody can tell; then it is not.
+// has no list, nobody can know; then it is not.
 func (j *job) stillLive(ctx context.Context, r Ref) (bool, error) {
 	v, found, err := j.value(ctx, r)
 	if err != nil {
@@ -226,7 +226,7 @@ func (j *job) expired(q rotation.Question, keys []trace) string {
 	}
 	// The clocks of workers and server differ.
 	const skew = 5 * time.Minute
-	if slices.ContainsFunc(keys, func(t trace) bool { return t.owed && q.Asked.Add(skew).Before(t.since) }) {
+	if slices.ContainsFunc(keys, func(t trace) bool { return t.isDuty && q.Asked.Add(skew).Before(t.since) }) {
 		return "what was signed is older than the promise to revoke that key: a rotation has come back to it since."
 	}
 	return ""

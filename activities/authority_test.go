@@ -22,7 +22,7 @@ import (
 )
 
 // stranger is a key of the account that somebody else made.
-func (r *rig) stranger() string {
+func (r *fixture) stranger() string {
 	r.Helper()
 	minted, err := r.acts.Providers["google"].Mint(context.Background(), r.key.Account, rotation.Stamp{Install: "other1", Key: "other", Rotation: r3, Attempt: 1}.String())
 	if err != nil {
@@ -34,42 +34,42 @@ func (r *rig) stranger() string {
 
 func TestWhatOnlyAnInputNamesIsNeverTakenAwayOrGivenToApplications(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		attack func(r *rig, n, old activities.Ref, stranger string) error
+		attack func(r *fixture, n, old activities.Ref, stranger string) error
 		code   string
 	}{
-		"a delete of a key that rekey never made": {func(r *rig, _, _ activities.Ref, stranger string) error {
+		"a delete of a key that rekey never made": {func(r *fixture, _, _ activities.Ref, stranger string) error {
 			return r.revoke(r1, activities.DeleteKey, activities.Ref{KeyID: stranger, Numbers: []string{"", ""}})
 		}, activities.UnknownValue},
-		"a delete of such a key under the fingerprint of the old one": {func(r *rig, _, old activities.Ref, stranger string) error {
+		"a delete of such a key under the fingerprint of the old one": {func(r *fixture, _, old activities.Ref, stranger string) error {
 			old.KeyID = stranger
 			return r.revoke(r1, activities.DeleteKey, old)
 		}, activities.UnknownValue},
-		"a delete of such a key as what leaked": {func(r *rig, _, old activities.Ref, stranger string) error {
+		"a delete of such a key as what leaked": {func(r *fixture, _, old activities.Ref, stranger string) error {
 			old.KeyID = stranger
 			_, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: []activities.Ref{old}, Mode: activities.DeleteKey, Contain: true, Emergency: "mallory"})
 			return err
 		}, activities.UnknownValue},
-		"a disable of such a key": {func(r *rig, _, _ activities.Ref, stranger string) error {
+		"a disable of such a key": {func(r *fixture, _, _ activities.Ref, stranger string) error {
 			return r.revoke(r1, activities.DisableKey, activities.Ref{KeyID: stranger, Fingerprint: strings.Repeat("a", 12), Numbers: []string{"", ""}})
 		}, activities.UnknownValue},
-		"an enable of such a key": {func(r *rig, _, _ activities.Ref, stranger string) error {
+		"an enable of such a key": {func(r *fixture, _, _ activities.Ref, stranger string) error {
 			return r.revoke(r1, activities.EnableKey, activities.Ref{KeyID: stranger, Numbers: []string{"", ""}})
 		}, activities.UnknownValue},
-		"a promise to revoke such a key under the fingerprint of the old one": {func(r *rig, n, old activities.Ref, stranger string) error {
+		"a promise to revoke such a key under the fingerprint of the old one": {func(r *fixture, n, old activities.Ref, stranger string) error {
 			old.KeyID = stranger
 			_, err := r.tryPromote(r1, n, old)
 			return err
 		}, activities.UnknownValue},
-		"the end of a promise that was not kept": {func(r *rig, _, old activities.Ref, _ string) error {
+		"the end of a promise that was not kept": {func(r *fixture, _, old activities.Ref, _ string) error {
 			_, err := r.tryRetire(r1, old)
 			return err
 		}, activities.StillLive},
-		"a delete of the key that applications read": {func(r *rig, n, _ activities.Ref, _ string) error {
+		"a delete of the key that applications read": {func(r *fixture, n, _ activities.Ref, _ string) error {
 			return r.revokeKeeping(r1, activities.DeleteKey, n, n)
 		}, activities.StillStaged},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			stranger := r.stranger()
 			n, old := r.published(r1)
 			before := r.revisions()
@@ -86,7 +86,7 @@ func TestWhatOnlyAnInputNamesIsNeverTakenAwayOrGivenToApplications(t *testing.T)
 }
 
 func TestAPromiseToRevokeWhatNobodyKnowsIsNotWrittenDown(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	stranger := r.stranger()
 	n, old := r.published(r1)
 	out, err := r.tryPromote(r1, n, old[0], activities.Ref{KeyID: stranger, Fingerprint: strings.Repeat("a", 12), Numbers: []string{"", ""}})
@@ -102,10 +102,10 @@ func TestAPromiseToRevokeWhatNobodyKnowsIsNotWrittenDown(t *testing.T) {
 
 func TestApplicationsAreGivenOnlyWhatThisRotationStagedOrTheyReadBefore(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		to   func(r *rig, n activities.Ref) activities.Ref
+		to   func(r *fixture, n activities.Ref) activities.Ref
 		code string
 	}{
-		"a version that somebody added and no record names": {func(r *rig, _ activities.Ref) activities.Ref {
+		"a version that somebody added and no record names": {func(r *fixture, _ activities.Ref) activities.Ref {
 			minted, err := r.acts.Providers["google"].Mint(context.Background(), r.key.Account, rotation.Stamp{Install: "other1", Key: "other", Rotation: r3, Attempt: 1}.String())
 			if err != nil {
 				r.Fatal(err)
@@ -117,14 +117,14 @@ func TestApplicationsAreGivenOnlyWhatThisRotationStagedOrTheyReadBefore(t *testi
 			}
 			return activities.Ref{KeyID: minted.ID, Fingerprint: minted.Value.Fingerprint(), Numbers: []string{number}}
 		}, activities.UnknownValue},
-		"what another rotation has pending": {func(r *rig, n activities.Ref) activities.Ref {
+		"what another rotation has pending": {func(r *fixture, n activities.Ref) activities.Ref {
 			r.write(0, func(s *store.Snapshot) {
 				p := *s.Pending
 				p.Rotation, s.Pending = r2, &p
 			})
 			return n
 		}, activities.UnknownValue},
-		"its own key, which the provider refuses": {func(r *rig, n activities.Ref) activities.Ref {
+		"its own key, which the provider refuses": {func(r *fixture, n activities.Ref) activities.Ref {
 			r.rules.MayDie = append(r.rules.MayDie, n.KeyID)
 			if err := r.acts.Providers["google"].Delete(context.Background(), r.key.Account, n.KeyID); err != nil {
 				r.Fatal(err)
@@ -133,7 +133,7 @@ func TestApplicationsAreGivenOnlyWhatThisRotationStagedOrTheyReadBefore(t *testi
 		}, "refused"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			p, err := r.prepare(r1, rotation.Manual)
 			if err != nil {
 				t.Fatal(err)
@@ -153,9 +153,9 @@ func TestApplicationsAreGivenOnlyWhatThisRotationStagedOrTheyReadBefore(t *testi
 }
 
 func TestWhatWasSignedLongAgoOrForAnEarlierPromiseIsNoApproval(t *testing.T) {
-	for sentence, later := range map[string]func(*rig){
-		"signed more than a month ago": func(r *rig) { r.Advance(31 * 24 * time.Hour) },
-		"the same key is to be revoked again": func(r *rig) {
+	for sentence, later := range map[string]func(*fixture){
+		"signed more than a month ago": func(r *fixture) { r.Advance(31 * 24 * time.Hour) },
+		"the same key is to be revoked again": func(r *fixture) {
 			r.Advance(24 * time.Hour)
 			for i := range r.key.Stores {
 				r.write(i, func(s *store.Snapshot) { s.Duties[0].Since = r.Now() })
@@ -163,7 +163,7 @@ func TestWhatWasSignedLongAgoOrForAnEarlierPromiseIsNoApproval(t *testing.T) {
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, underFourEyes(t, "alice", "bob"))
+			r := newFixture(t, underFourEyes(t, "alice", "bob"))
 			n, old := r.published(r1)
 			approval := r.approvalBy(nil, "alice", "bob")
 			later(r)
@@ -189,7 +189,7 @@ func TestChangesAreOnlyForTheKeysOwnRotation(t *testing.T) {
 		"a workflow of another type": {"Mine", activities.WorkflowID("ci"), true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			suite := &testsuite.WorkflowTestSuite{}
 			suite.SetLogger(silent)
 			env := suite.NewTestWorkflowEnvironment()
@@ -212,7 +212,7 @@ func TestChangesAreOnlyForTheKeysOwnRotation(t *testing.T) {
 }
 
 func TestAValueThatNobodyKnowsIsNotTheOneWhoseVersionItNames(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	made := activities.Ref{Fingerprint: "0123456789ab", Numbers: []string{r.record(0).Current.Number}}
 	_, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: []activities.Ref{made}, Mode: activities.DisableKey, Contain: true, Emergency: "ada"})
 	_ = r.fails(err, fault.Rejected, activities.UnknownValue)
@@ -224,7 +224,7 @@ func TestAValueThatNobodyKnowsIsNotTheOneWhoseVersionItNames(t *testing.T) {
 }
 
 func TestWhatWasSignedForOneKeyLetsNoOtherOneGo(t *testing.T) {
-	r := newRig(t, underFourEyes(t, "alice", "bob"))
+	r := newFixture(t, underFourEyes(t, "alice", "bob"))
 	n, old := r.published(r1)
 	id, value, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
@@ -245,7 +245,7 @@ func TestWhatWasSignedForOneKeyLetsNoOtherOneGo(t *testing.T) {
 }
 
 func TestASignatureCountsAlthoughTheClocksOfWorkerAndServerDiffer(t *testing.T) {
-	r := newRig(t, underFourEyes(t, "alice", "bob"))
+	r := newFixture(t, underFourEyes(t, "alice", "bob"))
 	n, old := r.published(r1)
 	approval := r.approvalBy(func(q *rotation.Question) { q.Asked = r.Now().Add(-4 * time.Minute) }, "alice", "bob")
 	if _, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: activities.DeleteKey, Approval: approval}); err != nil {

@@ -58,8 +58,8 @@ func (j *job) checkCapacity(l look) error {
 		ids = append(ids, k.ID)
 	}
 	var first string
-	if owed := slices.DeleteFunc(slices.Clone(l.duties), func(r Ref) bool { return !hasKey(l.keys, r.KeyID) }); len(owed) > 0 {
-		first = " Begin with what an earlier rotation left to be revoked: " + strings.Join(names(owed), ", ") + "."
+	if duties := slices.DeleteFunc(slices.Clone(l.duties), func(r Ref) bool { return !hasKey(l.keys, r.KeyID) }); len(duties) > 0 {
+		first = " Begin with what an earlier rotation left to be revoked: " + strings.Join(names(duties), ", ") + "."
 	}
 	return fault.New(fault.Rejected, "limit_reached", "find room for a new key of "+j.Key.Account).WithAdvice(
 		"The account holds %d keys, the most that %s allows: %s. Delete one that nobody uses.%s", len(l.keys), j.Key.Provider, strings.Join(ids, ", "), first)

@@ -15,8 +15,8 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-// fill makes keys of others until the account takes no more, and gives their ids.
-func (r *rig) fill() []string {
+// fill makes keys of others until the account takes no more, and returns their ids.
+func (r *fixture) fill() []string {
 	r.Helper()
 	var foreign []string
 	for {
@@ -34,7 +34,7 @@ func (r *rig) fill() []string {
 }
 
 // emergency prepares an emergency that names what leaked; no names mean every value.
-func (r *rig) emergency(id string, leaked ...string) (activities.Prepared, error) {
+func (r *fixture) emergency(id string, leaked ...string) (activities.Prepared, error) {
 	out, err := r.acts.Prepare(context.Background(), activities.PrepareInput{
 		Target: r.target(id), Reason: rotation.Emergency, StartedAt: r.begin, Leaked: leaked,
 	})
@@ -53,13 +53,13 @@ func ids(refs []activities.Ref) []string {
 
 func TestAFullAccountStopsNothingThatMintsNothing(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		prepare func(r *rig) (activities.Prepared, error)
+		prepare func(r *fixture) (activities.Prepared, error)
 		work    rotation.Work
 	}{
-		"the beat after a rotation was terminated": {func(r *rig) (activities.Prepared, error) { return r.prepare(r2, rotation.Scheduled) }, rotation.Finish},
-		"the same rotation, reset in grace":        {func(r *rig) (activities.Prepared, error) { return r.prepare(r1, rotation.Manual) }, rotation.Rotate},
-		"an emergency that only revokes":           {func(r *rig) (activities.Prepared, error) { return r.emergency(r2, r.oldID) }, rotation.Finish},
-		"the beat of a fresh key": {func(r *rig) (activities.Prepared, error) {
+		"the beat after a rotation was terminated": {func(r *fixture) (activities.Prepared, error) { return r.prepare(r2, rotation.Scheduled) }, rotation.Finish},
+		"the same rotation, reset in grace":        {func(r *fixture) (activities.Prepared, error) { return r.prepare(r1, rotation.Manual) }, rotation.Rotate},
+		"an emergency that only revokes":           {func(r *fixture) (activities.Prepared, error) { return r.emergency(r2, r.oldID) }, rotation.Finish},
+		"the beat of a fresh key": {func(r *fixture) (activities.Prepared, error) {
 			for i := range r.key.Stores {
 				r.write(i, func(s *store.Snapshot) { s.Duties = nil })
 			}
@@ -67,7 +67,7 @@ func TestAFullAccountStopsNothingThatMintsNothing(t *testing.T) {
 		}, rotation.Nothing},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			r.published(r1)
 			r.fill()
 			p, err := c.prepare(r)
@@ -80,7 +80,7 @@ func TestAFullAccountStopsNothingThatMintsNothing(t *testing.T) {
 		})
 	}
 	t.Run("a key that was staged before the account became full", func(t *testing.T) {
-		r := newRig(t, google(scenario.Alias))
+		r := newFixture(t, google(scenario.Alias))
 		n := r.create(r1)
 		r.fill()
 		if p, err := r.prepare(r1, rotation.Manual); err != nil || p.Verdict.Work != rotation.Rotate || p.RotateAfter {
@@ -91,7 +91,7 @@ func TestAFullAccountStopsNothingThatMintsNothing(t *testing.T) {
 		}
 	})
 	t.Run("where a person makes the key", func(t *testing.T) {
-		r := newRig(t, openAI(scenario.Alias))
+		r := newFixture(t, openAI(scenario.Alias))
 		if p, err := r.prepare(r1, rotation.Manual); err != nil || p.Verdict.Work != rotation.Rotate {
 			t.Fatalf("%+v, %v", p, err)
 		}
@@ -99,14 +99,16 @@ func TestAFullAccountStopsNothingThatMintsNothing(t *testing.T) {
 }
 
 func TestAFullAccountIsMadeRoomInByFirstRevokingWhatEarlierRotationsLeft(t *testing.T) {
-	for sentence, prepare := range map[string]func(r *rig, n activities.Ref) (activities.Prepared, error){
-		"asked by a person":                    func(r *rig, _ activities.Ref) (activities.Prepared, error) { return r.prepare(r2, rotation.Manual) },
-		"an emergency":                         func(r *rig, _ activities.Ref) (activities.Prepared, error) { return r.emergency(r2) },
-		"an emergency that names what is read": func(r *rig, n activities.Ref) (activities.Prepared, error) { return r.emergency(r2, n.KeyID) },
-		"an emergency that names both":         func(r *rig, n activities.Ref) (activities.Prepared, error) { return r.emergency(r2, n.KeyID, r.oldID) },
+	for sentence, prepare := range map[string]func(r *fixture, n activities.Ref) (activities.Prepared, error){
+		"asked by a person":                    func(r *fixture, _ activities.Ref) (activities.Prepared, error) { return r.prepare(r2, rotation.Manual) },
+		"an emergency":                         func(r *fixture, _ activities.Ref) (activities.Prepared, error) { return r.emergency(r2) },
+		"an emergency that names what is read": func(r *fixture, n activities.Ref) (activities.Prepared, error) { return r.emergency(r2, n.KeyID) },
+		"an emergency that names both": func(r *fixture, n activities.Ref) (activities.Prepared, error) {
+			return r.emergency(r2, n.KeyID, r.oldID)
+		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, _ := r.published(r1)
 			foreign := r.fill()
 			p, err := prepare(r, n)
@@ -134,7 +136,7 @@ func TestAFullAccountIsMadeRoomInByFirstRevokingWhatEarlierRotationsLeft(t *test
 		})
 	}
 	t.Run("in an emergency also what leaked and nobody reads", func(t *testing.T) {
-		r := newRig(t, google(scenario.Alias))
+		r := newFixture(t, google(scenario.Alias))
 		r.rules = simcloud.Rules{}
 		r.bury() // the first key, which no record names
 		r.fill()
@@ -144,7 +146,7 @@ func TestAFullAccountIsMadeRoomInByFirstRevokingWhatEarlierRotationsLeft(t *test
 		}
 	})
 	t.Run("and the plan does not say that there is no room", func(t *testing.T) {
-		r := newRig(t, google(scenario.Alias))
+		r := newFixture(t, google(scenario.Alias))
 		r.published(r1)
 		r.fill()
 		if d, err := r.due(activities.DueInput{}); err != nil || d.Full != "" {
@@ -154,7 +156,7 @@ func TestAFullAccountIsMadeRoomInByFirstRevokingWhatEarlierRotationsLeft(t *test
 }
 
 func TestAKeyThatWasJustRevokedTakesUpNoRoomAlthoughTheListShowsIt(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "1h"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "1h"}})
 	r.published(r1)
 	r.Advance(r.horizon())
 	foreign := r.fill()
@@ -182,19 +184,19 @@ func TestAKeyThatWasJustRevokedTakesUpNoRoomAlthoughTheListShowsIt(t *testing.T)
 
 func TestAFullAccountIsLeftToAPersonWhereNothingMakesRoom(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		arrange func(r *rig, n activities.Ref)
+		arrange func(r *fixture, n activities.Ref)
 		names   bool // the advice says what to begin with
 	}{
-		"nothing is left of earlier rotations": {func(r *rig, n activities.Ref) {
+		"nothing is left of earlier rotations": {func(r *fixture, n activities.Ref) {
 			for i := range r.key.Stores {
 				r.write(i, func(s *store.Snapshot) { s.Duties = nil })
 			}
 		}, false},
-		"what is left does not exist at the provider": {func(r *rig, n activities.Ref) {
+		"what is left does not exist at the provider": {func(r *fixture, n activities.Ref) {
 			r.vanishes(r.oldID)
 			r.fill()
 		}, false},
-		"stores disagree": {func(r *rig, n activities.Ref) {
+		"stores disagree": {func(r *fixture, n activities.Ref) {
 			if err := r.SM.SetAlias("ci", "current", 1); err != nil {
 				r.Fatal(err)
 			}
@@ -204,7 +206,7 @@ func TestAFullAccountIsLeftToAPersonWhereNothingMakesRoom(t *testing.T) {
 				})
 			}
 		}, true},
-		"the provider refuses the current key": {func(r *rig, n activities.Ref) {
+		"the provider refuses the current key": {func(r *fixture, n activities.Ref) {
 			r.rules.MayDie = []string{n.KeyID}
 			if err := r.acts.Providers["google"].Disable(context.Background(), scenario.Account("ci"), n.KeyID); err != nil {
 				r.Fatal(err)
@@ -212,7 +214,7 @@ func TestAFullAccountIsLeftToAPersonWhereNothingMakesRoom(t *testing.T) {
 		}, true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, _ := r.published(r1)
 			r.fill()
 			c.arrange(r, n)

@@ -9,7 +9,7 @@ import (
 
 // Conflict names a key that this one must not be rotated with and whose rotation began earlier; empty if there is none.
 // Each rotation asks after its own start, so of two at least the later one sees the other, and no lock is needed.
-// Unavailable if Temporal does not tell.
+// Unavailable, and retryable, if Temporal does not answer.
 func (s *Steps) Conflict(ctx context.Context, in Target) (string, error) {
 	if err := s.Allow(in.Key); err != nil {
 		return "", err
@@ -18,7 +18,7 @@ func (s *Steps) Conflict(ctx context.Context, in Target) (string, error) {
 	ask := func(key string) (time.Time, bool, error) {
 		since, running, err := s.Rotations.Running(ctx, key)
 		if err != nil {
-			return since, running, fault.New(fault.Unavailable, "temporal", doing).WithAdvice("Temporal did not tell about the rotations of %s.", key)
+			return since, running, fault.New(fault.Unavailable, "temporal", doing).WithAdvice("Temporal did not answer about the rotations of %s.", key)
 		}
 		return since, running, nil
 	}

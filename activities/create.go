@@ -34,7 +34,7 @@ type Created struct {
 	New *Ref `json:"new,omitempty"`
 	// Wait, if set: an earlier attempt may still take effect; ask again after this long.
 	Wait rotation.Duration `json:"wait,omitempty"`
-	// Question, if set, must be approved by a person; ask again with it among Granted.
+	// Question, if set, must be approved by a person; ask again with it among ApprovedQuestions.
 	Question *rotation.Ask `json:"question,omitempty"`
 }
 
@@ -42,7 +42,7 @@ type Created struct {
 // into the store. It runs at most one mint: the workflow must not retry it by itself, but ask again and do what
 // the answer says.
 //
-// Killed at any point, the next call finds its way from what stands in the first store: the staged value,
+// Killed at any point, the next call finds its way from what is in the first store: the staged value,
 // or only the claim of an attempt whose outcome nobody knows, which is waited out and swept by its stamp.
 func (s *Steps) Create(ctx context.Context, in CreateInput) (Created, error) {
 	j, err := s.changing(ctx, in.Target)
@@ -205,7 +205,7 @@ func (j *job) unproven(c *store.Claim, keys []provider.Key, records []store.Snap
 	return ids
 }
 
-// unknown are keys with our stamp that stand nowhere, of rotations that no record names: whoever reads them now, it
+// unknown are keys with our stamp that no store has, of rotations that no record names: whoever reads them now, it
 // is not through these records.
 func (j *job) unknown(keys []provider.Key, records []store.Snapshot) []string {
 	var ids []string
@@ -232,7 +232,7 @@ func (j *job) ours(stamp string) bool {
 	return ok && s.Install == j.Install && s.Key == j.Key.Name
 }
 
-// leftovers are our keys that stand in no store, or only as what another rotation left pending: one rotation runs at
+// leftovers are our keys that are in no store, or only as what another rotation left pending: one rotation runs at
 // a time, so nobody will ever promote that. Only who holds the claim may delete them; keys and records must be from
 // before it was taken.
 func (j *job) leftovers(keys []provider.Key, records []store.Snapshot) []provider.Key {

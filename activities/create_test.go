@@ -18,7 +18,7 @@ import (
 func TestCreateMintsOneStampedKeyAndStagesItWhereNobodyReadsIt(t *testing.T) {
 	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
-			r := newRig(t, google(where))
+			r := newFixture(t, google(where))
 			n := r.create(r1)
 			r.keys(r.oldID, n.KeyID)
 			s := r.record(0)
@@ -42,7 +42,7 @@ func TestAQuotaOfTheStoreCostsNoKey(t *testing.T) {
 		"when the stage is saved": {Method: "UpdateSecret", Skip: 1, Times: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			quota.Service, quota.Kind, quota.Code = "secret-manager", simcloud.Refuse, 429
 			r.Cloud.Inject(quota)
 			n := r.create(r1)
@@ -55,7 +55,7 @@ func TestAQuotaOfTheStoreCostsNoKey(t *testing.T) {
 }
 
 func TestAStoreThatAsksForADayIsNotWaitedForInsideAStep(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	full := inStore("AddSecretVersion", simcloud.Refuse)
 	full.Code, full.RetryAfter = 429, 24*time.Hour
 	r.Cloud.Inject(full)
@@ -68,7 +68,7 @@ func TestAStoreThatAsksForADayIsNotWaitedForInsideAStep(t *testing.T) {
 
 // The heart of the fences: a request that was given up takes effect long after another one did its work.
 func TestAMintThatTakesEffectAfterItsRetryIsSweptByRetire(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias, scenario.Latest}, opts: scenario.Options{RequestTimeout: "1s"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias, scenario.Latest}, opts: scenario.Options{RequestTimeout: "1s"}})
 	foreign, _, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestAMintThatTakesEffectAfterItsRetryIsSweptByRetire(t *testing.T) {
 }
 
 func TestAMintThatTakesEffectLateIsSweptByDiscard(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{RequestTimeout: "1s"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{RequestTimeout: "1s"}})
 	late := upload(simcloud.CommitLate)
 	late.Release, late.Done = make(chan struct{}), make(chan struct{})
 	r.Cloud.Inject(late)
@@ -134,7 +134,7 @@ func TestAMintThatTakesEffectLateIsSweptByDiscard(t *testing.T) {
 }
 
 func TestAListThatLagsLeadsNeitherToASecondKeyNorToALostOne(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "5m"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "5m"}})
 	r.Cloud.SetTiming(simcloud.Timing{ListLag: 5 * time.Minute})
 	r.Cloud.Inject(upload(simcloud.LoseReply))
 	if _, err := r.tryCreate(r1); err == nil {
@@ -158,7 +158,7 @@ func TestAListThatLagsLeadsNeitherToASecondKeyNorToALostOne(t *testing.T) {
 }
 
 func TestAnEmptyListIsNoProofEvenForAnotherRotation(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "5m"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "5m"}})
 	r.Cloud.SetTiming(simcloud.Timing{ListLag: 5 * time.Minute})
 	r.Cloud.Inject(upload(simcloud.LoseReply))
 	if _, err := r.tryCreate(r1); err == nil {
@@ -174,7 +174,7 @@ func TestAnEmptyListIsNoProofEvenForAnotherRotation(t *testing.T) {
 }
 
 func TestOfTwoAttemptsAtTheSameTimeTheLoserDeletesItsOwnKey(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	held := upload(simcloud.Hold)
 	held.Reached, held.Release = make(chan struct{}), make(chan struct{})
 	r.Cloud.Inject(held)
@@ -199,7 +199,7 @@ func TestOfTwoAttemptsAtTheSameTimeTheLoserDeletesItsOwnKey(t *testing.T) {
 }
 
 func TestAttemptsThatRaceStageExactlyOneKey(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() { _, _ = r.tryCreate(r1) })
@@ -211,7 +211,7 @@ func TestAttemptsThatRaceStageExactlyOneKey(t *testing.T) {
 }
 
 func TestAClaimThatIsTakenBetweenMintAndStageWins(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	held := inStore("AddSecretVersion", simcloud.Hold)
 	held.Reached, held.Release = make(chan struct{}), make(chan struct{})
 	r.Cloud.Inject(held)
@@ -233,7 +233,7 @@ func TestAClaimThatIsTakenBetweenMintAndStageWins(t *testing.T) {
 }
 
 func TestARecordThatChangesInTheMeantimeLosesNothingIfTheClaimStands(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	held := inStore("AddSecretVersion", simcloud.Hold)
 	held.Reached, held.Release = make(chan struct{}), make(chan struct{})
 	r.Cloud.Inject(held)
@@ -258,7 +258,7 @@ func TestARecordThatChangesInTheMeantimeLosesNothingIfTheClaimStands(t *testing.
 }
 
 func TestAStoreThatTakesNoValueLeavesNoKey(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	refused := inStore("AddSecretVersion", simcloud.Refuse)
 	refused.Code = 403
 	r.Cloud.Inject(refused)
@@ -273,7 +273,7 @@ func TestAStoreThatTakesNoValueLeavesNoKey(t *testing.T) {
 }
 
 func TestAKeyThatCannotBeStagedNorDeletedIsSweptByTheNextAttempt(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	refused, alive := inStore("AddSecretVersion", simcloud.Refuse), simcloud.Fault{
 		Service: simcloud.GoogleIAMService, Method: "DeleteServiceAccountKey", Times: 1, Kind: simcloud.DropBefore}
 	refused.Code = 403
@@ -291,7 +291,7 @@ func TestAKeyThatCannotBeStagedNorDeletedIsSweptByTheNextAttempt(t *testing.T) {
 func TestAStagingThatTookEffectWithoutAnAnswerCounts(t *testing.T) {
 	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
-			r := newRig(t, google(where))
+			r := newFixture(t, google(where))
 			lost := inStore("UpdateSecret", simcloud.LoseReply)
 			lost.Skip = 1 // the claim
 			r.Cloud.Inject(lost)
@@ -312,7 +312,7 @@ func TestAStagingThatTookEffectWithoutAnAnswerCounts(t *testing.T) {
 func TestAStagingThatTakesEffectAfterItsKeyWasDeletedIsTooLate(t *testing.T) {
 	for _, where := range []string{scenario.Alias, scenario.Latest} {
 		t.Run(where, func(t *testing.T) {
-			r := newRig(t, setup{stores: []string{where}, opts: scenario.Options{RequestTimeout: "1s"}})
+			r := newFixture(t, setup{stores: []string{where}, opts: scenario.Options{RequestTimeout: "1s"}})
 			late := inStore("UpdateSecret", simcloud.CommitLate)
 			late.Skip, late.Release, late.Done = 1, make(chan struct{}), make(chan struct{})
 			r.Cloud.Inject(late)
@@ -333,7 +333,7 @@ func TestAStagingThatTakesEffectAfterItsKeyWasDeletedIsTooLate(t *testing.T) {
 }
 
 func TestAMintThatIsRefusedHasNotToBeWaitedOut(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.IAM.ForbidKeyUpload(true)
 	_, err := r.tryCreate(r1)
 	_ = r.fails(err, fault.Rejected, "org_policy")
@@ -346,7 +346,7 @@ func TestAMintThatIsRefusedHasNotToBeWaitedOut(t *testing.T) {
 }
 
 func TestCreateRepeatedGivesTheSameKeyAndSendsNoSecondMint(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +383,7 @@ func TestCreateRepeatedGivesTheSameKeyAndSendsNoSecondMint(t *testing.T) {
 }
 
 func TestWhereTheProviderKeepsNoStampsALostMintIsAQuestion(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{Mode: "create"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{Mode: "create"}})
 	r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "CreateServiceAccountKey", Times: 1, Kind: simcloud.LoseReply})
 	if _, err := r.tryCreate(r1); err == nil {
 		t.Fatal("the mint was answered")
@@ -408,7 +408,7 @@ func TestWhereTheProviderKeepsNoStampsALostMintIsAQuestion(t *testing.T) {
 }
 
 func TestAKeyThatApplicationsReadIsNotReplacedByItsOwnRotation(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	n, _ := r.published(r1)
 	before := r.mints()
 	out, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(r1), StartedAt: r.begin, Replace: n.Fingerprint})
@@ -419,7 +419,7 @@ func TestAKeyThatApplicationsReadIsNotReplacedByItsOwnRotation(t *testing.T) {
 }
 
 func TestAMintThatWasNotAnsweredIsWaitedForAlsoAfterAnotherSucceeded(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.Cloud.Inject(upload(simcloud.DropBefore))
 	if _, err := r.tryCreate(r1); err == nil {
 		t.Fatal("the mint was answered")
@@ -432,7 +432,7 @@ func TestAMintThatWasNotAnsweredIsWaitedForAlsoAfterAnotherSucceeded(t *testing.
 }
 
 func TestWhoeverApprovesOneOfTwoQuestionsIsAskedTheOther(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	stamp := rotation.Stamp{Install: "scene1", Key: "ci", Rotation: r3, Attempt: 1}
 	elsewhere, err := r.acts.Providers["google"].Mint(context.Background(), scenario.Account("ci"), stamp.String())
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 )
 
 func TestDiscardUndoesWhateverCreateAndStoreDid(t *testing.T) {
-	for sentence, begin := range map[string]func(*rig){
-		"nothing":                  func(*rig) {},
-		"a key in the first store": func(r *rig) { r.create(r1) },
-		"a key in both stores":     func(r *rig) { r.store(r1, r.create(r1)) },
+	for sentence, begin := range map[string]func(*fixture){
+		"nothing":                  func(*fixture) {},
+		"a key in the first store": func(r *fixture) { r.create(r1) },
+		"a key in both stores":     func(r *fixture) { r.store(r1, r.create(r1)) },
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			begin(r)
 			for range 2 {
 				if out := r.discard(r1); out.Published != nil || len(out.FollowUps) > 0 {
@@ -46,7 +46,7 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 		"the version":                {Service: simcloud.SecretManagerService, Method: "DestroySecretVersion"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			r.create(r1)
 			cut.Kind, cut.Times = simcloud.LoseReply, 1
 			r.Cloud.Inject(cut)
@@ -68,7 +68,7 @@ func TestADiscardWhoseAnswersWereLostIsRepeated(t *testing.T) {
 }
 
 func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestDiscardOfAPromotedValueChangesNothing(t *testing.T) {
 }
 
 // supplied makes a key by hand and stages it as `rekey supply` does.
-func (r *rig) supplied(id string) (keyID string, n activities.Ref) {
+func (r *fixture) supplied(id string) (keyID string, n activities.Ref) {
 	r.Helper()
 	keyID, value := r.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "by hand")
 	number, _, err := r.acts.StageSupplied(context.Background(), r.key, id, value)
@@ -106,7 +106,7 @@ func (r *rig) supplied(id string) (keyID string, n activities.Ref) {
 }
 
 func TestDiscardOfASuppliedKeyLeavesItToThePersonAndSaysSo(t *testing.T) {
-	r := newRig(t, setup{openai: true, stores: []string{scenario.Alias}})
+	r := newFixture(t, setup{openai: true, stores: []string{scenario.Alias}})
 	keyID, n := r.supplied(r1)
 	out := r.discard(r1)
 	if len(out.FollowUps) != 1 || !strings.Contains(out.FollowUps[0], n.Fingerprint) || !strings.Contains(out.FollowUps[0], "https://") {
@@ -119,7 +119,7 @@ func TestDiscardOfASuppliedKeyLeavesItToThePersonAndSaysSo(t *testing.T) {
 }
 
 func TestASuppliedValueThatCannotBeTheNewKeyIsNotAdopted(t *testing.T) {
-	r := newRig(t, setup{openai: true, stores: []string{scenario.Alias}})
+	r := newFixture(t, setup{openai: true, stores: []string{scenario.Alias}})
 	_, elsewhere := r.OpenAI.CreateKey("proj_other", "of another project")
 	for sentence, v := range map[string]secret.Value{
 		"the old key":              r.First("gpt"),
@@ -152,7 +152,7 @@ func TestWhatTheRotationBeforeLeftPendingIsDiscardedUnlessApplicationsReadIt(t *
 		"applications read it in one store only": {follows: []string{r1}, promote: true, stays: true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n := r.store(r1, r.create(r1))
 			if c.promote {
 				r.promotedInTheFirst(n)
@@ -169,7 +169,7 @@ func TestWhatTheRotationBeforeLeftPendingIsDiscardedUnlessApplicationsReadIt(t *
 }
 
 // promotedInTheFirst is a promote that was cut off before the second store.
-func (r *rig) promotedInTheFirst(n activities.Ref) {
+func (r *fixture) promotedInTheFirst(n activities.Ref) {
 	r.Helper()
 	p, err := r.prepare(r2, rotation.Manual)
 	if err != nil {
@@ -182,7 +182,7 @@ func (r *rig) promotedInTheFirst(n activities.Ref) {
 }
 
 func TestTheWayBackFromAPromoteThatWasCutOffLeavesNoTraceOfTheNewKey(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	old := activities.Ref{KeyID: r.oldID, Fingerprint: r.First("ci").Fingerprint(), Numbers: []string{r.record(0).Current.Number, r.record(1).Current.Number}}
 	n := r.store(r1, r.create(r1))
 	r.promotedInTheFirst(n)

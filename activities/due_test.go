@@ -14,7 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/store"
 )
 
-func (r *rig) due(in activities.DueInput) (activities.Dueness, error) {
+func (r *fixture) due(in activities.DueInput) (activities.Dueness, error) {
 	in.Key = r.key
 	out, err := r.acts.Due(context.Background(), in)
 	r.note(out, err)
@@ -24,17 +24,17 @@ func (r *rig) due(in activities.DueInput) (activities.Dueness, error) {
 func TestDueKnowsWhatARotationWouldFind(t *testing.T) {
 	const period = 90 * 24 * time.Hour
 	for sentence, tc := range map[string]struct {
-		arrange func(*rig)
+		arrange func(*fixture)
 		want    rotation.Work
 		rule    string
 	}{
-		"a fresh key":                     {func(*rig) {}, rotation.Nothing, "fresh"},
-		"a key a second too young":        {func(r *rig) { r.Advance(period - time.Second) }, rotation.Nothing, "fresh"},
-		"an old key":                      {func(r *rig) { r.Advance(period) }, rotation.Rotate, "age"},
-		"what a terminated rotation left": {func(r *rig) { r.published(r1) }, rotation.Finish, "duties"},
+		"a fresh key":                     {func(*fixture) {}, rotation.Nothing, "fresh"},
+		"a key a second too young":        {func(r *fixture) { r.Advance(period - time.Second) }, rotation.Nothing, "fresh"},
+		"an old key":                      {func(r *fixture) { r.Advance(period) }, rotation.Rotate, "age"},
+		"what a terminated rotation left": {func(r *fixture) { r.published(r1) }, rotation.Finish, "duties"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			tc.arrange(r)
 			before, keys := r.record(0), len(r.Cloud.LiveKeys())
 			got, err := r.due(activities.DueInput{})
@@ -53,14 +53,14 @@ func TestDueKnowsWhatARotationWouldFind(t *testing.T) {
 
 func TestDueSaysThatAnAgeIsUnknownAndThatAnAccountIsFull(t *testing.T) {
 	t.Run("age", func(t *testing.T) {
-		r := newRig(t, setup{openai: true, stores: []string{scenario.Latest}})
+		r := newFixture(t, setup{openai: true, stores: []string{scenario.Latest}})
 		got, err := r.due(activities.DueInput{})
 		if err != nil || got.Verdict.Rule != "age-unknown" || !got.SupplyByHand || !got.RevokeByHand {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})
 	t.Run("account", func(t *testing.T) {
-		r := newRig(t, google(scenario.Alias))
+		r := newFixture(t, google(scenario.Alias))
 		for range 9 {
 			if _, _, err := r.IAM.CreateForeignKey(r.key.Account); err != nil {
 				t.Fatal(err)
@@ -74,7 +74,7 @@ func TestDueSaysThatAnAgeIsUnknownAndThatAnAccountIsFull(t *testing.T) {
 }
 
 func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
-	at := func(r *rig, offset, length time.Duration) rotation.Window {
+	at := func(r *fixture, offset, length time.Duration) rotation.Window {
 		h, m, _ := r.begin.Add(offset).Clock()
 		from := rotation.Clock(h*60 + m)
 		return rotation.Window{From: from, To: (from + rotation.Clock(length/time.Minute)) % (24 * 60)}
@@ -95,7 +95,7 @@ func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
 		"after the window, and nobody knows when": {offset: -70 * time.Minute, length: time.Hour, closed: true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			r.key.Policy.Window = at(r, tc.offset, tc.length)
 			in := activities.DueInput{AnyTime: tc.anyTime}
 			if tc.beat {
@@ -112,7 +112,7 @@ func TestABeatOutsideTheWindowIsAnsweredWithoutAskingAnybody(t *testing.T) {
 		})
 	}
 	t.Run("in a zone that nobody knows", func(t *testing.T) {
-		r := newRig(t, google(scenario.Alias))
+		r := newFixture(t, google(scenario.Alias))
 		r.key.Policy.Window.Zone = "Europe/Bonn"
 		_, err := r.due(activities.DueInput{})
 		_ = r.fails(err, fault.Rejected, "time_zone")
@@ -149,7 +149,7 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 		"somebody else who does not matter": {map[string]time.Time{"ci": late, "db": early}, ""},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			r.key.ConflictsWith, r.acts.Rotations = []string{"cd", "web"}, running{since: tc.running}
 			got, err := r.acts.Conflict(context.Background(), r.target(r1))
 			if r.note(got, err); err != nil || got != tc.want {
@@ -165,8 +165,8 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 			}
 		})
 	}
-	t.Run("Temporal does not tell", func(t *testing.T) {
-		r := newRig(t, google(scenario.Alias))
+	t.Run("Temporal does not answer", func(t *testing.T) {
+		r := newFixture(t, google(scenario.Alias))
 		r.key.ConflictsWith, r.acts.Rotations = []string{"cd"}, running{since: map[string]time.Time{"ci": early, "cd": {}}}
 		_, err := r.acts.Conflict(context.Background(), r.target(r1))
 		_ = r.fails(err, fault.Unavailable, "temporal")
@@ -174,7 +174,7 @@ func TestOfTwoRotationsThatKeepApartOneGoesOn(t *testing.T) {
 }
 
 func TestARotationThatWasResetGoesBackToWhatApplicationsReadLast(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.write(0, func(s *store.Snapshot) {
 		s.Duties = []store.Duty{{KeyID: "older", Fingerprint: "0123456789ab", Rotation: r3, Since: r.Now().Add(-time.Hour)}}
 	})

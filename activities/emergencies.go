@@ -41,7 +41,7 @@ type Raised struct {
 	Hopeless bool   `json:"hopeless,omitempty"`
 }
 
-// RaiseAll starts an emergency rotation of each key, or joins the one that is under way, and tells for each name in
+// RaiseAll starts an emergency rotation of each key, or joins the one that is under way, and returns for each name in
 // order what came of it. It may run any number of times: a key whose latest rotation has served this emergency is left
 // alone. It fails only when the worker stops half-way; retryable.
 func (l *Launcher) RaiseAll(ctx context.Context, in RaiseAllInput) ([]Raised, error) {
@@ -97,13 +97,13 @@ func (l *Launcher) raise(ctx context.Context, k rotation.Key, m rotation.Decisio
 // one key, where no answer is everybody's.
 func unreadable(err error) bool { return fault.Is(err, fault.Internal) }
 
-// StatusesInput asks how the rotations of keys stand that were to serve an emergency.
+// StatusesInput asks how far the rotations are that were to serve an emergency.
 type StatusesInput struct {
 	// ID is the emergency's.
 	ID    string   `json:"id"`
 	Names []string `json:"names"`
-	// KnownStatus is what the asker knows of each, in the order of the names: only what is news to it is told. Left out,
-	// everything is told.
+	// Known is what the caller knows of each, in the order of the names: only the status of keys that differ from it is
+	// returned. Left out, every status is returned.
 	Known []KnownStatus `json:"known,omitempty"`
 }
 
@@ -141,12 +141,12 @@ func (s RotationStatus) differs(k KnownStatus) bool {
 	return k.Unreadable || !s.Running || s.Phase != k.Phase
 }
 
-// Statuses tells how the latest rotation of each key stands, in the order of the names; where something is known
-// already, only of the keys of which there is news. While there is none it fails with errNoNews, so that the Temporal
+// Statuses returns how far the latest rotation of each key is, in the order of the names; where something is known
+// already, only of the keys of which there is news. While there is none it fails with errUnchanged, so that the Temporal
 // server asks again and again, which leaves no trace in the history of the workflow that waits. It changes nothing. Its
 // errors are retryable.
 func (l *Launcher) Statuses(ctx context.Context, in StatusesInput) ([]RotationStatus, error) {
-	const doing = "look how rotations stand"
+	const doing = "look how far rotations are"
 	if len(in.Known) > 0 && len(in.Known) != len(in.Names) {
 		return nil, fault.New(fault.Rejected, "bad_input", doing)
 	}
@@ -206,7 +206,7 @@ func (l *Launcher) rotationStatus(ctx context.Context, key, id string) (Rotation
 	return out, nil
 }
 
-// keepHeartbeat tells Temporal that the activity is alive, until the function that it returns is called.
+// keepHeartbeat reports to Temporal that the activity is alive, until the function that it returns is called.
 func keepHeartbeat(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {

@@ -19,8 +19,8 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// callbox stands in for Temporal: it remembers who was called. tests/manykeys runs the real one.
-type callbox struct {
+// fakeStarter plays the rotations that a test names, and remembers what was started. tests/manykeys runs the real one.
+type fakeStarter struct {
 	activities.Starter
 	mu        sync.Mutex
 	raised    []string
@@ -28,14 +28,14 @@ type callbox struct {
 	fails     map[string]error
 }
 
-func (c *callbox) Raise(_ context.Context, k rotation.Key, m rotation.DecisionMessage) error {
+func (c *fakeStarter) Raise(_ context.Context, k rotation.Key, m rotation.DecisionMessage) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.raised = append(c.raised, k.Name+" for "+m.ID)
 	return c.fails[k.Name]
 }
 
-func (c *callbox) Latest(_ context.Context, key string) (rotation.LatestRotation, error) {
+func (c *fakeStarter) Latest(_ context.Context, key string) (rotation.LatestRotation, error) {
 	return c.standings[key], c.fails["look at "+key]
 }
 
@@ -47,18 +47,18 @@ func ended(id string) rotation.LatestRotation {
 	}}
 }
 
-func onCallbox(c *callbox) *activities.Launcher {
+func launcherOn(c *fakeStarter) *activities.Launcher {
 	keys := []rotation.Key{{Name: "fresh"}, {Name: "running"}, {Name: "served"}, {Name: "other"}, {Name: "refusing"}, {Name: "silent"}}
 	return &activities.Launcher{Environment: &activities.Environment{Keys: func() []rotation.Key { return keys }, Now: time.Now}, Starter: c, Index: &activities.Index{}}
 }
 
 func TestAnEmergencyIsRaisedForEachKeyByItsName(t *testing.T) {
-	c := &callbox{
+	c := &fakeStarter{
 		standings: map[string]rotation.LatestRotation{"running": {Known: true, Running: true}, "served": ended("em1"), "other": ended("em0")},
 		fails:     map[string]error{"refusing": errors.New("it does not take it"), "look at silent": errors.New("Temporal is away")},
 	}
 	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
-	a := onCallbox(c)
+	a := launcherOn(c)
 	env.RegisterActivity(a.RaiseAll)
 	v, err := env.ExecuteActivity(a.RaiseAll, activities.RaiseAllInput{
 		Names: []string{"nobody", "silent", "fresh", "running", "served", "other", "refusing"}, Message: rotation.DecisionMessage{ID: "em1"},
@@ -92,11 +92,11 @@ func TestAnEmergencyIsRaisedForEachKeyByItsName(t *testing.T) {
 }
 
 func TestAFleetHearsShortlyHowItsRotationsStand(t *testing.T) {
-	c := &callbox{standings: map[string]rotation.LatestRotation{
+	c := &fakeStarter{standings: map[string]rotation.LatestRotation{
 		"running": {Known: true, Running: true, Phase: rotation.Grace}, "served": ended("em1"), "other": ended("em0"),
 	}}
 	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
-	a := onCallbox(c)
+	a := launcherOn(c)
 	env.RegisterActivity(a.Statuses)
 	v, err := env.ExecuteActivity(a.Statuses, activities.StatusesInput{ID: "em1", Names: []string{"served", "running", "other", "fresh"}})
 	if err != nil {
@@ -119,11 +119,11 @@ func TestAFleetHearsShortlyHowItsRotationsStand(t *testing.T) {
 }
 
 // look asks about keys of which something is known, through the interceptor that every worker has.
-func look(t *testing.T, c *callbox, names []string, known []activities.KnownStatus) ([]activities.RotationStatus, error) {
+func look(t *testing.T, c *fakeStarter, names []string, known []activities.KnownStatus) ([]activities.RotationStatus, error) {
 	t.Helper()
 	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
 	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Interceptor{}}})
-	a := onCallbox(c)
+	a := launcherOn(c)
 	env.RegisterActivity(a.Statuses)
 	v, err := env.ExecuteActivity(a.Statuses, activities.StatusesInput{ID: "em1", Names: names, Known: known})
 	if err != nil {
@@ -134,7 +134,7 @@ func look(t *testing.T, c *callbox, names []string, known []activities.KnownStat
 }
 
 func TestAFleetThatKnowsHearsOnlyTheNews(t *testing.T) {
-	c := &callbox{
+	c := &fakeStarter{
 		standings: map[string]rotation.LatestRotation{
 			"running": {Known: true, Running: true, Phase: rotation.Grace}, "fresh": {Known: true, Running: true, Phase: rotation.Create},
 			"served": ended("em1"), "other": ended("em0"),
@@ -150,7 +150,7 @@ func TestAFleetThatKnowsHearsOnlyTheNews(t *testing.T) {
 		"an end":                          {[]string{"running", "served", "other"}, []activities.KnownStatus{{Phase: rotation.Grace}, {}, {}}, "served other"},
 		"a record that cannot be read":    {[]string{"running", "refusing"}, []activities.KnownStatus{{Phase: rotation.Grace}, {Phase: rotation.Grace}}, "refusing"},
 		"a record that can be read again": {[]string{"running", "refusing"}, []activities.KnownStatus{{Unreadable: true}, {Unreadable: true}}, "running"},
-		"whatever Temporal does not tell another": {[]string{"running", "silent"}, []activities.KnownStatus{{}, {}}, "running"},
+		"while Temporal does not answer about another": {[]string{"running", "silent"}, []activities.KnownStatus{{}, {}}, "running"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			out, err := look(t, c, tc.names, tc.known)
@@ -169,7 +169,7 @@ func TestAFleetThatKnowsHearsOnlyTheNews(t *testing.T) {
 }
 
 func TestNoNewsIsTriedAgainAndIsNoFailure(t *testing.T) {
-	c := &callbox{
+	c := &fakeStarter{
 		standings: map[string]rotation.LatestRotation{"running": {Known: true, Running: true, Phase: rotation.Grace}},
 		fails:     map[string]error{"look at silent": errors.New("Temporal is away"), "look at refusing": fault.New(fault.Internal, "memo", "look")},
 	}
@@ -192,16 +192,16 @@ func TestNoNewsIsTriedAgainAndIsNoFailure(t *testing.T) {
 }
 
 func TestARecordThatCannotBeReadKeepsNoEmergencyFromBeingRaised(t *testing.T) {
-	c := &callbox{fails: map[string]error{"look at fresh": fault.New(fault.Internal, "memo", "look")}}
-	out, err := onCallbox(c).RaiseAll(t.Context(), activities.RaiseAllInput{Names: []string{"fresh"}, Message: rotation.DecisionMessage{ID: "em1"}})
+	c := &fakeStarter{fails: map[string]error{"look at fresh": fault.New(fault.Internal, "memo", "look")}}
+	out, err := launcherOn(c).RaiseAll(t.Context(), activities.RaiseAllInput{Names: []string{"fresh"}, Message: rotation.DecisionMessage{ID: "em1"}})
 	if err != nil || out[0].Problem != "" || !slices.Equal(c.raised, []string{"fresh for em1"}) {
 		t.Errorf("%+v, raised %v, %v", out, c.raised, err)
 	}
 }
 
 func TestAFleetLooksAgainWhenTemporalDoesNotAnswer(t *testing.T) {
-	c := &callbox{fails: map[string]error{"look at fresh": errors.New("a text that nobody has read")}}
-	_, err := onCallbox(c).Statuses(t.Context(), activities.StatusesInput{Names: []string{"fresh"}})
+	c := &fakeStarter{fails: map[string]error{"look at fresh": errors.New("a text that nobody has read")}}
+	_, err := launcherOn(c).Statuses(t.Context(), activities.StatusesInput{Names: []string{"fresh"}})
 	if !fault.Is(err, fault.Unavailable) || strings.Contains(err.Error(), "nobody has read") {
 		t.Errorf("got %v", err)
 	}

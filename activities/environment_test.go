@@ -35,7 +35,7 @@ func TestAGroupThatLacksARequiredFieldIsNotRegistered(t *testing.T) {
 		}
 		return groups{
 			e, &activities.Steps{Environment: e, Rotations: running{}}, &activities.Notifier{Environment: e, Channels: map[string]notify.Channel{}},
-			&activities.Launcher{Environment: e, Starter: &callbox{}, Index: &activities.Index{}},
+			&activities.Launcher{Environment: e, Starter: &fakeStarter{}, Index: &activities.Index{}},
 		}
 	}
 	for field, take := range map[string]func(groups){

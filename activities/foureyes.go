@@ -81,7 +81,7 @@ func (j *job) signedByTwo(ctx context.Context, in RevokeInput, keys []trace) err
 	}
 	q := in.Approval.Question
 	if q.Kind != rotation.Approve || q.Key != j.Key.Name || q.Rotation != j.Rotation || !slices.Contains(RevokeSubjects, q.Subject) {
-		return refuse("what was signed is no approval of this revoke.")
+		return refuse("what was signed is not an approval of this revoke.")
 	}
 	if activity.IsActivity(ctx) {
 		if i := activity.GetInfo(ctx); q.Workflow != i.WorkflowExecution.ID || q.Namespace != i.Namespace {

@@ -38,7 +38,7 @@ func underFourEyes(t *testing.T, names ...string) setup {
 }
 
 // approvalBy is an approval of a revoke, signed.
-func (r *rig) approvalBy(change func(*rotation.Question), names ...string) *rotation.Approval {
+func (r *fixture) approvalBy(change func(*rotation.Question), names ...string) *rotation.Approval {
 	r.Helper()
 	q := rotation.Question{
 		Namespace: "default", Workflow: "rotate/ci", Rotation: r1, Key: r.key.Name, Number: 1, Kind: rotation.Approve, Subject: "revoke-policy",
@@ -62,51 +62,51 @@ func (r *rig) approvalBy(change func(*rotation.Question), names ...string) *rota
 
 func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		approval  func(r *rig) *rotation.Approval
+		approval  func(r *fixture) *rotation.Approval
 		emergency string
-		now       func(r *rig) // what changed since
-		advice    string       // empty: the key goes
+		now       func(r *fixture) // what changed since
+		advice    string           // empty: the key goes
 	}{
-		"two operators have signed": {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") }},
+		"two operators have signed": {approval: func(r *fixture) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") }},
 		"an emergency":              {emergency: "mallory"},
 		"an emergency after two have signed": {
-			approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") }, emergency: "mallory",
+			approval: func(r *fixture) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") }, emergency: "mallory",
 		},
-		"nobody has signed":         {advice: "nobody has signed"},
-		"one has signed":            {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice") }, advice: "signatures of two operators"},
-		"one has signed twice":      {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "alice") }, advice: "signatures of two operators"},
-		"one of two is no operator": {approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "mallory") }, advice: "signatures of two operators"},
-		"one of two is no operator any more": {
-			approval: func(r *rig) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") },
-			now: func(r *rig) {
+		"nobody has signed":             {advice: "nobody has signed"},
+		"one has signed":                {approval: func(r *fixture) *rotation.Approval { return r.approvalBy(nil, "alice") }, advice: "signatures of two operators"},
+		"one has signed twice":          {approval: func(r *fixture) *rotation.Approval { return r.approvalBy(nil, "alice", "alice") }, advice: "signatures of two operators"},
+		"one of two is not an operator": {approval: func(r *fixture) *rotation.Approval { return r.approvalBy(nil, "alice", "mallory") }, advice: "signatures of two operators"},
+		"one of two is not an operator any more": {
+			approval: func(r *fixture) *rotation.Approval { return r.approvalBy(nil, "alice", "bob") },
+			now: func(r *fixture) {
 				r.acts.Operators = append(r.acts.Operators[:0:0], r.acts.Operators[0], r.acts.Operators[2])
 			},
 			advice: "whom the worker's rekey.yaml names now",
 		},
-		"a rotation that says it is not under four eyes": {now: func(r *rig) { r.key.Policy.FourEyes = false }, advice: "nobody has signed"},
-		"another rotation": {approval: func(r *rig) *rotation.Approval {
+		"a rotation that says it is not under four eyes": {now: func(r *fixture) { r.key.Policy.FourEyes = false }, advice: "nobody has signed"},
+		"another rotation": {approval: func(r *fixture) *rotation.Approval {
 			return r.approvalBy(func(q *rotation.Question) { q.Rotation = r2 }, "alice", "bob")
-		}, advice: "no approval of this revoke"},
-		"another key": {approval: func(r *rig) *rotation.Approval {
+		}, advice: "not an approval of this revoke"},
+		"another key": {approval: func(r *fixture) *rotation.Approval {
 			return r.approvalBy(func(q *rotation.Question) { q.Key = "other" }, "alice", "bob")
-		}, advice: "no approval of this revoke"},
-		"another question": {approval: func(r *rig) *rotation.Approval {
+		}, advice: "not an approval of this revoke"},
+		"another question": {approval: func(r *fixture) *rotation.Approval {
 			return r.approvalBy(func(q *rotation.Question) { q.Subject = "foreign-claim" }, "alice", "bob")
-		}, advice: "no approval of this revoke"},
-		"the end of the grace period": {approval: func(r *rig) *rotation.Approval {
+		}, advice: "not an approval of this revoke"},
+		"the end of the grace period": {approval: func(r *fixture) *rotation.Approval {
 			return r.approvalBy(func(q *rotation.Question) { q.Kind = rotation.FinishGrace }, "alice", "bob")
-		}, advice: "no approval of this revoke"},
-		"another old key": {approval: func(r *rig) *rotation.Approval {
+		}, advice: "not an approval of this revoke"},
+		"another old key": {approval: func(r *fixture) *rotation.Approval {
 			return r.approvalBy(func(q *rotation.Question) { q.Revokes = []string{"0000"} }, "alice", "bob")
 		}, advice: "does not name the key"},
-		"a question that was changed after it was signed": {approval: func(r *rig) *rotation.Approval {
+		"a question that was changed after it was signed": {approval: func(r *fixture) *rotation.Approval {
 			a := r.approvalBy(nil, "alice", "bob")
 			a.Question.Text = "May the new key go?"
 			return a
 		}, advice: "signatures of two operators"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, underFourEyes(t, "alice", "bob", "carol"))
+			r := newFixture(t, underFourEyes(t, "alice", "bob", "carol"))
 			n, old := r.published(r1)
 			if c.now != nil {
 				c.now(r)
@@ -137,7 +137,7 @@ func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T
 			if two := strings.Contains(said, `"msg":"revoke signed"`); two != (c.advice == "" && c.approval != nil) {
 				t.Errorf("the audit record says that two have signed: %v", two)
 			}
-			// To give a key back needs nobody's signature.
+			// To enable a key again needs nobody's signature.
 			in.Mode, in.Approval, in.Emergency = activities.EnableKey, nil, ""
 			if c.advice != "" {
 				if _, err := r.tryRevoke(in); err != nil {
@@ -149,11 +149,11 @@ func TestRevokeUnderFourEyesTakesAwayOnlyWhatTwoOperatorsHaveSigned(t *testing.T
 }
 
 func TestWhoSignsComesFromTheWorkersOwnFileAlone(t *testing.T) {
-	on := func(r *rig) { r.key.Policy.FourEyes = true }
-	off := func(r *rig) { r.key.Policy.FourEyes = false }
+	on := func(r *fixture) { r.key.Policy.FourEyes = true }
+	off := func(r *fixture) { r.key.Policy.FourEyes = false }
 	for sentence, c := range map[string]struct {
 		file   bool // the file asks for four eyes
-		input  func(r *rig)
+		input  func(r *fixture)
 		want   string // names; "refused"
 		reason rotation.Reason
 	}{
@@ -162,14 +162,14 @@ func TestWhoSignsComesFromTheWorkersOwnFileAlone(t *testing.T) {
 		"the input asks and the file does not":     {false, on, "refused", rotation.Manual},
 		"so in an emergency":                       {false, on, "", rotation.Emergency},
 		"nobody asks":                              {false, off, "", rotation.Manual},
-		"a key with another name of the same kind": {true, func(r *rig) { r.key.Name, r.key.Policy.FourEyes = "made-up", false }, "alice bob", rotation.Manual},
+		"a key with another name of the same kind": {true, func(r *fixture) { r.key.Name, r.key.Policy.FourEyes = "made-up", false }, "alice bob", rotation.Manual},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			s := google(scenario.Alias, scenario.Latest)
 			if c.file {
 				s = underFourEyes(t, "alice", "bob")
 			}
-			r := newRig(t, s)
+			r := newFixture(t, s)
 			name := r.key.Name
 			defer func() { r.key.Name = name }()
 			c.input(r)

@@ -19,7 +19,7 @@ const (
 )
 
 // change asks the provider to disable, enable or delete a key. gone reports that it does not have the key any more,
-// which is no failure. It may say so plainly, or refuse what is wanted of a key that is not there in words that mean other
+// which is not a failure. It may say so plainly, or refuse what is wanted of a key that is not there in words that mean other
 // things too (a missing permission, a precondition); then its list decides. Neither proves anything of a key that is so
 // young that the provider may not show it yet: that is Unavailable, until it is old enough.
 func (j *job) change(ctx context.Context, keyID string, request func(ctx context.Context, account, keyID string) error) (gone bool, err error) {
@@ -60,7 +60,7 @@ func retryLater(err error, code string, wait time.Duration) *fault.Error {
 }
 
 // hidden is how long the provider may yet not show a key that exists, because it is so young; 0 if it must show it. The
-// records tell when a key was made: nothing that takes a key away gets one that no record names, but those that the
+// records say when a key was made: nothing that takes a key away gets one that no record names, but those that the
 // provider itself has listed.
 func (j *job) hidden(ctx context.Context, keyID string) (time.Duration, error) {
 	// A lag of 0 in rekey.yaml is a nanosecond here.

@@ -18,7 +18,7 @@ import (
 )
 
 // vanishes deletes a key at the provider behind rekey's back.
-func (r *rig) vanishes(id string) {
+func (r *fixture) vanishes(id string) {
 	r.Helper()
 	if err := r.acts.Providers["google"].Delete(context.Background(), scenario.Account("ci"), id); err != nil {
 		r.Fatal(err)
@@ -33,7 +33,7 @@ func atIAM(method string, code int) simcloud.Fault {
 func TestAKeyThatIsGoneIsRevoked(t *testing.T) {
 	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.EnableKey, activities.DeleteKey} {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			r.vanishes(r.oldID)
 			out, err := r.tryRevoke(activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: mode})
@@ -48,7 +48,7 @@ func TestAKeyThatIsGoneIsRevoked(t *testing.T) {
 }
 
 func TestWhatLeakedAndVanishedIsContained(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.rules.MayDie = []string{r.oldID}
 	p, err := r.prepare(r1, rotation.Emergency)
 	if err != nil || len(p.Old) != 1 {
@@ -62,7 +62,7 @@ func TestWhatLeakedAndVanishedIsContained(t *testing.T) {
 }
 
 func TestOfSeveralKeysTheOnesThatAreThereAreRevokedAlthoughAnotherIsGone(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	first, _ := r.published(r1)
 	r.write(0, noClaim)
 	n, old := r.published(r2)
@@ -83,7 +83,7 @@ func TestOfSeveralKeysTheOnesThatAreThereAreRevokedAlthoughAnotherIsGone(t *test
 }
 
 func TestAKeyThatTheProviderHasDisabledByItselfCanBeDisabledAndDeleted(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	n, old := r.published(r1)
 	// Google does that to a key that it finds in public.
 	if err := r.acts.Providers["google"].Disable(context.Background(), scenario.Account("ci"), r.oldID); err != nil {
@@ -110,7 +110,7 @@ func TestARefusalThatTheListExplainsIsNoFailure(t *testing.T) {
 		for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.DeleteKey} {
 			method := map[activities.RevokeMode]string{activities.DisableKey: "DisableServiceAccountKey", activities.DeleteKey: "DeleteServiceAccountKey"}[mode]
 			t.Run(sentence+" at "+string(mode), func(t *testing.T) {
-				r := newRig(t, google(scenario.Alias))
+				r := newFixture(t, google(scenario.Alias))
 				n, old := r.published(r1)
 				in := activities.RevokeInput{Target: r.target(r1), Keys: old, Keep: n, Mode: mode}
 				r.Cloud.Inject(atIAM(method, c.code))
@@ -124,14 +124,14 @@ func TestARefusalThatTheListExplainsIsNoFailure(t *testing.T) {
 				r.Cloud.Inject(atIAM(method, c.code))
 				r.Cloud.Inject(atIAM("ListServiceAccountKeys", 403))
 				_, err = r.tryRevoke(in)
-				_ = r.fails(err, c.class, "") // nobody can tell
+				_ = r.fails(err, c.class, "") // nobody can know
 			})
 		}
 	}
 }
 
 func TestAnAbsenceThatTheListMayNotShowYetProvesNothing(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "1h"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "1h"}})
 	n := r.create(r1)
 	r.vanishes(n.KeyID)
 	r.Cloud.Inject(atIAM("DeleteServiceAccountKey", 403))
@@ -145,7 +145,7 @@ func TestAnAbsenceThatTheListMayNotShowYetProvesNothing(t *testing.T) {
 }
 
 func TestLeftoversThatAreGoneDoNotStandInTheWayOfANewKey(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	left := r.create(r1)
 	r.vanishes(left.KeyID)
 	r.Cloud.Inject(atIAM("DeleteServiceAccountKey", 412))
@@ -161,7 +161,7 @@ func youth(mode string) setup {
 func TestAKeyThatIsNotVisibleYetIsNotTakenForGone(t *testing.T) {
 	for _, mode := range []string{"upload", "create"} {
 		t.Run(mode, func(t *testing.T) {
-			r := newRig(t, youth(mode))
+			r := newFixture(t, youth(mode))
 			r.Cloud.SetTiming(simcloud.Timing{VisibleLag: time.Hour, ListLag: time.Hour})
 			n := r.create(r1)
 			_, err := r.tryDiscard(r1)
@@ -179,7 +179,7 @@ func TestAKeyThatIsNotVisibleYetIsNotTakenForGone(t *testing.T) {
 	}
 }
 
-// answersOfGoogle are the ways in which Google tells that a key is gone.
+// answersOfGoogle are the ways in which Google says that a key is gone.
 var answersOfGoogle = map[string]codes.Code{
 	"NOT_FOUND": codes.NotFound, "FAILED_PRECONDITION": codes.FailedPrecondition, "PERMISSION_DENIED": codes.PermissionDenied,
 }
@@ -187,7 +187,7 @@ var answersOfGoogle = map[string]codes.Code{
 func TestALeftoverThatIsNotVisibleYetIsNotTakenForGone(t *testing.T) {
 	for _, mode := range []string{"upload", "create"} {
 		t.Run(mode, func(t *testing.T) {
-			r := newRig(t, youth(mode))
+			r := newFixture(t, youth(mode))
 			r.Cloud.SetTiming(simcloud.Timing{VisibleLag: time.Hour, ListLag: time.Hour})
 			left := r.create(r1)
 			// That rotation is terminated, and another one begins at once, twice.
@@ -210,7 +210,7 @@ func TestALeftoverThatIsNotVisibleYetIsNotTakenForGone(t *testing.T) {
 func TestARotationEndsInWhateverWayGoogleTellsThatTheKeyIsGone(t *testing.T) {
 	for name, code := range answersOfGoogle {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			r.IAM.AnswerGone(code)
 			r.vanishes(r.oldID)
@@ -230,7 +230,7 @@ func TestADeleteWhoseAnswerWasLostEndsInWhateverWayTheNextOneIsRefused(t *testin
 	for name, code := range answersOfGoogle {
 		for _, lag := range []time.Duration{0, 20 * time.Second} {
 			t.Run(name+", lists that lag by "+lag.String(), func(t *testing.T) {
-				r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: lag.String()}})
+				r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: lag.String()}})
 				n, old := r.published(r1)
 				r.Advance(time.Minute)
 				r.IAM.AnswerGone(code)
@@ -256,7 +256,7 @@ func TestADeleteWhoseAnswerWasLostEndsInWhateverWayTheNextOneIsRefused(t *testin
 }
 
 func TestARefusalThatMeansWhatItSaysReachesAPersonAfterAFewTries(t *testing.T) {
-	r := newRig(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "20s"}})
+	r := newFixture(t, setup{stores: []string{scenario.Alias}, opts: scenario.Options{ListLag: "20s"}})
 	n, old := r.published(r1)
 	r.Advance(time.Minute)
 	r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: "DeleteServiceAccountKey", Kind: simcloud.Refuse, Code: 412})

@@ -21,7 +21,7 @@ type IdentifyInput struct {
 
 // Identified is whose value it is.
 type Identified struct {
-	// Found are the keys that have the value, by name; empty if it stands in no store.
+	// Found are the keys that have the value, by name; empty if it is in no store.
 	Found []Found `json:"found,omitempty"`
 }
 
@@ -30,20 +30,20 @@ type Found struct {
 	Key string `json:"key"`
 	// Value is the fingerprint that the stores know the value by.
 	Value string `json:"value"`
-	// Live: the provider accepts the value, or nobody can tell because no store gives it any more.
+	// Live: the provider accepts the value, or nobody can know because no store returns it any more.
 	Live bool `json:"live,omitempty"`
 }
 
 // Identify finds the keys of the worker's rekey.yaml that have a value under any stage, as a duty, or as a version
 // under no stage, and asks the provider whether it still accepts it. It changes nothing. Records are read, not values,
-// where a record tells. Unavailable, and retryable, if the value was not found and a key could not be looked at.
+// where a record has the fingerprint. Unavailable, and retryable, if the value was not found and a key could not be looked at.
 func (l *Launcher) Identify(ctx context.Context, in IdentifyInput) (Identified, error) {
 	const doing = "find whose value was reported"
 	if len(in.Fingerprints) == 0 {
 		return Identified{}, fault.New(fault.Rejected, "bad_input", doing).WithAdvice("No fingerprint was given.")
 	}
 	defer keepHeartbeat(ctx)()
-	// Two turns: records tell of nearly every value that is reported, and reading all values takes much longer.
+	// Two turns: records have nearly every value that is reported, and reading all values takes much longer.
 	for _, deep := range []bool{false, true} {
 		seen, err := l.Index.scan(ctx, l, deep)
 		if err != nil {
@@ -57,7 +57,7 @@ func (l *Launcher) Identify(ctx context.Context, in IdentifyInput) (Identified, 
 			return out, nil
 		case len(seen.missed) > 0:
 			return Identified{}, fault.New(fault.Unavailable, "not_all_seen", doing).WithAdvice(
-				"It stands in no store that answered; these keys could not be looked at: %s. See rekey doctor.", truncate(strings.Join(seen.missed, ", ")))
+				"It is in no store that answered; these keys could not be looked at: %s. See rekey doctor.", truncate(strings.Join(seen.missed, ", ")))
 		}
 	}
 	return Identified{}, nil

@@ -19,7 +19,7 @@ import (
 )
 
 // identify asks whose value it is, as a worker does.
-func (r *rig) identify(in activities.IdentifyInput) (activities.Identified, error) {
+func (r *fixture) identify(in activities.IdentifyInput) (activities.Identified, error) {
 	r.Helper()
 	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
 	env.RegisterActivity(r.launcher.Identify)
@@ -31,7 +31,7 @@ func (r *rig) identify(in activities.IdentifyInput) (activities.Identified, erro
 	return out, v.Get(&out)
 }
 
-func (r *rig) reads() (n int) {
+func (r *fixture) reads() (n int) {
 	for _, e := range r.Cloud.Journal() {
 		if e.Kind == simcloud.Called && strings.Contains(e.Method, "AccessSecretVersion") {
 			n++
@@ -41,31 +41,31 @@ func (r *rig) reads() (n int) {
 }
 
 func TestAValueIsFoundWhereverItStands(t *testing.T) {
-	first := func(r *rig) []string { return r.acts.Fingerprints(r.First("ci")) }
+	first := func(r *fixture) []string { return r.acts.Fingerprints(r.First("ci")) }
 	for sentence, tc := range map[string]struct {
-		arrange func(*rig)
-		prints  func(*rig) []string
+		arrange func(*fixture)
+		prints  func(*fixture) []string
 		within  []string
 		want    []activities.Found
 	}{
 		"as current, before any rotation": {nil, first, nil, []activities.Found{{Key: "ci", Live: true}}},
-		"by the id of its key":            {nil, func(r *rig) []string { return []string{secret.FromString(r.oldID).Fingerprint()} }, nil, []activities.Found{{Key: "ci", Live: true}}},
-		"in a file of another shape": {nil, func(r *rig) []string {
+		"by the id of its key":            {nil, func(r *fixture) []string { return []string{secret.FromString(r.oldID).Fingerprint()} }, nil, []activities.Found{{Key: "ci", Live: true}}},
+		"in a file of another shape": {nil, func(r *fixture) []string {
 			return r.acts.Fingerprints(secret.FromString("\n " + strings.Replace(r.First("ci").Reveal(), "{", "{ \n", 1)))
 		}, nil, []activities.Found{{Key: "ci", Live: true}}},
-		"refused by the provider already": {func(r *rig) {
+		"refused by the provider already": {func(r *fixture) {
 			r.rules.MayDie = []string{r.oldID}
 			if err := r.acts.Providers["google"].Delete(context.Background(), scenario.Account("ci"), r.oldID); err != nil {
 				r.Fatal(err)
 			}
 		}, first, nil, []activities.Found{{Key: "ci"}}},
-		"in no store":                         {nil, func(*rig) []string { return []string{"0123456789ab"} }, nil, nil},
+		"in no store":                         {nil, func(*fixture) []string { return []string{"0123456789ab"} }, nil, nil},
 		"of a key that the source may not":    {nil, first, []string{"openai-*"}, nil},
 		"of a key that the source may touch":  {nil, first, []string{"c*"}, []activities.Found{{Key: "ci", Live: true}}},
-		"in a version that has no stage left": {func(r *rig) { r.bury() }, first, nil, []activities.Found{{Key: "ci", Live: true}}},
+		"in a version that has no stage left": {func(r *fixture) { r.bury() }, first, nil, []activities.Found{{Key: "ci", Live: true}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			r.rules = simcloud.Rules{} // it is about looking
 			if tc.arrange != nil {
 				tc.arrange(r)
@@ -85,7 +85,7 @@ func TestAValueIsFoundWhereverItStands(t *testing.T) {
 }
 
 // bury makes another value current, behind rekey's back, so that the first one stands under no stage.
-func (r *rig) bury() {
+func (r *fixture) bury() {
 	_, value, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
 		r.Fatal(err)
@@ -100,7 +100,7 @@ func (r *rig) bury() {
 }
 
 func TestNobodySaysThatAValueIsGoneBeforeAllStoresHaveAnswered(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "GetSecret", Kind: simcloud.Refuse, Code: 503})
 	_, err := r.identify(activities.IdentifyInput{Fingerprints: []string{"0123456789ab"}})
@@ -110,7 +110,7 @@ func TestNobodySaysThatAValueIsGoneBeforeAllStoresHaveAnswered(t *testing.T) {
 }
 
 func TestReportsThatComeAtOnceShareALook(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	r.bury()
 	var all sync.WaitGroup
@@ -127,13 +127,13 @@ func TestReportsThatComeAtOnceShareALook(t *testing.T) {
 	if _, err := r.identify(activities.IdentifyInput{Fingerprints: []string{"0123456789ab"}}); err != nil {
 		t.Fatal(err)
 	}
-	// The value that a record does not tell about is the current one, which somebody else put there.
+	// The value that is in no record is the current one, which somebody else put there.
 	if after := r.reads(); after-before > 2 || before == 0 {
 		t.Errorf("%d reads of values at first, %d for one report more", before, after-before)
 	}
 }
 
-func (c *callbox) Start(_ context.Context, k rotation.Key, by, why string) (bool, error) {
+func (c *fakeStarter) Start(_ context.Context, k rotation.Key, by, why string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.raised = append(c.raised, "manual "+k.Name+" by "+by)
@@ -141,7 +141,7 @@ func (c *callbox) Start(_ context.Context, k rotation.Key, by, why string) (bool
 }
 
 func TestATriggerStartsWhatIsNotDoneYet(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	value, since := r.First("ci").Fingerprint(), r.begin
 	done := func(phase rotation.Phase, started, ended time.Duration) rotation.LatestRotation {
@@ -167,7 +167,7 @@ func TestATriggerStartsWhatIsNotDoneYet(t *testing.T) {
 		"a leak that was served in vain":          {leak, done(rotation.RolledBack, time.Second, time.Minute), "ci for leak/" + value, "The emergency was raised"},
 		"a leak that came back":                   {leak, done(rotation.Completed, -2*time.Hour, -time.Hour), "ci for leak/" + value, "The emergency was raised"},
 	} {
-		c := &callbox{standings: map[string]rotation.LatestRotation{"ci": tc.standing}}
+		c := &fakeStarter{standings: map[string]rotation.LatestRotation{"ci": tc.standing}}
 		r.launcher.Starter = c
 		tc.in.Key, tc.in.Since, tc.in.By = "ci", since, "webhook x"
 		env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()

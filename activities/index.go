@@ -47,7 +47,7 @@ type scan struct {
 	missed []string
 }
 
-// scan looks at all keys, deep also at the versions under no stage. It may give what another caller sees, if that one
+// scan looks at all keys, deep also at the versions under no stage. It may return what another caller sees, if that one
 // begins later than this call: what was stored before it is in there.
 func (x *Index) scan(ctx context.Context, l *Launcher, deep bool) (*scan, error) {
 	asked := x.begun.Load()
@@ -120,7 +120,7 @@ func (l *Launcher) values(ctx context.Context, k rotation.Key, deep bool) (refs 
 	return refs, err
 }
 
-// unstagedOf adds the values of the i-th store that stand under no stage.
+// unstagedOf adds the values of the i-th store that are under no stage.
 func (j *job) unstagedOf(ctx context.Context, x *Index, i int, s store.Snapshot, refs []Ref) ([]Ref, error) {
 	numbers, err := j.stores[i].Versions(ctx, j.path(i))
 	if err != nil {

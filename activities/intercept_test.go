@@ -113,7 +113,7 @@ func TestALongRetryAfterIsWaitedOutWhereMessagesAreHeard(t *testing.T) {
 			}
 			var details activities.Failure
 			if err := app.Details(&details); err != nil || time.Duration(details.RetryAfter) != c.after {
-				t.Errorf("the workflow is told %s, %v; want %s", details.RetryAfter, err, c.after)
+				t.Errorf("the workflow gets %s, %v; want %s", details.RetryAfter, err, c.after)
 			}
 		})
 	}

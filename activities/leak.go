@@ -32,7 +32,7 @@ func (r Ref) Called(name string, stores []rotation.Location) bool {
 
 // leaked sorts out what an emergency is about: in the facts for the due rule, and as the keys to revoke. names are what a
 // person named; none means every value that was made before. Values that are under no stage any more count too, as
-// long as a store can give them and the provider accepts them: somebody may have stopped half-way years ago.
+// long as a store can return them and the provider accepts them: somebody may have stopped half-way years ago.
 func (j *job) leaked(ctx context.Context, l *look, names, predecessors []string) ([]Ref, error) {
 	others, err := j.unstaged(ctx, l)
 	if err != nil {
@@ -80,7 +80,7 @@ func (j *job) leaked(ctx context.Context, l *look, names, predecessors []string)
 	return gone, nil
 }
 
-// unstaged are the values that a store can give and that are neither current nor a duty, nor this rotation's own: store by
+// unstaged are the values that a store can return and that are neither current nor a duty, nor this rotation's own: store by
 // store, the newest first.
 func (j *job) unstaged(ctx context.Context, l *look) ([]Ref, error) {
 	type version struct {
@@ -129,7 +129,7 @@ func together(ctx context.Context, n int, do func(ctx context.Context, i int) er
 	return all.Wait()
 }
 
-// refAt names the value of a version, from the record if it stands there, else from the value. NotFound: there is no key.
+// refAt names the value of a version, from the record if it is there, else from the value. NotFound: there is no key.
 func (j *job) refAt(ctx context.Context, i int, number string, s store.Snapshot) (Ref, error) {
 	for _, v := range s.Stages() {
 		if v.Number == number {

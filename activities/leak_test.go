@@ -29,12 +29,12 @@ func TestAValueIsCalledByItsNumberInAnyStoreOrInOne(t *testing.T) {
 	}
 	// A value that was noted when the key had other stores.
 	if short := (activities.Ref{Numbers: []string{"3"}}); !short.Called("alias:3", stores) || short.Called("latest:p7", stores) {
-		t.Error("of a value that stands in the first store only")
+		t.Error("of a value that is in the first store only")
 	}
 }
 
 func TestAnEmergencyThatNamesOneStoresVersionMeansThatValueAlone(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	n, _ := r.published(r1)
 	first, second := r.oldID, n.KeyID
 	for sentence, c := range map[string]struct {
@@ -64,7 +64,7 @@ func TestAnEmergencyThatNamesOneStoresVersionMeansThatValueAlone(t *testing.T) {
 }
 
 func TestABareNumberMeansEveryValueThatHasItInAnyStore(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	// The second store has had a version more: number 2 is another value in each.
 	strayID, stray, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
@@ -91,7 +91,7 @@ func TestABareNumberMeansEveryValueThatHasItInAnyStore(t *testing.T) {
 }
 
 // hold stops the next n requests to a method until release is closed; reached is closed for each that has come.
-func (r *rig) hold(n int, f simcloud.Fault) (reached []chan struct{}, release chan struct{}) {
+func (r *fixture) hold(n int, f simcloud.Fault) (reached []chan struct{}, release chan struct{}) {
 	release = make(chan struct{})
 	for range n {
 		f.Kind, f.Times, f.Release, f.Reached = simcloud.Hold, 1, release, make(chan struct{})
@@ -103,7 +103,7 @@ func (r *rig) hold(n int, f simcloud.Fault) (reached []chan struct{}, release ch
 
 func TestAnEmergencyLooksAtHundredsOfOldValuesSideBySide(t *testing.T) {
 	const many, atOnce = 200, 8
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{} // people made and deleted these keys
 	var live []string
 	for i := range many {
@@ -153,7 +153,7 @@ func TestAnEmergencyLooksAtHundredsOfOldValuesSideBySide(t *testing.T) {
 }
 
 func TestALookAtOldValuesThatCannotBeFinishedFails(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.rules = simcloud.Rules{}
 	for range 5 {
 		_, v, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
@@ -181,15 +181,15 @@ func TestALookAtOldValuesThatCannotBeFinishedFails(t *testing.T) {
 
 func TestAnEmergencyOfARotationThatHasStagedItsKeyAsksWhetherThatLeaked(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		named func(r *rig, n activities.Ref) []string
+		named func(r *fixture, n activities.Ref) []string
 		anew  bool
 	}{
-		"no value is named, so all have leaked": {func(*rig, activities.Ref) []string { return nil }, true},
-		"the new one is named":                  {func(_ *rig, n activities.Ref) []string { return []string{n.Fingerprint} }, true},
-		"the old one is named":                  {func(r *rig, _ activities.Ref) []string { return []string{r.First("ci").Fingerprint()} }, false},
+		"no value is named, so all have leaked": {func(*fixture, activities.Ref) []string { return nil }, true},
+		"the new one is named":                  {func(_ *fixture, n activities.Ref) []string { return []string{n.Fingerprint} }, true},
+		"the old one is named":                  {func(r *fixture, _ activities.Ref) []string { return []string{r.First("ci").Fingerprint()} }, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			n := r.create(r1)
 			p, err := r.acts.Prepare(context.Background(), activities.PrepareInput{Target: r.target(r1), Reason: rotation.Emergency, StartedAt: r.begin, Leaked: c.named(r, n)})
 			if r.note(p, err); err != nil || p.StartAnew != c.anew {
@@ -205,7 +205,7 @@ func TestAnEmergencyOfARotationThatHasStagedItsKeyAsksWhetherThatLeaked(t *testi
 func TestWhatTheRotationBeforeHasStagedGoesWhateverLeaked(t *testing.T) {
 	for sentence, follows := range map[string][]string{"of the same workflow": {r1}, "of another one": nil} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			_, forgotten, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 			if err != nil {
 				t.Fatal(err)

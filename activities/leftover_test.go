@@ -23,7 +23,7 @@ func TestWhatATerminatedRotationLeftPendingIsClearedByTheNextCreate(t *testing.T
 		"where neither stamps nor list can do": {Mode: "create", ListLag: "1h"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, setup{stores: []string{scenario.Alias, scenario.Latest}, opts: o})
+			r := newFixture(t, setup{stores: []string{scenario.Alias, scenario.Latest}, opts: o})
 			if o.ListLag != "" {
 				r.Cloud.SetTiming(simcloud.Timing{ListLag: time.Hour})
 			}
@@ -47,7 +47,7 @@ func TestWhatATerminatedRotationLeftPendingIsClearedByTheNextCreate(t *testing.T
 }
 
 func TestTheDutiesOfATerminatedRotationAreInherited(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	n, old := r.published(r1)
 	p, err := r.prepare(r2, rotation.Scheduled)
 	if err != nil {
@@ -73,7 +73,7 @@ func TestTheDutiesOfATerminatedRotationAreInherited(t *testing.T) {
 }
 
 func TestARotationThatWasTerminatedInTheMiddleOfPromoteLeavesTwoOldKeys(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -101,17 +101,17 @@ func TestARotationThatWasTerminatedInTheMiddleOfPromoteLeavesTwoOldKeys(t *testi
 }
 
 // other is a second installation with a key of the same name and account under its own path.
-func (r *rig) other(path string) *rig {
+func (r *fixture) other(path string) *fixture {
 	r.Helper()
 	yaml := strings.Replace(r.YAML(), "install: scene1", "install: other1", 1)
 	yaml = strings.Replace(yaml, "path: ci}", "path: "+path+"}", 1)
-	o := &rig{T: r.T, Scenario: r.Scenario, Clock: r.Clock, begin: r.begin, oldID: r.oldID}
+	o := &fixture{T: r.T, Scenario: r.Scenario, Clock: r.Clock, begin: r.begin, oldID: r.oldID}
 	o.acts, o.key = o.open(yaml)
 	return o
 }
 
 func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
-	a := newRig(t, google(scenario.Alias))
+	a := newFixture(t, google(scenario.Alias))
 	if err := a.SM.CreateSecret("ci-b", a.First("ci")); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestTwoInstallsOfOneAccountNeverTouchEachOthersKeys(t *testing.T) {
 }
 
 func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T) {
-	a := newRig(t, google(scenario.Alias))
+	a := newFixture(t, google(scenario.Alias))
 	aNew := a.create(r1)
 	b := a.other("ci")
 	p, err := b.prepare(r2, rotation.Manual)
@@ -172,7 +172,7 @@ func TestAPathOfAnotherInstallIsAQuestionAndTakenOverOnlyWhenToldTo(t *testing.T
 }
 
 func TestAClaimThatIsNewerThanTheRotationIsAQuestion(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.Advance(time.Minute)
 	r.write(0, func(s *store.Snapshot) {
 		s.Claim = &store.Claim{Install: "scene1", Rotation: r2, Attempt: 1, At: r.Now(), Settled: true}
@@ -189,7 +189,7 @@ func TestAClaimThatIsNewerThanTheRotationIsAQuestion(t *testing.T) {
 func TestAClaimOfARotationThatThisOneFollowsIsNoQuestionHoweverTheClocksGo(t *testing.T) {
 	for sentence, s := range map[string]setup{"where rekey mints": google(scenario.Alias), "where a person supplies": openAI(scenario.Alias)} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, s)
+			r := newFixture(t, s)
 			// The worker's clock is a minute ahead of the server's.
 			r.Advance(time.Minute)
 			r.write(0, func(s *store.Snapshot) {
@@ -222,7 +222,7 @@ func TestAClaimOfARotationThatThisOneFollowsIsNoQuestionHoweverTheClocksGo(t *te
 }
 
 func TestAPendingVersionThatNobodyKnowsIsAQuestion(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.create(r1)
 	r.write(0, func(s *store.Snapshot) { s.Claim, s.Pending = nil, &store.Version{Number: s.Pending.Number} })
 	out, err := r.tryCreate(r2)
@@ -239,7 +239,7 @@ func TestALateSweepOfATerminatedRotationSparesTheNextOnesKey(t *testing.T) {
 			name = "when it is pending"
 		}
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
 				t.Fatal(err)
@@ -279,7 +279,7 @@ func TestALateSweepOfATerminatedRotationSparesTheNextOnesKey(t *testing.T) {
 }
 
 func TestAFullAccountIsSaidBeforeAnythingIsDone(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	ids := []string{r.oldID}
 	for range 9 {
 		id, _, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
@@ -300,7 +300,7 @@ func TestAFullAccountIsSaidBeforeAnythingIsDone(t *testing.T) {
 }
 
 // claimed writes the claim of a rotation that was terminated into the record.
-func (r *rig) claimed(id string) {
+func (r *fixture) claimed(id string) {
 	r.write(0, func(s *store.Snapshot) {
 		s.Install = "scene1"
 		s.Claim = &store.Claim{Install: "scene1", Rotation: id, Attempt: 1, At: r.begin.Add(-time.Second)}
@@ -309,7 +309,7 @@ func (r *rig) claimed(id string) {
 
 func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) {
 	// So it is after the restore of a backup, and when the key's path has changed.
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	stamp := rotation.Stamp{Install: "scene1", Key: "ci", Rotation: r3, Attempt: 1}
 	elsewhere, err := r.acts.Providers["google"].Mint(context.Background(), scenario.Account("ci"), stamp.String())
 	if err != nil {
@@ -330,7 +330,7 @@ func TestAStampThatTheRecordDoesNotKnowIsAQuestionAndNeverDeleted(t *testing.T) 
 }
 
 func TestOrphansDoNotCountTowardsTheLimitAndAreRemovedByCreate(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	var foreign []string
 	for range 8 {
 		id, _, err := r.IAM.CreateForeignKey(scenario.Account("ci"))

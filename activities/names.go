@@ -43,6 +43,7 @@ const (
 
 // Registry is where activities are registered: a worker, or the SDK's test environment.
 type Registry interface {
+	// RegisterActivityWithOptions registers a function under the name that options have.
 	RegisterActivityWithOptions(activity any, options activity.RegisterOptions)
 }
 

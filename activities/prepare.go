@@ -170,12 +170,12 @@ func (j *job) rolledBackFrom(records []store.Snapshot) bool {
 	return slices.ContainsFunc(records, func(s store.Snapshot) bool { return slices.ContainsFunc(s.Stages(), own) })
 }
 
-// look is what stores and provider tell about a key.
+// look is what stores and provider say about a key.
 type look struct {
 	records []store.Snapshot
 	// keys is the provider's list; nil if it has none.
 	keys []providerKey
-	// currents are the values that stand as current, duties the keys that earlier rotations left to be revoked.
+	// currents are the current values, duties the keys that earlier rotations left to be revoked.
 	currents, duties []Ref
 	facts            rotation.Facts
 	// unknown are the names of what leaked that fit none of the key's values, nothingKnown: all of them.
@@ -229,7 +229,7 @@ func (l look) old(id string) []Ref {
 	return append(slices.DeleteFunc(slices.Clone(l.currents), func(r Ref) bool { return id != "" && r.rotation == id }), l.duties...)
 }
 
-// foreignClaim tells why a person has to agree before a rotation takes the claim. One of a predecessor may look newer than the
+// foreignClaim says why a person has to agree before a rotation takes the claim. One of a predecessor may look newer than the
 // rotation: the clocks of workers and server differ.
 func (j *job) foreignClaim(records []store.Snapshot, startedAt time.Time, predecessors []string) *rotation.Ask {
 	for i, r := range records {
@@ -247,7 +247,7 @@ func (j *job) foreignClaim(records []store.Snapshot, startedAt time.Time, predec
 	return nil
 }
 
-// currentsAndDuties returns the different values that stand as current (one, unless stores disagree), and the keys that
+// currentsAndDuties returns the different values that are current (one, unless stores disagree), and the keys that
 // earlier rotations have promised to revoke and that are not current, the latest promise first: that one is about what
 // applications read last.
 func (j *job) currentsAndDuties(records []store.Snapshot) (currents, duties []Ref) {

@@ -23,7 +23,7 @@ type PromoteInput struct {
 	Insist bool `json:"insist,omitempty"`
 }
 
-// Promoted tells how far a promote came.
+// Promoted says how far a promote came.
 type Promoted struct {
 	// To has the version numbers under which applications read the value.
 	To Ref `json:"to"`
@@ -41,7 +41,7 @@ type Promoted struct {
 
 // Promote writes the duties into every store, then makes the value current in one store after the other, then
 // looks through the applications' own eyes. Repeated, it goes on where it stopped. A current value that is neither the
-// one to promote nor a duty is a question: overwritten without a word, it would stay live, and nobody would know.
+// one to promote nor a duty is a question: overwritten silently, it would stay live, and nobody would know.
 func (s *Steps) Promote(ctx context.Context, in PromoteInput) (Promoted, error) {
 	j, err := s.changing(ctx, in.Target)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Steps) Promote(ctx context.Context, in PromoteInput) (Promoted, error) 
 	if err != nil {
 		return Promoted{To: in.To}, err
 	}
-	if !found || !to.pendingHere && !to.wasRead && !to.owed {
+	if !found || !to.pendingHere && !to.wasRead && !to.isDuty {
 		return Promoted{To: in.To}, j.unknownValue(ctx, in.To)
 	}
 	if rest := j.pendingRevoke(to.Ref, records); rest > 0 {
@@ -122,7 +122,7 @@ func (s *Steps) Promote(ctx context.Context, in PromoteInput) (Promoted, error) 
 	return out, nil
 }
 
-// setByHand finds the values that stand as current and that this rotation does not know, and asks about them. It is
+// setByHand finds the values that are current and that this rotation does not know, and asks about them. It is
 // the same question while the stores do not change.
 func (j *job) setByHand(in PromoteInput, records []store.Snapshot) (found []Ref, question rotation.Ask) {
 	var where []string
@@ -165,7 +165,7 @@ func isDuty(r Ref, records []store.Snapshot) bool {
 }
 
 // keepPromoted takes the value that is current everywhere now out of the duties. Not before: cut off in between, a key that
-// is neither current nor owed would be forgotten.
+// is neither current nor a duty would be forgotten.
 func (j *job) keepPromoted(ctx context.Context, to Ref) error {
 	for i := range j.stores {
 		if _, err := j.edit(ctx, i, func(s *store.Snapshot) (bool, error) {

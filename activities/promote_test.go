@@ -21,7 +21,7 @@ func TestAPromoteThatWasCutOffConvergesAndTheDutiesComeFirst(t *testing.T) {
 		"after the record, without an answer":      {Method: "UpdateSecret", Kind: simcloud.LoseReply, Skip: 2},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			p, err := r.prepare(r1, rotation.Manual)
 			if err != nil {
 				t.Fatal(err)
@@ -57,8 +57,8 @@ func TestAPromoteThatWasCutOffConvergesAndTheDutiesComeFirst(t *testing.T) {
 	}
 }
 
-// byHand makes a key as people do, makes it current in the i-th store, and gives its id.
-func (r *rig) byHand(i int) string {
+// byHand makes a key as people do, makes it current in the i-th store, and returns its id.
+func (r *fixture) byHand(i int) string {
 	r.Helper()
 	id, v, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 	if err != nil {
@@ -75,14 +75,14 @@ func (r *rig) byHand(i int) string {
 	return id
 }
 
-func (r *rig) promoteWith(in activities.PromoteInput) (activities.Promoted, error) {
+func (r *fixture) promoteWith(in activities.PromoteInput) (activities.Promoted, error) {
 	out, err := r.acts.Promote(context.Background(), in)
 	r.note(out, err)
 	return out, err
 }
 
 // revisions report whether a record was changed.
-func (r *rig) revisions() (all []string) {
+func (r *fixture) revisions() (all []string) {
 	for i := range r.key.Stores {
 		all = append(all, r.record(i).Revision)
 	}
@@ -93,7 +93,7 @@ func TestAValueThatSomebodyMadeCurrentMeanwhileIsNotOverwrittenWithoutAsking(t *
 	for i, where := range []string{scenario.Alias, scenario.Latest} {
 		for _, answer := range []string{"the question is approved", "what was found is a duty"} {
 			t.Run(where+", then "+answer, func(t *testing.T) {
-				r := newRig(t, google(scenario.Alias, scenario.Latest))
+				r := newFixture(t, google(scenario.Alias, scenario.Latest))
 				p, err := r.prepare(r1, rotation.Manual)
 				if err != nil {
 					t.Fatal(err)
@@ -144,7 +144,7 @@ func TestAValueThatSomebodyMadeCurrentMeanwhileIsNotOverwrittenWithoutAsking(t *
 }
 
 func TestAQuestionAboutOneValueDoesNotGrantAnother(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func TestAQuestionAboutOneValueDoesNotGrantAnother(t *testing.T) {
 }
 
 func TestAValueThatSomebodyMadeCurrentBetweenTwoTriesOfAPromoteIsAskedAbout(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +206,7 @@ func TestAValueThatSomebodyMakesCurrentInTheMiddleOfAPromoteIsNotOverwritten(t *
 				continue // the store itself adds a version there, and cannot compare
 			}
 			t.Run(where+", "+sentence, func(t *testing.T) {
-				r := newRig(t, google(scenario.Alias, scenario.Latest))
+				r := newFixture(t, google(scenario.Alias, scenario.Latest))
 				p, err := r.prepare(r1, rotation.Manual)
 				if err != nil {
 					t.Fatal(err)
@@ -241,13 +241,13 @@ func TestAValueThatSomebodyMakesCurrentInTheMiddleOfAPromoteIsNotOverwritten(t *
 }
 
 func TestAPromoteKnowsWhatItMayReplace(t *testing.T) {
-	for sentence, arrange := range map[string]func(r *rig, n, old activities.Ref){
-		"the old key, made current by hand in one store after the promote": func(r *rig, n, old activities.Ref) {
+	for sentence, arrange := range map[string]func(r *fixture, n, old activities.Ref){
+		"the old key, made current by hand in one store after the promote": func(r *fixture, n, old activities.Ref) {
 			if err := r.SM.SetAlias("ci", "current", 1); err != nil {
 				r.Fatal(err)
 			}
 		},
-		"the same key once more, as another version": func(r *rig, n, old activities.Ref) {
+		"the same key once more, as another version": func(r *fixture, n, old activities.Ref) {
 			v, err := r.acts.Stores[scenario.Latest].Published(context.Background(), "ci-latest")
 			if err != nil {
 				r.Fatal(err)
@@ -256,10 +256,10 @@ func TestAPromoteKnowsWhatItMayReplace(t *testing.T) {
 				r.Fatal(err)
 			}
 		},
-		"itself": func(*rig, activities.Ref, activities.Ref) {},
+		"itself": func(*fixture, activities.Ref, activities.Ref) {},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			arrange(r, n, old[0])
 			// Without duties in the input: the records have them.
@@ -276,7 +276,7 @@ func TestAPromoteKnowsWhatItMayReplace(t *testing.T) {
 }
 
 func TestAPromoteSaysWhoseReadersLag(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	p, err := r.prepare(r1, rotation.Manual)
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func (s *Steps) Store(ctx context.Context, in StoreInput) (Ref, error) {
 	if err != nil {
 		return in.New, err
 	}
-	if !known || !t.pendingHere && !t.wasRead && !t.owed {
+	if !known || !t.pendingHere && !t.wasRead && !t.isDuty {
 		return in.New, j.unknownValue(ctx, in.New)
 	}
 	in.New = t.Ref
@@ -122,7 +122,7 @@ func (s *Steps) Verify(ctx context.Context, in VerifyInput) (Verified, error) {
 	var value secret.Value
 	for i, number := range in.Value.Numbers {
 		if number == "" {
-			return Verified{Final: true, Why: "The value does not stand in " + j.Key.Stores[i].String() + "."}, nil
+			return Verified{Final: true, Why: "The value is not in " + j.Key.Stores[i].String() + "."}, nil
 		}
 		v, err := j.stores[i].Read(ctx, j.path(i), number)
 		if fault.Is(err, fault.NotFound) {

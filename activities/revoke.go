@@ -47,9 +47,9 @@ type Revoked struct {
 
 // Revoke disables, enables or deletes keys at the provider. Before each call that takes a key away it reads every
 // store again and refuses (Rejected, code "still_staged") a key that is current or pending anywhere, and any key
-// while stores disagree (I1, I8). With Contain it only refuses what is no value of this key (I4). Where the worker's
+// while stores disagree (I1, I8). With Contain it only refuses what is not a value of this key (I4). Where the worker's
 // rekey.yaml asks for four eyes it refuses (Rejected, code "four_eyes") what no two operators have signed. A key that
-// the provider does not have any more is no failure, whatever was asked for: it is named in Gone.
+// the provider does not have any more is not a failure, whatever was asked for: it is named in Gone.
 func (s *Steps) Revoke(ctx context.Context, in RevokeInput) (Revoked, error) {
 	j, err := s.changing(ctx, in.Target)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Steps) Revoke(ctx context.Context, in RevokeInput) (Revoked, error) {
 const StillStaged = "still_staged"
 
 // checkRevocable reads every store, by record and as applications do, and refuses a key that anybody reads or is about to
-// read, every key while a store does not give them keep or the provider refuses that, and every key that no rotation wrote
+// read, every key while they do not get keep from a store or the provider refuses that, and every key that no rotation wrote
 // down as its duty before it promoted (I4): the ids in a workflow's input alone are no order to delete. It returns the
 // records as it read them.
 func (j *job) checkRevocable(ctx context.Context, r Ref, in RevokeInput) ([]store.Snapshot, error) {
@@ -143,7 +143,7 @@ func (j *job) checkRevocable(ctx context.Context, r Ref, in RevokeInput) ([]stor
 	return records, err
 }
 
-// ensureUnread refuses a key that is current in a record, or that applications read. It gives what applications read in
+// ensureUnread refuses a key that is current in a record, or that applications read. It returns what applications read in
 // each store.
 func (j *job) ensureUnread(ctx context.Context, r Ref, records []store.Snapshot) ([]Ref, error) {
 	published := make([]Ref, len(records))
@@ -256,9 +256,9 @@ type RetireInput struct {
 	Predecessors []string `json:"predecessors,omitempty"`
 }
 
-// Retired tells what was cleared.
+// Retired is what was cleared.
 type Retired struct {
-	// Swept are the ids of orphans that were deleted: keys with our stamp that stood nowhere.
+	// Swept are the ids of orphans that were deleted: keys with our stamp that no store had.
 	Swept []string `json:"swept,omitempty"`
 	// SweepIn, if set, is how long to wait before the last sweep can be trusted.
 	SweepIn rotation.Duration `json:"sweepIn,omitempty"`
@@ -269,7 +269,7 @@ type Retired struct {
 // StillLive is the code of the fault that refuses to forget a key that the provider accepts.
 const StillLive = "still_live"
 
-// Retire takes the revoked keys out of every record, destroys their versions, gives the claim back, and sweeps
+// Retire takes the revoked keys out of every record, destroys their versions, releases the claim, and sweeps
 // orphans. Run within the horizon of the last mint it says when to sweep again, and keeps the claim until then.
 func (s *Steps) Retire(ctx context.Context, in RetireInput) (Retired, error) {
 	j, err := s.changing(ctx, in.Target)
@@ -371,7 +371,7 @@ func (j *job) retire(ctx context.Context, i int, gone []Ref) (store.Snapshot, er
 	})
 }
 
-// sweep deletes the orphans of this key and gives the claim back. Before the horizon has passed since the last
+// sweep deletes the orphans of this key and releases the claim. Before the horizon has passed since the last
 // attempt it only says how long to wait.
 func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Snapshot, keep *Ref, predecessors []string) (out Retired, err error) {
 	claim := records[0].Claim
@@ -434,7 +434,7 @@ type DiscardInput struct {
 	Predecessors []string `json:"predecessors,omitempty"`
 }
 
-// Discarded tells what was undone.
+// Discarded is what was undone.
 type Discarded struct {
 	Retired
 	// Published is the new value if it is current in a store: it cannot be discarded, and the way back is a rotation
@@ -443,7 +443,7 @@ type Discarded struct {
 }
 
 // Discard deletes what this rotation has minted and staged, by the records and by its exact stamps, destroys its pending
-// versions and gives the claim back. A key that a person supplied is only named. It does nothing for a rotation that has
+// versions and releases the claim. A key that a person supplied is only named. It does nothing for a rotation that has
 // done nothing.
 func (s *Steps) Discard(ctx context.Context, in DiscardInput) (Discarded, error) {
 	j, err := s.changing(ctx, in.Target)

@@ -17,7 +17,7 @@ import (
 
 func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		prepare func(r *rig, n, old activities.Ref)
+		prepare func(r *fixture, n, old activities.Ref)
 		which   func(n, old activities.Ref) activities.Ref
 		advice  string
 	}{
@@ -26,7 +26,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			advice: "as current",
 		},
 		"a key that is pending in the second store": {
-			prepare: func(r *rig, _, old activities.Ref) {
+			prepare: func(r *fixture, _, old activities.Ref) {
 				r.write(1, func(s *store.Snapshot) {
 					s.Pending = &store.Version{Number: "p1", KeyID: old.KeyID, Fingerprint: old.Fingerprint, Rotation: r2}
 				})
@@ -34,7 +34,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			advice: "as pending",
 		},
 		"the old key, when somebody moved the alias back by hand": {
-			prepare: func(r *rig, _, _ activities.Ref) {
+			prepare: func(r *fixture, _, _ activities.Ref) {
 				if err := r.SM.SetAlias("ci", "current", 1); err != nil {
 					r.Fatal(err)
 				}
@@ -42,7 +42,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			advice: "as current",
 		},
 		"the old key, when somebody added it again by hand": {
-			prepare: func(r *rig, _, _ activities.Ref) {
+			prepare: func(r *fixture, _, _ activities.Ref) {
 				if _, err := r.SM.AddVersion("ci-latest", r.First("ci")); err != nil {
 					r.Fatal(err)
 				}
@@ -50,7 +50,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			advice: "as current",
 		},
 		"the old key, while readers still see the old alias": {
-			prepare: func(r *rig, _, _ activities.Ref) {
+			prepare: func(r *fixture, _, _ activities.Ref) {
 				// Back and forth, with a lag: the record is as it was, applications are not.
 				if err := r.SM.SetAlias("ci", "current", 1); err != nil {
 					r.Fatal(err)
@@ -63,7 +63,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			advice: "still read it",
 		},
 		"any key, while a store has a third value": {
-			prepare: func(r *rig, _, _ activities.Ref) {
+			prepare: func(r *fixture, _, _ activities.Ref) {
 				_, third, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 				if err != nil {
 					r.Fatal(err)
@@ -75,7 +75,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			advice: "which was proven and is to stay",
 		},
 		"any key, while readers still see a third value": {
-			prepare: func(r *rig, _, _ activities.Ref) {
+			prepare: func(r *fixture, _, _ activities.Ref) {
 				_, third, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
 				if err != nil {
 					r.Fatal(err)
@@ -95,7 +95,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 			advice: "which was proven and is to stay",
 		},
 		"a key that no rotation promised to revoke": {
-			prepare: func(r *rig, _, _ activities.Ref) {
+			prepare: func(r *fixture, _, _ activities.Ref) {
 				for i := range r.key.Stores {
 					r.write(i, func(s *store.Snapshot) { s.Duties = nil })
 				}
@@ -104,7 +104,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			if c.prepare != nil {
 				c.prepare(r, n, old[0])
@@ -129,7 +129,7 @@ func TestRevokeRefusesWhatAnybodyReadsOrIsAboutTo(t *testing.T) {
 }
 
 func TestRevokeDisablesEnablesAndDeletesAndIsHarmlessTwice(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	n, old := r.published(r1)
 	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.EnableKey, activities.DisableKey, activities.DeleteKey} {
 		for range 2 {
@@ -146,7 +146,7 @@ func TestRevokeDisablesEnablesAndDeletesAndIsHarmlessTwice(t *testing.T) {
 }
 
 func TestRevokeWithoutAnIDAsksForAPerson(t *testing.T) {
-	r := newRig(t, setup{openai: true, stores: []string{scenario.Alias}})
+	r := newFixture(t, setup{openai: true, stores: []string{scenario.Alias}})
 	current := r.record(0).Current
 	old := activities.Ref{Fingerprint: r.First("gpt").Fingerprint(), Numbers: []string{current.Number}}
 	f := r.fails(r.revoke(r1, activities.DeleteKey, old), fault.Rejected, "no_id")
@@ -156,7 +156,7 @@ func TestRevokeWithoutAnIDAsksForAPerson(t *testing.T) {
 }
 
 func TestConfirmSaysWhatStillPasses(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	n, old := r.published(r1)
 	out, err := r.acts.Confirm(context.Background(), activities.ConfirmInput{Target: r.target(r1), Keys: old, New: &n})
 	if r.note(out, err); err != nil || !slices.Equal(out.Accepted, []string{r.oldID}) {
@@ -183,7 +183,7 @@ func TestRetireGoesOnWhereverItWasCutOff(t *testing.T) {
 		"after it was, without an answer":     {Method: "UpdateSecret", Target: "secrets/ci", Skip: 1, Except: "latest", Kind: simcloud.LoseReply},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
 				t.Fatal(err)
@@ -217,7 +217,7 @@ func TestRetireGoesOnWhereverItWasCutOff(t *testing.T) {
 }
 
 func TestNothingIsTakenAwayWhileApplicationsReadAValueThatWasNeverProven(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	to, old := r.published(r1)
 	// Somebody points current at a value of their own.
 	_, foreign, err := r.IAM.CreateForeignKey(scenario.Account("ci"))
@@ -243,7 +243,7 @@ func TestNothingIsTakenAwayWhileApplicationsReadAValueThatWasNeverProven(t *test
 }
 
 // switchedOff disables a key behind rekey's back.
-func (r *rig) switchedOff(id string) {
+func (r *fixture) switchedOff(id string) {
 	r.Helper()
 	r.rules.MayDie = append(r.rules.MayDie, id)
 	if err := r.acts.Providers[r.key.Provider].Disable(context.Background(), r.key.Account, id); err != nil {
@@ -254,7 +254,7 @@ func (r *rig) switchedOff(id string) {
 func TestTheOldKeyStaysWhileTheOneThatApplicationsReadIsRefusedUnlessItLeaked(t *testing.T) {
 	for _, mode := range []activities.RevokeMode{activities.DisableKey, activities.DeleteKey} {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			r.switchedOff(n.KeyID)
 			f := r.fails(r.revoke(r1, mode, old...), fault.Rejected, activities.StillStaged)
@@ -271,10 +271,10 @@ func TestTheOldKeyStaysWhileTheOneThatApplicationsReadIsRefusedUnlessItLeaked(t 
 func TestConfirmTellsWhatIsRefusedFromWhatCannotBeTried(t *testing.T) {
 	for sentence, c := range map[string]struct {
 		setup setup
-		which func(r *rig) (keys []activities.Ref, stays *activities.Ref)
+		which func(r *fixture) (keys []activities.Ref, stays *activities.Ref)
 		want  activities.Confirmed
 	}{
-		"a disabled key whose value nobody has is in the list, and refused": {setup: google(scenario.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
+		"a disabled key whose value nobody has is in the list, and refused": {setup: google(scenario.Alias), which: func(r *fixture) ([]activities.Ref, *activities.Ref) {
 			n, old := r.published(r1)
 			if err := r.revoke(r1, activities.DisableKey, old...); err != nil {
 				r.Fatal(err)
@@ -282,17 +282,17 @@ func TestConfirmTellsWhatIsRefusedFromWhatCannotBeTried(t *testing.T) {
 			old[0].Numbers = []string{""}
 			return old, &n
 		}},
-		"a value that nobody has, where there is no list, cannot be tried": {setup: setup{openai: true, stores: []string{scenario.Alias}}, which: func(*rig) ([]activities.Ref, *activities.Ref) {
+		"a value that nobody has, where there is no list, cannot be tried": {setup: setup{openai: true, stores: []string{scenario.Alias}}, which: func(*fixture) ([]activities.Ref, *activities.Ref) {
 			return []activities.Ref{{Fingerprint: "0123456789ab", Numbers: []string{""}}}, nil
 		}, want: activities.Confirmed{Unproven: []string{"0123456789ab"}}},
-		"the key that stays may have been taken away in its place": {setup: google(scenario.Alias), which: func(r *rig) ([]activities.Ref, *activities.Ref) {
+		"the key that stays may have been taken away in its place": {setup: google(scenario.Alias), which: func(r *fixture) ([]activities.Ref, *activities.Ref) {
 			n, _ := r.published(r1)
 			r.switchedOff(n.KeyID)
 			return nil, &n
 		}, want: activities.Confirmed{NewRefused: true}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, c.setup)
+			r := newFixture(t, c.setup)
 			keys, stays := c.which(r)
 			out, err := r.acts.Confirm(context.Background(), activities.ConfirmInput{Target: r.target(r1), Keys: keys, New: stays})
 			if r.note(out, err); err != nil || !reflect.DeepEqual(out, c.want) {
@@ -314,7 +314,7 @@ func TestRetireClearsForTheRotationsThatItFollowsAndForNobodyElse(t *testing.T) 
 		"one of that name among several that it knows": {follows: []string{r3, r1}, swept: 1},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			r.Cloud.Inject(upload(simcloud.LoseReply))
 			if _, err := r.tryCreate(r1); err == nil {
 				t.Fatal("the mint was answered")

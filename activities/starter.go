@@ -7,9 +7,9 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// Rotations tells which rotations are under way. client asks Temporal.
+// Rotations reports which rotations are under way. client asks Temporal.
 type Rotations interface {
-	// Running tells since when a rotation of the key is under way. It must not lag: what it does not see has not begun.
+	// Running reports since when a rotation of the key is under way. It must not lag: what it does not see has not begun.
 	Running(ctx context.Context, key string) (since time.Time, running bool, err error)
 }
 
@@ -21,6 +21,6 @@ type Starter interface {
 	// Raise starts an emergency rotation, or makes the one that is under way an emergency. It is durable when it
 	// returns; m.ID makes a repetition harmless, also a concurrent one. m says what leaked.
 	Raise(ctx context.Context, k rotation.Key, m rotation.DecisionMessage) error
-	// Latest tells how the latest rotation of the key stands. It does not lag.
+	// Latest reports how far the latest rotation of the key is. It does not lag.
 	Latest(ctx context.Context, key string) (rotation.LatestRotation, error)
 }

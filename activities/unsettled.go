@@ -11,7 +11,7 @@ import (
 )
 
 // A request to take a key away that was not answered may still take effect, until the horizon is over. Whoever comes
-// next, also in a workflow that was reset or begun anew, must not make such a key current: so the request stands in the
+// next, also in a workflow that was reset or begun anew, must not make such a key current: so the request is in the
 // first store's record before it is sent, and counts until it is settled.
 
 // pendingRevoke is how long a request to take a key away may still take effect; 0 if none can. It is never more than the

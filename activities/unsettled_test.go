@@ -17,7 +17,7 @@ import (
 // tookAway are the two ways to take a key away, and the method of Google's IAM.
 var tookAway = map[activities.RevokeMode]string{activities.DisableKey: "DisableServiceAccountKey", activities.DeleteKey: "DeleteServiceAccountKey"}
 
-func (r *rig) verify(id string, value activities.Ref) activities.Verified {
+func (r *fixture) verify(id string, value activities.Ref) activities.Verified {
 	r.Helper()
 	out, err := r.acts.Verify(context.Background(), activities.VerifyInput{Target: r.target(id), Value: value})
 	if r.note(out, err); err != nil {
@@ -27,7 +27,7 @@ func (r *rig) verify(id string, value activities.Ref) activities.Verified {
 }
 
 // unanswered loses the answer of the next request of a mode, before or after it takes effect.
-func (r *rig) unanswered(mode activities.RevokeMode, kind simcloud.FaultKind) {
+func (r *fixture) unanswered(mode activities.RevokeMode, kind simcloud.FaultKind) {
 	r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: tookAway[mode], Times: 1, Kind: kind})
 }
 
@@ -35,7 +35,7 @@ func TestARevokeWithoutAnAnswerCountsUntilItCanNoLongerTakeEffect(t *testing.T) 
 	for mode := range tookAway {
 		for sentence, kind := range map[string]simcloud.FaultKind{"it never arrived": simcloud.DropBefore, "its answer was lost": simcloud.LoseReply} {
 			t.Run(string(mode)+", "+sentence, func(t *testing.T) {
-				r := newRig(t, google(scenario.Alias, scenario.Latest))
+				r := newFixture(t, google(scenario.Alias, scenario.Latest))
 				_, old := r.published(r1)
 				r.unanswered(mode, kind)
 				_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
@@ -60,7 +60,7 @@ func TestARevokeWithoutAnAnswerCountsUntilItCanNoLongerTakeEffect(t *testing.T) 
 func TestARevokeThatIsRepeatedAfterOneWithoutAnAnswerStillCounts(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			r.unanswered(mode, simcloud.DropBefore)
 			_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
@@ -82,7 +82,7 @@ func TestARevokeThatIsRepeatedAfterOneWithoutAnAnswerStillCounts(t *testing.T) {
 func TestADisableThatWasAnsweredHoldsNothingUp(t *testing.T) {
 	for sentence, refused := range map[string]bool{"done": false, "refused": true} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			if refused {
 				r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleIAMService, Method: tookAway[activities.DisableKey], Times: 1, Kind: simcloud.Refuse, Code: 403})
@@ -106,7 +106,7 @@ func TestADisableThatWasAnsweredHoldsNothingUp(t *testing.T) {
 func TestNothingIsTakenAwayThatCannotBeWrittenDownFirst(t *testing.T) {
 	for mode, method := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			_, old := r.published(r1)
 			r.Cloud.Inject(inStore("UpdateSecret", simcloud.DropBefore))
 			_ = r.fails(r.revoke(r1, mode, old...), fault.Unavailable, "")
@@ -123,7 +123,7 @@ func TestNothingIsTakenAwayThatCannotBeWrittenDownFirst(t *testing.T) {
 func TestARotationWaitsUntilAnUnansweredContainmentIsSettled(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			r.rules.MayDie = []string{r.oldID}
 			p, err := r.prepare(r1, rotation.Emergency)
 			if err != nil {
@@ -148,7 +148,7 @@ func TestARotationWaitsUntilAnUnansweredContainmentIsSettled(t *testing.T) {
 }
 
 func TestADiscardWithoutAnAnswerIsKnownToARotationThatWasReset(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	n := r.create(r1)
 	r.unanswered(activities.DeleteKey, simcloud.DropBefore)
 	_, err := r.tryDiscard(r1)
@@ -162,7 +162,7 @@ func TestADiscardWithoutAnAnswerIsKnownToARotationThatWasReset(t *testing.T) {
 }
 
 func TestWhatIsClearedIsForgotten(t *testing.T) {
-	r := newRig(t, google(scenario.Alias, scenario.Latest))
+	r := newFixture(t, google(scenario.Alias, scenario.Latest))
 	_, old := r.published(r1)
 	r.unanswered(activities.DeleteKey, simcloud.LoseReply)
 	_ = r.fails(r.revoke(r1, activities.DeleteKey, old...), fault.Unavailable, "")
@@ -178,7 +178,7 @@ func TestWhatIsClearedIsForgotten(t *testing.T) {
 func TestARotationThatWasResetWhileItRolledBackStartsAnew(t *testing.T) {
 	for sentence, stores := range map[string][]string{"one store": {scenario.Alias}, "two stores": {scenario.Alias, scenario.Latest}} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(stores...))
+			r := newFixture(t, google(stores...))
 			n, old := r.published(r1)
 			if p, err := r.prepare(r1, rotation.Manual); err != nil || p.StartAnew {
 				t.Fatalf("before the roll-back: %+v, %v", p, err)
@@ -199,7 +199,7 @@ func TestARotationThatWasResetWhileItRolledBackStartsAnew(t *testing.T) {
 }
 
 func TestARecordKeepsTheRequestsThatMayStillTakeEffectAndNoOthers(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	_, old := r.published(r1)
 	r.write(0, func(s *store.Snapshot) {
 		s.Revokes = []store.Revoke{{KeyID: "over", At: r.Now().Add(-r.horizon())}, {KeyID: "open", At: r.Now().Add(-r.horizon() / 2)}}
@@ -217,7 +217,7 @@ func TestARecordKeepsTheRequestsThatMayStillTakeEffectAndNoOthers(t *testing.T) 
 }
 
 // held runs an activity whose first write of the record waits until what happens meanwhile has happened.
-func (r *rig) held(meanwhile func(), run func() error) error {
+func (r *fixture) held(meanwhile func(), run func() error) error {
 	r.Helper()
 	release, reached, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	r.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "UpdateSecret", Times: 1, Kind: simcloud.Hold, Release: release, Reached: reached})
@@ -231,7 +231,7 @@ func (r *rig) held(meanwhile func(), run func() error) error {
 func TestARevokeThatFindsTheRecordChangedLooksAgain(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			n, old := r.published(r1)
 			// Its workflow is reset meanwhile, and goes back.
 			err := r.held(func() {
@@ -251,7 +251,7 @@ func TestARevokeThatFindsTheRecordChangedLooksAgain(t *testing.T) {
 }
 
 func TestAPromoteThatFindsTheRecordChangedLooksAgain(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	n, old := r.published(r1)
 	err := r.held(func() {
 		if err := r.revoke(r1, activities.DeleteKey, old...); err != nil {
@@ -268,7 +268,7 @@ func TestAPromoteThatFindsTheRecordChangedLooksAgain(t *testing.T) {
 }
 
 func TestWhatIsDeletedToMakeWayIsWrittenDownToo(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	n := r.create(r1)
 	r.unanswered(activities.DeleteKey, simcloud.DropBefore)
 	_, err := r.tryCreate(r2)
@@ -285,7 +285,7 @@ func TestWhatIsDeletedToMakeWayIsWrittenDownToo(t *testing.T) {
 func TestARequestThatWasHeldUpIsNotSent(t *testing.T) {
 	for mode := range tookAway {
 		t.Run(string(mode), func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			n, old := r.published(r1)
 			err := r.held(func() { r.Advance(r.horizon()) }, func() error { return r.revokeKeeping(r1, mode, n, old...) })
 			_ = r.fails(err, fault.Unavailable, "slow")
@@ -297,7 +297,7 @@ func TestARequestThatWasHeldUpIsNotSent(t *testing.T) {
 }
 
 func TestATimeInTheFutureHoldsNobodyUpLongerThanTheHorizon(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.write(0, func(s *store.Snapshot) {
 		s.Revokes = []store.Revoke{{KeyID: r.oldID, At: r.Now().Add(365 * 24 * time.Hour)}}
 	})
@@ -309,15 +309,15 @@ func TestATimeInTheFutureHoldsNobodyUpLongerThanTheHorizon(t *testing.T) {
 
 func TestAnEmergencyDoesNotWaitForWhatItReplacesAnyway(t *testing.T) {
 	for sentence, c := range map[string]struct {
-		leaked func(r *rig) []string
+		leaked func(r *fixture) []string
 		waits  bool
 	}{
-		"everything leaked":             {leaked: func(*rig) []string { return nil }},
-		"what applications read leaked": {leaked: func(r *rig) []string { return []string{r.oldID} }},
-		"something else leaked":         {leaked: func(*rig) []string { return []string{"0123456789ab"} }, waits: true},
+		"everything leaked":             {leaked: func(*fixture) []string { return nil }},
+		"what applications read leaked": {leaked: func(r *fixture) []string { return []string{r.oldID} }},
+		"something else leaked":         {leaked: func(*fixture) []string { return []string{"0123456789ab"} }, waits: true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			r.rules.MayDie = []string{r.oldID}
 			p, err := r.prepare(r1, rotation.Emergency)
 			if err != nil {
@@ -335,7 +335,7 @@ func TestAnEmergencyDoesNotWaitForWhatItReplacesAnyway(t *testing.T) {
 }
 
 func TestContainmentDoesNotStopAtARecordThatCannotBeWritten(t *testing.T) {
-	r := newRig(t, google(scenario.Alias))
+	r := newFixture(t, google(scenario.Alias))
 	r.rules.MayDie = []string{r.oldID}
 	p, err := r.prepare(r1, rotation.Emergency)
 	if err != nil {

@@ -13,23 +13,23 @@ import (
 func TestAValueIsProvenFromEveryStoreAndNotOnlyFromOne(t *testing.T) {
 	for sentence, c := range map[string]struct {
 		// spoil changes what the i-th store has of the value.
-		spoil func(r *rig, n *activities.Ref, i int)
+		spoil func(r *fixture, n *activities.Ref, i int)
 		why   string
 	}{
-		"a store never got it": {func(_ *rig, n *activities.Ref, i int) { n.Numbers[i] = "" }, "does not stand in"},
-		"a store lost it": {func(r *rig, n *activities.Ref, i int) {
+		"a store never got it": {func(_ *fixture, n *activities.Ref, i int) { n.Numbers[i] = "" }, "The value is not in"},
+		"a store lost it": {func(r *fixture, n *activities.Ref, i int) {
 			l := r.key.Stores[i]
 			if err := r.acts.Stores[l.Store].Destroy(context.Background(), l.Path, n.Numbers[i]); err != nil {
 				r.Fatal(err)
 			}
 		}, "is gone"},
-		"a store has another value under its number": {func(r *rig, n *activities.Ref, i int) {
+		"a store has another value under its number": {func(r *fixture, n *activities.Ref, i int) {
 			n.Numbers[i] = r.record(i).Current.Number
 		}, "holds another value"},
 	} {
 		for i, store := range []string{"the first", "the second"} {
 			t.Run(sentence+", "+store, func(t *testing.T) {
-				r := newRig(t, google(scenario.Alias, scenario.Latest))
+				r := newFixture(t, google(scenario.Alias, scenario.Latest))
 				n := r.store(r1, r.create(r1))
 				if out := r.verify(r1, n); !out.OK {
 					t.Fatalf("before: %+v", out)
@@ -49,7 +49,7 @@ func TestAKeyThatOneOfSeveralFrontEndsRefusesIsNotProven(t *testing.T) {
 		"the first refuses it": 0, "the second refuses it": 1, "the third refuses it": 2,
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias))
+			r := newFixture(t, google(scenario.Alias))
 			n := r.create(r1)
 			r.Cloud.Inject(simcloud.Fault{Service: simcloud.GoogleTokenService, Skip: accepted, Times: 1, Kind: simcloud.Refuse, Code: 400})
 			if out := r.verify(r1, n); out.OK || out.Final || !strings.Contains(out.Why, n.Fingerprint) {
@@ -65,7 +65,7 @@ func TestAKeyThatOneOfSeveralFrontEndsRefusesIsNotProven(t *testing.T) {
 func TestTheNewValueIsMissedInWhicheverStoreSomebodyChanged(t *testing.T) {
 	for i, store := range []string{"the first", "the second"} {
 		t.Run(store, func(t *testing.T) {
-			r := newRig(t, google(scenario.Alias, scenario.Latest))
+			r := newFixture(t, google(scenario.Alias, scenario.Latest))
 			n, old := r.published(r1)
 			in := activities.HealthInput{Target: r.target(r1), New: n, Old: old}
 			if out, err := r.acts.CheckHealth(context.Background(), in); err != nil || !out.New || !out.Current {

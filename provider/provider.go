@@ -62,14 +62,14 @@ type Minted struct {
 	Value secret.Value
 }
 
-// Parsed is what a value shows by itself, without asking anybody.
+// Parsed is what a value says about itself, without asking anybody.
 type Parsed struct {
 	// Value is the value in the form that is stored: white space and quotes of a paste are gone, fields that
 	// an attacker could have set (token_uri) are rebuilt.
 	Value secret.Value
-	// KeyID is the provider's id of the key; empty if the value does not show it.
+	// KeyID is the provider's id of the key; empty if the value does not say.
 	KeyID string
-	// Account is the account that the value belongs to; empty if the value does not show it.
+	// Account is the account that the value belongs to; empty if the value does not say.
 	Account string
 	// Shown is how the provider's own console lists the key, where a person has to find it there and the console shows
 	// a part of the value, at most its last four characters; else empty. It goes where people read it
@@ -102,8 +102,9 @@ type Usage struct {
 // and return *fault.Error. Disable and Enable of a key that is already in that state succeed. They, and Delete, of an id
 // that the provider does not find are NotFound: whether that key is gone, or so new that the provider does not show it
 // yet, only the caller knows, who knows how old it is. A provider may also refuse such an id (Rejected, AccessDenied),
-// in the same words as for other reasons; List then shows which it is.
+// in the same words as for other reasons; then List decides.
 type Provider interface {
+	// Capabilities returns what the provider can do and how late it is. It asks nobody, and is always the same.
 	Capabilities() Capabilities
 	// Parse reads a value without asking anybody. A value that cannot be a key of this provider is Rejected,
 	// with advice that does not repeat it.
@@ -124,7 +125,7 @@ type Provider interface {
 	Enable(ctx context.Context, account, keyID string) error
 	// Delete revokes the key for good.
 	Delete(ctx context.Context, account, keyID string) error
-	// Usage reports when the key was last used, from metadata: it does not use the key.
+	// Usage returns when the key was last used, from metadata: it does not use the key.
 	Usage(ctx context.Context, account, keyID string) (Usage, error)
 	// Console is where a person manages the account's keys.
 	Console(account string) string

@@ -22,7 +22,7 @@ import (
 type Version struct {
 	// Number is the store's own number of the version.
 	Number string `json:"number"`
-	// KeyID is the provider's id of the key; empty if neither value nor provider shows it.
+	// KeyID is the provider's id of the key; empty if neither value nor provider says.
 	KeyID string `json:"keyId,omitempty"`
 	// Stamp is set if rekey minted the key.
 	Stamp string `json:"stamp,omitempty"`
@@ -85,7 +85,7 @@ type Snapshot struct {
 	Revision string
 }
 
-// Stages returns the versions that have a stage: pending, current and previous.
+// Stages returns the versions that are under any stage.
 func (r Record) Stages() []Version {
 	var all []Version
 	for _, v := range []*Version{r.Pending, r.Current, r.Previous} {
@@ -140,6 +140,7 @@ func ErrConflict(path string) error {
 //
 // All methods are safe for concurrent use, also from several processes, and return *fault.Error.
 type Store interface {
+	// Capabilities returns what the store can do and how late it is. It asks nobody, and is always the same.
 	Capabilities() Capabilities
 	// Check reports whether path can be read and written, without changing it. The fault's advice says what to
 	// create or to grant.

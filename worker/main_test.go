@@ -17,7 +17,7 @@ func TestAWorkerThatIsStartedWithAKeyDoesNothingAndDoesNotRepeatIt(t *testing.T)
 		"as the address":                    {[]string{"--address", key}, "", "--address looks like a key"},
 		"as the namespace":                  {[]string{"--namespace=" + key}, "", "--namespace looks like a key"},
 		"as the file":                       {[]string{"--config", key}, "", "--config looks like a key"},
-		"as a flag that is none":            {[]string{"--" + key}, "", "an argument looks like a key"},
+		"as an unknown flag":                {[]string{"--" + key}, "", "an argument looks like a key"},
 		"in place of a number":              {[]string{"--port", key}, "", "--port looks like a key"},
 		"as an argument":                    {[]string{key}, "", "an argument looks like a key"},
 		"as the address in its environment": {nil, "TEMPORAL_ADDRESS", "TEMPORAL_ADDRESS looks like a key"},

@@ -12,7 +12,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// Body is what a webhook of your own gets: the notice, and its text as a person reads it.
+// Body is what a webhook of your own gets: the notification, and its text as a person reads it.
 type Body struct {
 	rotation.Notification
 	Text string `json:"text"`

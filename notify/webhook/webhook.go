@@ -38,11 +38,17 @@ const (
 
 // Source is where something secret is read: a file, or an environment variable. It is read each time it is needed, so
 // that it can be replaced without a restart.
-type Source struct{ File, Env string }
+type Source struct {
+	// File is the name of a file that only its owner can read; it counts where both are set.
+	File string
+	// Env is the name of an environment variable.
+	Env string
+}
 
 // IsEmpty reports whether neither is named.
 func (s Source) IsEmpty() bool { return s == Source{} }
 
+// String names the source for a person; it does not read it.
 func (s Source) String() string {
 	if s.File != "" {
 		return s.File

@@ -80,7 +80,7 @@ func TestAWebhookIsSignedAndSaysEverything(t *testing.T) {
 	}
 	got := p.Messages()
 	if len(got) != 2 || got[0].Again || !got[1].Again {
-		t.Fatalf("the same notice twice: %+v", got)
+		t.Fatalf("the same notification twice: %+v", got)
 	}
 	for field, want := range map[string]any{
 		"key": "openai-prod", "provider": "openai", "tier": "production", "rotation": "aipm4sev", "phase": "awaiting-key", "reason": "scheduled",

@@ -42,7 +42,7 @@ var (
 	clientIDForm  = regexp.MustCompile(`^[0-9]{1,32}$`)
 )
 
-// projectOf reads the project from an account's email; empty if the email does not tell (default accounts of
+// projectOf reads the project from an account's email; empty if the email does not say (default accounts of
 // App Engine and Compute Engine). Google's docs: name@project.iam.gserviceaccount.com; a domain-scoped project
 // example.com:app has accounts at app.example.com.iam.gserviceaccount.com.
 func projectOf(account string) string {
@@ -137,7 +137,7 @@ func unquoted(text string) string {
 	return text
 }
 
-// readPrivateKey reads an RSA key in PEM (PKCS #8 as Google writes it, or PKCS #1) and gives it back in the one
+// readPrivateKey reads an RSA key in PEM (PKCS #8 as Google writes it, or PKCS #1) and returns it in the one
 // form that we store.
 func readPrivateKey(text string) (*rsa.PrivateKey, string, bool) {
 	block, rest := pem.Decode([]byte(text))

@@ -14,7 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation/fault"
 )
 
-// The codes of the two refusals that Google gives the same status.
+// The codes of the two refusals to which Google gives the same status.
 const (
 	// CodeKeyLimit: the account is full.
 	CodeKeyLimit = "key_limit"
@@ -49,11 +49,11 @@ func (p *Provider) fault(err error, what, account string, e effect) *fault.Error
 	return f
 }
 
-// mintFault is fault for a request that was to make a key. A refusal without any detail is how Google tells that an
+// mintFault is fault for a request that was to make a key. A refusal without any detail is how Google reports that an
 // account is full, but not only that: so the list is asked. It only reads.
 func (p *Provider) mintFault(ctx context.Context, err error, what, account string) *fault.Error {
 	f := p.fault(err, what, account, changes)
-	// How Google told the limit until about 2022: an exhausted quota whose "retry delay" is a day.
+	// How Google reported the limit until about 2022: an exhausted quota whose "retry delay" is a day.
 	daily := f.Class == fault.Throttled && f.RetryAfter >= time.Hour
 	if f.Code != codes.FailedPrecondition.String() && !daily {
 		return f
@@ -71,7 +71,7 @@ func (p *Provider) mintFault(ctx context.Context, err error, what, account strin
 	return f.WithAdvice("Google does not say why: look how many keys the account holds (%d is the limit), whether it is disabled, and which organization policies hold for its project: %s.", keyLimit, fault.Link(p.Console(account)))
 }
 
-// constraintName is an organization policy's constraint, as details name it. Anything else that stands there is not shown.
+// constraintName is an organization policy's constraint, as details name it. Anything else in them is not shown.
 var constraintName = regexp.MustCompile(`^(?:constraints|customConstraints)/([A-Za-z][A-Za-z0-9._]{2,120})$`)
 
 // forbids finds the organization policy that a refusal is about. The managed constraints, and an organization's own, come

@@ -137,7 +137,7 @@ func (p *Provider) Close() error {
 	return p.iam.Close()
 }
 
-// clientOptions checks the endpoints and gives what the IAM client is made with.
+// clientOptions checks the endpoints and returns what the IAM client is made with.
 func (o Options) clientOptions(doing string) ([]option.ClientOption, error) {
 	if o.TokenURL != "" {
 		u, err := url.Parse(o.TokenURL)

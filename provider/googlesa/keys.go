@@ -107,7 +107,7 @@ func (p *Provider) count(ctx context.Context, account string) (n int, known bool
 	return len(keys), err == nil
 }
 
-// mayRead reports whether Google gives any of the keys that were not uploaded.
+// mayRead reports whether Google returns any of the keys that were not uploaded.
 func (p *Provider) mayRead(ctx context.Context, listed []*adminpb.ServiceAccountKey) bool {
 	for _, k := range listed {
 		if uploaded(k) {
@@ -121,7 +121,7 @@ func (p *Provider) mayRead(ctx context.Context, listed []*adminpb.ServiceAccount
 }
 
 // stamp reads the common name of a key's certificate. A key that is listed but cannot be had is just being made
-// or deleted; it has no stamp for now, and is not found. Google tells that as NotFound, or, as some have seen, as a
+// or deleted; it has no stamp for now, and is not found. Google reports that as NotFound, or, as some have seen, as a
 // precondition of a read, which has none.
 func (p *Provider) stamp(ctx context.Context, name, what, account string) (stamp string, found bool, err error) {
 	ctx, done := p.bounded(ctx)
@@ -180,7 +180,7 @@ func (p *Provider) create(ctx context.Context, account string) (provider.Minted,
 	parsed, err := p.Parse(secret.New(k.GetPrivateKeyData()))
 	if err != nil || parsed.Account != account || !strings.HasSuffix(k.GetName(), "/keys/"+parsed.KeyID) {
 		// The key exists, but what came with it is not its file.
-		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer is not a key file of this account. A key without an owner may stand there now: look at %s.", fault.Link(p.Console(account)))
+		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer is not a key file of this account. A key without an owner may be there now: look at %s.", fault.Link(p.Console(account)))
 		f.Unsettled = true
 		return provider.Minted{}, f
 	}

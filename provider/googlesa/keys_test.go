@@ -39,10 +39,10 @@ func TestTheEleventhKeyIsRefusedAsTheLimit(t *testing.T) {
 		if err := try(); fault.Of(err).Code != CodeKeyLimit || fault.Of(err).Class != fault.Rejected {
 			t.Errorf("%s: the eleventh key: %v", mode, err)
 		}
-		// So did Google tell the limit until about 2022.
+		// So did Google report the limit until about 2022.
 		remove := w.cloud.Inject(atMint(mode, simcloud.Fault{Kind: simcloud.Refuse, Code: 429, RetryAfter: 86401 * time.Second}))
 		if err := try(); fault.Of(err).Code != CodeKeyLimit || fault.Of(err).RetryAfter != 0 {
-			t.Errorf("%s: the eleventh key, told as an exhausted quota: %v", mode, err)
+			t.Errorf("%s: the eleventh key, reported as an exhausted quota: %v", mode, err)
 		}
 		remove()
 		w.must(w.p.Delete(t.Context(), ci, first))
@@ -121,7 +121,7 @@ func TestOnlyTheNameOfAConstraintIsTakenFromARefusal(t *testing.T) {
 	}
 }
 
-// goneAnswers are the ways in which Google was seen to tell that a key is gone.
+// goneAnswers are the ways in which Google was seen to report that a key is gone.
 var goneAnswers = map[codes.Code]fault.Class{codes.NotFound: fault.NotFound, codes.FailedPrecondition: fault.Rejected, codes.PermissionDenied: fault.AccessDenied}
 
 func TestWhatIsAskedOfAKeyThatIsGoneIsRefusedAndChangesNothing(t *testing.T) {
@@ -132,7 +132,7 @@ func TestWhatIsAskedOfAKeyThatIsGoneIsRefusedAndChangesNothing(t *testing.T) {
 		w.must(w.p.Delete(t.Context(), ci, id))
 		for name, change := range map[string]func(context.Context, string, string) error{"disable": w.p.Disable, "enable": w.p.Enable, "delete": w.p.Delete} {
 			if err := change(t.Context(), ci, id); !fault.Is(err, class) || fault.Of(err).Unsettled {
-				t.Errorf("%s, told by %s: %v", name, code, err)
+				t.Errorf("%s, reported by %s: %v", name, code, err)
 			}
 		}
 	}
@@ -153,11 +153,11 @@ func TestAListThatStillShowsADeletedKeyDoesNotFailForIt(t *testing.T) {
 			w.must(w.p.Delete(t.Context(), ci, ours))
 			keys, err := w.p.List(t.Context(), ci)
 			if err != nil || len(keys) != 2 || keys[0].ID != ours || keys[0].Stamp != "" {
-				t.Errorf("beside %s, told by %s: %+v, %v", witness, code, keys, err)
+				t.Errorf("beside %s, reported by %s: %+v, %v", witness, code, keys, err)
 			}
 			w.clock.Advance(time.Minute)
 			if keys, err := w.p.List(t.Context(), ci); err != nil || len(keys) != 1 {
-				t.Errorf("beside %s, told by %s, a minute later: %+v, %v", witness, code, keys, err)
+				t.Errorf("beside %s, reported by %s, a minute later: %+v, %v", witness, code, keys, err)
 			}
 		}
 	}
@@ -216,7 +216,7 @@ func TestListsLag(t *testing.T) {
 		t.Errorf("after the lag the list is %v, want %s", got, id)
 	}
 	w.must(w.p.Delete(t.Context(), ci, id))
-	// Its certificate is gone already; that is no reason to fail, or to call it ours.
+	// Its certificate is gone already; that is not a reason to fail, or to call it ours.
 	keys, err := w.p.List(t.Context(), ci)
 	w.must(err)
 	if len(keys) != 1 || keys[0].ID != id || keys[0].Stamp != "" {
@@ -264,7 +264,7 @@ func TestAnUploadedKeyIsItsOwnPairUnderItsStamp(t *testing.T) {
 	one, first := w.mint(1)
 	two, second := w.mint(2)
 	if first.Equal(second) || cmp.Equal(pemBody(first), pemBody(second)) {
-		t.Error("two mints give one key pair")
+		t.Error("two mints return one key pair")
 	}
 	if got, want := w.cloud.LiveKeys(), map[string]string{one: stamp(1), two: stamp(2)}; !cmp.Equal(got, want) {
 		t.Errorf("Google holds %v, want %v", got, want)

@@ -55,7 +55,7 @@ func (p *Provider) Probe(ctx context.Context, account string, v secret.Value) (p
 	return judge(err, what)
 }
 
-// judge tells a refused key from a question that was not answered.
+// judge distinguishes a refused key from a question that was not answered.
 func judge(err error, what string) (provider.Proof, error) {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError

@@ -20,7 +20,7 @@ import (
 const (
 	// clockSkew is how far certificates are dated back, so that Google takes them although our clock is ahead.
 	clockSkew = 10 * time.Minute
-	// certificateLife is longer than any key stays, but a forgotten one ends some day. Why it is not shorter stands in
+	// certificateLife is longer than any key stays, but a forgotten one ends some day. Why it is not shorter is in
 	// docs/providers/google-service-account.md: a certificate that ends takes the key that applications read with it.
 	certificateLife = 10 * 365 * 24 * time.Hour
 )
@@ -57,7 +57,7 @@ func (p *Provider) upload(ctx context.Context, account, stamp string) (provider.
 	}
 	id := k.GetName()[strings.LastIndexByte(k.GetName(), '/')+1:]
 	if !keyIDForm.MatchString(id) {
-		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer names no key. The key may stand there now, with our stamp: look at %s.", fault.Link(p.Console(account)))
+		f := fault.New(fault.Internal, "bad_answer", p.doing(what)).WithAdvice("Google's answer names no key. The key may be there now, with our stamp: look at %s.", fault.Link(p.Console(account)))
 		f.Unsettled = true
 		return provider.Minted{}, f
 	}

@@ -32,7 +32,7 @@ func TestNoAddressInASuppliedFileIsUsedOrKept(t *testing.T) {
 	proof, err := w.p.Probe(t.Context(), ci, v)
 	w.must(err)
 	if !proof.Accepted || asked != 0 {
-		t.Errorf("the probe gives %+v and asked the attacker %d times", proof, asked)
+		t.Errorf("the probe returns %+v and asked the attacker %d times", proof, asked)
 	}
 	parsed, err := w.p.Parse(v)
 	w.must(err)
@@ -65,7 +65,7 @@ func TestARedirectOfTheTokenEndpointIsNotFollowed(t *testing.T) {
 	defer p.Close()
 	_, err = p.Probe(t.Context(), ci, v)
 	if f := fault.Of(err); err == nil || f.Code != "307" || f.Advice == "" || asked != 0 {
-		t.Errorf("a redirect gives %v, and its target was asked %d times", err, asked)
+		t.Errorf("a redirect returns %v, and its target was asked %d times", err, asked)
 	}
 }
 

@@ -58,7 +58,7 @@ type Provider struct {
 
 var _ provider.Provider = (*Provider)(nil)
 
-// account is a project id. What else stands in the configuration would travel in a header.
+// account is a project id. What else is in the configuration would travel in a header.
 var account = regexp.MustCompile(`^proj_[A-Za-z0-9_-]{1,128}$`)
 
 // New checks the options and makes a Provider; it asks nobody. A bad option is a Rejected fault.

@@ -44,7 +44,7 @@ func at(t *testing.T, url string) *openai.Provider {
 	return p
 }
 
-// leaks reports whether eight characters in a row of the key's secret part stand in text.
+// leaks reports whether text has eight characters in a row of the key's secret part.
 func leaks(text string, key secret.Value) bool {
 	plain := strings.TrimPrefix(key.Reveal(), "sk-proj-")
 	for i := range len(plain) - 8 {
@@ -198,7 +198,7 @@ func TestAHangingServerIsGivenUpAfterTheTimeOut(t *testing.T) {
 	}
 }
 
-// What answers here is not OpenAI but something on the way, so it is no part of the simulator.
+// What answers here is not OpenAI but something on the way, so it is not part of the simulator.
 func TestAnAnswerThatIsNotOpenAIsProvesNothing(t *testing.T) {
 	key := secret.FromString("sk-proj-0123456789abcdefghijWXYZ")
 	answers := map[string]struct {
@@ -283,7 +283,7 @@ func TestWhatCannotBeAKeyIsNotSent(t *testing.T) {
 	}
 	_, err := p.Probe(t.Context(), "my project\r\nX-Evil: 1", secret.FromString("sk-proj-0123456789abcdefghij"))
 	if f := fault.Of(err); f.Class != fault.Rejected || f.Advice == "" || strings.Contains(err.Error(), "Evil") {
-		t.Errorf("an account that is no project id: %v", err)
+		t.Errorf("an account that is not a project id: %v", err)
 	}
 	if n := len(cloud.Journal()); n != 0 {
 		t.Errorf("%d events", n)

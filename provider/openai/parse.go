@@ -10,8 +10,8 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// token is what can stand in an Authorization header (RFC 6750), long enough that a shortened display of a key
-// ("sk-...abcd") is none.
+// token is what an Authorization header can hold (RFC 6750), long enough that a shortened display of a key
+// ("sk-...abcd") is not one.
 var token = regexp.MustCompile(`^sk-[A-Za-z0-9._~+/=-]{17,509}$`)
 
 // foreign are keys that begin like OpenAI's and are none of a project's. None of them may be sent to OpenAI's
@@ -46,7 +46,7 @@ const longEnough = 40
 
 // shown is the key as the console's list shows it. OpenAI documents it for its API only, as redacted_value of
 // GET /organization/projects/{id}/api_keys ("sk-...def"); people describe the console's column as `sk-...` and the last
-// four characters. The end is what tells keys apart in either.
+// four characters. The end is what distinguishes keys in either.
 func shown(text string) string {
 	if len(text) < longEnough {
 		return ""

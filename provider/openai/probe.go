@@ -139,7 +139,7 @@ func (x *exchange) judge(err error, doing string) (provider.Proof, error) {
 	}
 }
 
-// refusal reads OpenAI's envelope: its code (a number or free text is none), whether it is for want of a scope,
+// refusal reads OpenAI's envelope: its code (a number or free text does not count), whether it is for want of a scope,
 // and whether the answer is OpenAI's at all. The text may hold a part of the key and goes no further.
 func refusal(err error) (code string, scope, enveloped bool) {
 	var e *client.APIError
@@ -156,7 +156,7 @@ func refusal(err error) (code string, scope, enveloped bool) {
 // region is how OpenAI's text names the address of a project with data residency: all that is taken from it.
 var region = regexp.MustCompile(`\b([a-z]{2})\.api\.openai\.com\b`)
 
-// residency tells which address to configure.
+// residency says which address to configure.
 func residency(err error) string {
 	const where = "The project has data residency: it answers at its region's own address only. In rekey.yaml, set "
 	const others = " for its provider; projects of other regions need a provider of their own."

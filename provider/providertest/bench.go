@@ -80,7 +80,7 @@ func (b *bench) checkLeaks() {
 	}
 }
 
-// leaked returns the first piece of part that stands in text.
+// leaked returns the first piece of part that is in text.
 func leaked(text, part string) string {
 	for i := 0; i+leakLength <= len(part); i++ {
 		if piece := part[i : i+leakLength]; strings.Contains(text, piece) {

@@ -82,7 +82,7 @@ func accessDenied(b *bench) {
 			b.Errorf("a 403 is taken for a bad key: %+v", proof)
 		}
 		if err != nil && !fault.Is(err, fault.AccessDenied) && !fault.Is(err, fault.Unavailable) {
-			b.Errorf("a 403 to a probe gives %v", err)
+			b.Errorf("a 403 to a probe returns %v", err)
 		}
 	})
 }
@@ -167,7 +167,7 @@ func (b *bench) settles(mint func(stamp string) error) {
 	}
 	stamp := b.nextStamp()
 	if err := mint(stamp); !fault.Is(err, fault.Unavailable) || !fault.Of(err).Unsettled {
-		b.Fatalf("a mint without an answer gives %v, want an unsettled outage", err)
+		b.Fatalf("a mint without an answer returns %v, want an unsettled outage", err)
 	}
 	b.Advance(b.lag)
 	var made []provider.Key
@@ -201,7 +201,7 @@ func noTime(b *bench) {
 		err := op.send(ctx)
 		b.saw(err)
 		if !fault.Is(err, fault.Unavailable) {
-			b.Errorf("%s without time left gives %v, want an outage", op.name, err)
+			b.Errorf("%s without time left returns %v, want an outage", op.name, err)
 		}
 		if b.calls(op.name) != before {
 			b.Errorf("%s without time left sent a request", op.name)

@@ -40,7 +40,7 @@ type Harness struct {
 	Cloud    *simcloud.Cloud
 	// Advance moves the clock of Cloud (and of Provider, if it has one).
 	Advance func(time.Duration)
-	// NewAccount makes an account without keys and gives what rekey.yaml says under `account`.
+	// NewAccount makes an account without keys and returns what rekey.yaml says under `account`.
 	NewAccount func(t *testing.T) string
 	// UnknownAccount is the name of an account that does not exist.
 	UnknownAccount string
@@ -74,7 +74,7 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		"a key that the provider does not show yet is not found, and not lost":       youngKey,
 		"a key that somebody else made is listed without a stamp":                    foreignKey,
 		"an account that does not exist is not an empty account":                     unknownAccount,
-		"a full account is told apart from an outage":                                fullAccount,
+		"a full account is not taken for an outage":                                  fullAccount,
 		"a busy or broken provider is an error of the right class":                   outages,
 		"our own credentials refused is access denied, and never a verdict on a key": accessDenied,
 		"a mint sends one request, whatever becomes of it":                           oneRequest,

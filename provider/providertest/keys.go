@@ -45,7 +45,7 @@ func unclaimed(b *bench) {
 		err := m.call()
 		b.saw(err)
 		if !fault.Is(err, fault.Rejected) || fault.Of(err).Code != "unsupported" {
-			b.Errorf("%s is not claimed, but gives %v and not a Rejected fault with the code unsupported", m.name, err)
+			b.Errorf("%s is not claimed, but returns %v and not a Rejected fault with the code unsupported", m.name, err)
 		}
 	}
 	if asked := len(b.Cloud.Journal()) - before; asked > 0 {
@@ -87,7 +87,7 @@ func newKey(b *bench) {
 	}
 }
 
-// checkKey: the value is accepted for its account, and tells the id that the provider knows.
+// checkKey: the value is accepted for its account, and names the id that the provider knows.
 func (b *bench) checkKey(id string, v secret.Value) {
 	b.Helper()
 	p, err := b.Provider.Parse(v)
@@ -124,7 +124,7 @@ func parseTwice(b *bench) {
 			twice, err := b.Provider.Parse(secret.FromString(text))
 			b.saw(twice, err)
 			if err != nil || !twice.Value.Equal(once.Value) || twice.KeyID != once.KeyID || twice.Account != once.Account {
-				b.Errorf("parsing a parsed value with %s gives something else: %v, %v", how, twice, err)
+				b.Errorf("parsing a parsed value with %s returns something else: %v, %v", how, twice, err)
 			}
 		}
 	}
@@ -142,7 +142,7 @@ func notAKey(b *bench) {
 		b.saw(err)
 		f := fault.Of(err)
 		if err == nil || f.Class != fault.Rejected || f.Advice == "" {
-			b.Errorf("%s: Parse gives %v, want a Rejected fault with advice", sentence, err)
+			b.Errorf("%s: Parse returns %v, want a Rejected fault with advice", sentence, err)
 			continue
 		}
 		if len(text) >= leakLength && strings.Contains(err.Error(), text) {
@@ -158,7 +158,7 @@ func refusedValue(b *bench) {
 		b.Fatalf("the harness's refused value is not well-formed: %v", err)
 	}
 	if proof := b.probe(v); proof.Accepted || proof.Code == "" {
-		b.Errorf("a value that the provider does not know gives %+v, want a refusal with a code", proof)
+		b.Errorf("a value that the provider does not know returns %+v, want a refusal with a code", proof)
 	}
 }
 
@@ -193,7 +193,7 @@ func lifeOfAKey(b *bench) {
 			}
 			b.Advance(b.lag)
 			if proof := b.probe(v); proof.Accepted != s.accepted {
-				b.Errorf("after %s (%s) the key's value gives %+v", s.name, often, proof)
+				b.Errorf("after %s (%s) the key's value returns %+v", s.name, often, proof)
 			}
 			if !b.caps.List {
 				continue
@@ -295,7 +295,7 @@ func fullAccount(b *bench) {
 	_, err := b.mint(b.Context(), b.nextStamp())
 	f := fault.Of(err)
 	if !fault.Is(err, fault.Rejected) || f.Unsettled || f.Advice == "" {
-		b.Errorf("one key more than the limit gives %v, want a settled Rejected fault with advice", err)
+		b.Errorf("one key more than the limit returns %v, want a settled Rejected fault with advice", err)
 	}
 }
 

@@ -61,7 +61,7 @@ type Options struct {
 	// RequestTimeout bounds one request; 30 s if 0. A method makes a few.
 	RequestTimeout time.Duration
 	// ReadLag is how long applications may read the former value after Promote; 5 min if 0, which is what AWS's Lambda
-	// extension caches for. AWS's caching clients read again only after an hour, unless told otherwise.
+	// extension caches for. AWS's caching clients read again only after an hour, unless configured otherwise.
 	ReadLag time.Duration
 }
 
@@ -120,7 +120,7 @@ func New(o Options) (*Store, error) {
 		Region: o.Region, BaseEndpoint: endpoint(o.Endpoint), Credentials: aws.NewCredentialsCache(marked{o.Credentials}),
 		// Repeating is the caller's business, who knows how long.
 		Retryer: aws.NopRetryer{}, HTTPClient: httpClient(),
-		// The SDK can be told to log bodies, which hold values.
+		// The SDK can be configured to log bodies, which hold values.
 		ClientLogMode: 0, Logger: logging.Nop{},
 	})
 	return s, nil
@@ -165,7 +165,7 @@ func httpClient() *http.Client {
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// Capabilities: moving a label gives compare-and-set.
+// Capabilities: moving a label allows compare-and-set.
 func (s *Store) Capabilities() store.Capabilities {
 	return store.Capabilities{CompareAndSet: true, ReadLag: s.opts.ReadLag}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // Check reads both secrets, and tries every operation that changes something in a form that changes nothing, whatever a
-// Secrets Manager makes of it: AWS has no request that tells what is permitted. It refuses a secret on which a rotation of somebody else has left AWSPENDING.
+// Secrets Manager makes of it: AWS has no request that returns what is permitted. It refuses a secret on which a rotation of somebody else has left AWSPENDING.
 func (s *Store) Check(ctx context.Context, path string) error {
 	if err := s.checkPath(path); err != nil {
 		return err
@@ -103,7 +103,7 @@ type Staged struct {
 	Path string
 	// Enabled: AWS rotates the secret by itself.
 	Enabled bool
-	// Pending and Current tell which of AWS's labels the version has.
+	// Pending and Current say which of AWS's labels the version has.
 	Pending, Current bool
 	// MadeAt is when the version was made; zero if it has no labels.
 	MadeAt time.Time
@@ -128,7 +128,7 @@ func (s *Store) PathOf(id string) (path string, ok bool) {
 	return name, s.checkPath(name) == nil
 }
 
-// Rotation tells how the version that a rotation of AWS's own works on is labelled. An ARN must be the one that the
+// Rotation returns how the version that a rotation of AWS's own works on is labelled. An ARN must be the one that the
 // secret of that name has.
 func (s *Store) Rotation(ctx context.Context, id, version string) (Staged, error) {
 	path, ok := s.PathOf(id)

@@ -36,7 +36,7 @@ const (
 const maxValue = 64 << 10
 
 // keeperPrefix makes the name of the second secret. It goes in front, so that a policy for secret:<path>-* does not
-// give applications the second one, too.
+// return the second one to applications, too.
 const keeperPrefix = "rekey/"
 
 func recordSecret(path string) string { return keeperPrefix + path }
@@ -148,7 +148,7 @@ func (s *Store) get(ctx context.Context, id, version, label string) (got, error)
 // errOther: the version exists with another value.
 var errOther = errors.New("the version holds another value")
 
-// put makes a version with labels, or does nothing if it exists with this value: what labels it has then, describe tells.
+// put makes a version with labels, or does nothing if it exists with this value: what labels it has then, describe returns.
 // (AWS's answer has labels, too. Whether those of a put that did nothing are the version's or the request's, is not
 // documented.) One that exists with another value is errOther.
 func (s *Store) put(ctx context.Context, id, version string, v secret.Value, labels ...string) error {

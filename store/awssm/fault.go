@@ -27,7 +27,7 @@ const cutOff = "cut_off"
 // errNoCredentials stands for whatever the credentials' source said, which can quote files and answers.
 var errNoCredentials = errors.New("no credentials")
 
-// marked tells errors of the credentials' source from AWS's answers.
+// marked distinguishes errors of the credentials' source from AWS's answers.
 type marked struct{ aws.CredentialsProvider }
 
 // Retrieve returns the credentials, or errNoCredentials.

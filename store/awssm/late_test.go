@@ -14,7 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/store/storetest"
 )
 
-// late holds a request back until its caller has gone, and gives the function that lets it take effect.
+// late holds a request back until its caller has gone, and returns the function that lets it take effect.
 func (p *place) late(method, target string, skip int) (land func()) {
 	f := simcloud.Fault{
 		Service: simcloud.AWSSecretsService, Method: method, Target: target, Skip: skip, Times: 1, Kind: simcloud.CommitLate,

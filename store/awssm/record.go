@@ -120,7 +120,7 @@ func (s *Store) commit(ctx context.Context, path, from string, r stored) (id str
 	return id, nil
 }
 
-// conflict tells why the label could not be moved: because it was elsewhere, or for a reason of AWS's own.
+// conflict says why the label could not be moved: because it was elsewhere, or for a reason of AWS's own.
 func (s *Store) conflict(ctx context.Context, path, from, what string) error {
 	now, err := s.describe(ctx, recordSecret(path))
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 const lambda = "arn:aws:lambda:eu-central-1:123456789012:function:rekey"
 
-// rotates makes a secret on which a rotation of AWS's own has begun, and gives its token.
+// rotates makes a secret on which a rotation of AWS's own has begun, and returns its token.
 func (p *place) rotates(t *testing.T, v secret.Value) (path, token string) {
 	t.Helper()
 	path, token = p.path(t, v), strings.Repeat("5", 36)

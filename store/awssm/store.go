@@ -173,7 +173,7 @@ func (s *Store) add(ctx context.Context, id, version string, v secret.Value, lab
 	return version, nil
 }
 
-// place says which secret a number belongs to. ok is false for what is no version id.
+// place says which secret a number belongs to. ok is false for what is not a version id.
 func place(path, number string) (id, version string, ok bool) {
 	id = path
 	if rest, waiting := strings.CutPrefix(number, waitingMark); waiting {

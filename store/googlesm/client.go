@@ -81,7 +81,7 @@ func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFu
 
 func (c *client) doing(what string) string { return what + " (" + c.opts.Name + ")" }
 
-// checkPath refuses what is no id of a secret, so that a path cannot reach into another resource.
+// checkPath refuses what is not an id of a secret, so that a path cannot reach into another resource.
 func (c *client) checkPath(id string) error {
 	if !secretID.MatchString(id) {
 		return fault.New(fault.Rejected, "bad_path", c.doing("use a path")).WithAdvice("a path is the id of a secret: 1 to 255 letters, digits, hyphens and underscores.")
@@ -132,7 +132,7 @@ func (c *client) update(ctx context.Context, id string, etag string, annotations
 	case codes.Aborted:
 		return nil, store.ErrConflict(id)
 	case codes.FailedPrecondition:
-		// Google's docs on etags: a mismatch is FAILED_PRECONDITION. So are other things; the etag tells.
+		// Google's docs on etags: a mismatch is FAILED_PRECONDITION. So are other things; the etag decides.
 		now, readError := c.get(ctx, id)
 		if readError != nil {
 			return nil, readError
@@ -310,7 +310,7 @@ func (c *client) destroy(ctx context.Context, id string, number int64) error {
 	return c.fault(err, call{what: "destroy version " + text + " of secret " + id, id: id, permission: versionsDestroy, changes: true})
 }
 
-// checkPermissions tells which of the permissions are missing, without using them.
+// checkPermissions returns which of the permissions are missing, without using them.
 func (c *client) checkPermissions(ctx context.Context, id string, needed []string) error {
 	limited, cancel := c.bounded(ctx)
 	defer cancel()

@@ -35,7 +35,7 @@ func (c *client) fault(err error, on call) *fault.Error {
 	return f
 }
 
-// grant tells how to give rekey what it needs. Google's role page: among the predefined roles only
+// grant says how to grant rekey what it needs. Google's role page: among the predefined roles only
 // roles/secretmanager.admin may change a secret's metadata, where the record lives; secretVersionManager,
 // secretVersionAdder and secretAccessor together may not.
 func (c *client) grant(id string, permissions ...string) string {

@@ -118,7 +118,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 // Close returns the connections back.
 func (s *Store) Close() error { return s.c.sm.Close() }
 
-// Capabilities: etags give compare-and-set.
+// Capabilities: etags allow compare-and-set.
 func (c *client) Capabilities() store.Capabilities {
 	return store.Capabilities{CompareAndSet: true, ReadLag: c.opts.ReadLag}
 }

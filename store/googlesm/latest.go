@@ -18,7 +18,7 @@ import (
 // pendingSuffix makes the id of the secret that holds the record and the pending values.
 const pendingSuffix = "-rekey-pending"
 
-// pendingMark goes before the numbers of pending values, to tell them from the numbers that applications may see.
+// pendingMark goes before the numbers of pending values, to distinguish them from the numbers that applications may see.
 const pendingMark = "p"
 
 // latestReaders keeps secrets whose applications read the newest version.
@@ -295,7 +295,7 @@ func (l *latestReaders) Promote(ctx context.Context, path string, s store.Snapsh
 	}
 	saved, err := l.write(ctx, path, keeper, stored{Record: s.Promoted(v)})
 	if err != nil {
-		// The value is published all the same, so this is no conflict, even if the record changed in the meantime.
+		// The value is published all the same, so this is not a conflict, even if the record changed in the meantime.
 		f := *fault.Of(err)
 		f.Class, f.Unsettled = fault.Unavailable, true
 		if f.Code == store.Conflict {

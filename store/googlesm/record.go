@@ -25,7 +25,7 @@ type stored struct {
 }
 
 // promoting is noted before a value is added where applications read the newest version: whoever comes after a
-// crash can tell rekey's own new version from somebody else's.
+// crash can distinguish rekey's own new version from somebody else's.
 type promoting struct {
 	Version store.Version `json:"version"`
 	// After is the number of the newest version before.

@@ -47,7 +47,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// refused checks the code of a fault, and that it tells a person what to do.
+// refused checks the code of a fault, and that it says what a person has to do.
 func refused(t *testing.T, err error, code string) {
 	t.Helper()
 	f := fault.Of(err)

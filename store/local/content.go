@@ -26,7 +26,7 @@ type content struct {
 	Instance string
 	// Generation counts the writes of the file.
 	Generation uint64
-	// RecordGeneration is the generation in which the record last changed; adding a version is no such change.
+	// RecordGeneration is the generation in which the record last changed; adding a version is not such a change.
 	RecordGeneration uint64
 	// Last is the highest number that was given to a version; none is given twice.
 	Last uint64

@@ -41,7 +41,7 @@ func TestUnsafePlacesAreRefused(t *testing.T) {
 			put(t, p.open(t), "k", one)
 			must(t, os.Remove(p.identity))
 		}},
-		"a file that is no identity": {"bad_identity", func(t *testing.T, p *place, _ *local.Options) {
+		"a file that is not an identity": {"bad_identity", func(t *testing.T, p *place, _ *local.Options) {
 			must(t, os.MkdirAll(filepath.Dir(p.identity), 0o700))
 			write(t, p.identity, []byte("AGE-SECRET-KEY-1SECRETNONSENSE\n"))
 		}},
@@ -135,7 +135,7 @@ func TestAnApplicationReadsNothingFromAFolderThatOthersCanWriteTo(t *testing.T) 
 	refused(t, err, "too_open")
 }
 
-// Whoever only looks makes nothing, and is not told that an empty store is there.
+// Whoever only looks makes nothing, and does not see an empty store.
 func TestAStoreThatIsNotOnThisMachineSaysSoAndIsNotMade(t *testing.T) {
 	for name, away := range map[string]func(t *testing.T, p *place){
 		"nothing is there":     func(*testing.T, *place) {},

@@ -181,7 +181,7 @@ func (s *Store) Put(ctx context.Context, path string, v secret.Value) (number st
 	return s.put(ctx, path, v, func(*state, string) (string, error) { return "", nil })
 }
 
-// put writes unless look, which runs under the lock, gives the number of a version that will do.
+// put writes unless look, which runs under the lock, returns the number of a version that will do.
 func (s *Store) put(ctx context.Context, path string, v secret.Value, look func(st *state, doing string) (string, error)) (number string, err error) {
 	doing := "put a value into " + path
 	err = s.exclusive(ctx, path, doing, func(st *state) error {

@@ -90,7 +90,7 @@ func (s *suite) lostPromote(t *testing.T) {
 			if !fault.Of(err).Unsettled {
 				t.Fatalf("%v: it may have taken effect, and the fault does not say so", err)
 			}
-			// A rotation that was killed here knows only what stands in the store.
+			// A rotation that was killed here knows only what is in the store.
 			after := s.promote(t, path, s.load(t, path), v)
 			s.Settle()
 			s.published(t, path, next)

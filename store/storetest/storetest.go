@@ -20,8 +20,8 @@ func Run(t *testing.T, h Harness) {
 		name string
 		run  func(*testing.T)
 	}{
-		{"a path that rekey never touched gives the version in place, with its number only", s.adoption},
-		{"an empty path gives an empty record and publishes nothing", s.emptyPath},
+		{"a path that rekey never touched returns the version in place, with its number only", s.adoption},
+		{"an empty path has an empty record and publishes nothing", s.emptyPath},
 		{"check passes on a path that is ready, and changes nothing", s.check},
 		{"the record comes back as it was saved, every field of it", s.roundTrip},
 		{"a store that dates its versions dates every one, and no other", s.dates},
@@ -158,7 +158,7 @@ func (s *suite) dates(t *testing.T) {
 		}
 	}
 	if _, err := dated.AddedAt(context.Background(), path, "99999"); !fault.Is(err, fault.NotFound) {
-		t.Errorf("a version that does not exist gives %v", err)
+		t.Errorf("a version that does not exist returns %v", err)
 	}
 }
 

@@ -261,8 +261,8 @@ func TestWhatIsNoRotationOfOursIsRefusedAndStartsNothing(t *testing.T) {
 		want  string
 	}{
 		"an unknown step":          {`{"Step":"deleteSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + token + `"}`, `there is no step "deleteSecret"`},
-		"an unknown secret":        {`{"Step":"createSecret","SecretId":"prod/nobody","ClientRequestToken":"` + token + `"}`, "no key of rekey.yaml stands in secret prod/nobody"},
-		"a secret elsewhere":       {`{"Step":"createSecret","SecretId":"` + strings.Replace(w.arn["ci"], "eu-central-1", "us-east-1", 1) + `","ClientRequestToken":"` + token + `"}`, "no key of rekey.yaml stands in secret"},
+		"an unknown secret":        {`{"Step":"createSecret","SecretId":"prod/nobody","ClientRequestToken":"` + token + `"}`, "no key of rekey.yaml is in secret prod/nobody"},
+		"a secret elsewhere":       {`{"Step":"createSecret","SecretId":"` + strings.Replace(w.arn["ci"], "eu-central-1", "us-east-1", 1) + `","ClientRequestToken":"` + token + `"}`, "no key of rekey.yaml is in secret"},
 		"another secret, so named": {`{"Step":"createSecret","SecretId":"` + w.arn["ci"][:len(w.arn["ci"])-6] + `aaaaaa","ClientRequestToken":"` + token + `"}`, "another ARN"},
 		"a token that AWS did not": {`{"Step":"createSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + uuid.NewString() + `"}`, "is not staged as AWSPENDING"},
 		"a later step before":      {`{"Step":"finishSecret","SecretId":"` + w.arn["ci"] + `","ClientRequestToken":"` + token + `"}`, "AWS begins with createSecret"},

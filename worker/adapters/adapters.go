@@ -113,7 +113,7 @@ func openStore(ctx context.Context, name string, s config.Store, create bool) (s
 	return nil, fmt.Errorf("type %q is not known", s.Type)
 }
 
-// orDefault is a duration that the file gives. The adapters take 0 for "use your own", a file that says 0 means none.
+// orDefault is a duration that the file names. The adapters take 0 for "use your own", a file that says 0 means none.
 func orDefault(d *time.Duration) time.Duration {
 	switch {
 	case d == nil:

@@ -45,7 +45,7 @@ func openAWS(ctx context.Context, name string, s config.Store) (*awssm.Store, er
 // awsCredentials are those of AWS's default chain (environment, shared files, the machine's or the function's role), or
 // of the role that they assume. Nobody is asked before they are needed. A Secrets Manager on loopback takes none of them.
 func awsCredentials(ctx context.Context, region, role string) (aws.CredentialsProvider, error) {
-	// The SDK can be told to log requests, with their credentials.
+	// The SDK can be configured to log requests, with their credentials.
 	c, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(region), awsconfig.WithLogger(logging.Nop{}), awsconfig.WithClientLogMode(0))
 	if err != nil {
 		// The library's text can quote the shared files.

@@ -5,7 +5,7 @@ import (
 	"github.com/rekeyhq/rekey/notify/webhook"
 )
 
-// CheckChannels reports what is wrong with the files and variables that channels name, without telling anybody.
+// CheckChannels reports what is wrong with the files and variables that channels name. It sends nothing.
 func CheckChannels(c *config.Config) error {
 	var problems config.Problems
 	for _, ch := range c.Channels {

@@ -38,7 +38,7 @@ keys:
     policy: {notify: [], escalate: []}
 `
 
-func TestAChannelWhoseSecretIsMissingIsFoundWithoutTellingAnybody(t *testing.T) {
+func TestAChannelWhoseSecretIsMissingIsFoundWithoutNotifyingAnybody(t *testing.T) {
 	dir := t.TempDir()
 	c, err := config.Parse(filepath.Join(dir, "rekey.yaml"), []byte(channels))
 	if err != nil {

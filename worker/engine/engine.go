@@ -49,7 +49,7 @@ type Limit struct {
 	Concurrency int
 }
 
-// Options tune Start; all are optional.
+// Options tune Start; every field is optional.
 type Options struct {
 	// Interceptors come before rekey's own.
 	Interceptors []interceptor.WorkerInterceptor

@@ -1,5 +1,5 @@
 // Command lambda is the rotation function of AWS Secrets Manager, for AWS Lambda: AWS's own schedule drives rotations
-// of rekey. The work is done by the workers; this starts it and tells AWS how far it is. It needs the file that
+// of rekey. The work is done by the workers; this starts it and reports to AWS how far it is. It needs the file that
 // REKEY_CONFIG names (rekey.yaml beside it if unset), the TEMPORAL_… variables of Temporal's environment configuration,
 // and a role that may look at the secret and move its labels: docs/stores/aws-secrets-manager.md.
 package main

@@ -48,7 +48,7 @@ func (d *limitedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// enter takes a connection in, and gives the one that has to go for it, which can be itself.
+// enter takes a connection in, and returns the one that has to go for it, which can be itself.
 func (d *limitedListener) enter(c *connection) (goes *connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 )
 
 // dial opens a connection and says something on it.
-func (r *rig) dial(text string) net.Conn {
+func (r *fixture) dial(text string) net.Conn {
 	r.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	if err != nil {
@@ -38,7 +38,7 @@ func closed(t *testing.T, c net.Conn) bool {
 }
 
 // Whoever opens connections and says nothing, or half of something, keeps nobody else out and takes no more descriptors
-// than the listener gives.
+// than the listener allows.
 func TestADeliveryIsServedWhileAThousandConnectionsAreIdle(t *testing.T) {
 	for sentence, said := range map[string]string{
 		"that say nothing":            "",
@@ -48,7 +48,7 @@ func TestADeliveryIsServedWhileAThousandConnectionsAreIdle(t *testing.T) {
 		"that were refused elsewhere": "POST /triggers/ci HTTP/1.1\r\nHost: elsewhere\r\n\r\n",
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t)
+			r := newFixture(t)
 			var crowd []net.Conn
 			for range 1000 {
 				crowd = append(crowd, r.dial(said))
@@ -79,7 +79,7 @@ func TestADeliveryIsServedWhileAThousandConnectionsAreIdle(t *testing.T) {
 }
 
 func TestAConnectionEndsWithARefusalOfWhoHasProvenNothing(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	ask := func(c net.Conn, q call) *http.Response {
 		t.Helper()
 		head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", q.method, q.path, q.host, len(q.body))
@@ -116,8 +116,8 @@ func TestAConnectionEndsWithARefusalOfWhoHasProvenNothing(t *testing.T) {
 }
 
 func TestAFloodIsToldOnceAMinuteAndAnsweredOnce(t *testing.T) {
-	r := newRig(t)
-	told := func() int {
+	r := newFixture(t)
+	logged := func() int {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return strings.Count(r.logs.String(), `"reason":"too many requests"`)
@@ -134,15 +134,15 @@ func TestAFloodIsToldOnceAMinuteAndAnsweredOnce(t *testing.T) {
 		}
 		return lost
 	}
-	if lost := flood(); lost != 20 || told() != 1 {
-		t.Errorf("%d lost, told %d times", lost, told())
+	if lost := flood(); lost != 20 || logged() != 1 {
+		t.Errorf("%d lost, logged %d times", lost, logged())
 	}
 	r.pass(30 * time.Second)
-	if lost := flood(); lost != 20 || told() != 1 {
-		t.Errorf("half a minute later: %d lost, told %d times", lost, told())
+	if lost := flood(); lost != 20 || logged() != 1 {
+		t.Errorf("half a minute later: %d lost, logged %d times", lost, logged())
 	}
 	r.pass(30 * time.Second)
-	if lost := flood(); lost != 20 || told() != 2 || !strings.Contains(r.logs.String(), `"lost":40`) {
-		t.Errorf("a minute later: %d lost, told %d times:\n%s", lost, told(), r.logs.String())
+	if lost := flood(); lost != 20 || logged() != 2 || !strings.Contains(r.logs.String(), `"lost":40`) {
+		t.Errorf("a minute later: %d lost, logged %d times:\n%s", lost, logged(), r.logs.String())
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// errAmbiguous is an object with a field that stands there twice, or whose name is written in other cases.
-var errAmbiguous = errors.New("a field stands there twice, or in other cases")
+// errAmbiguous is an object with a field that appears twice, or whose name is written in different cases.
+var errAmbiguous = errors.New("a field appears twice, or in different cases")
 
 // exact reads JSON into a struct as encoding/json does, but refuses what that takes all the same: a field twice, of which
 // the last would count, and names in other cases. Whoever looked at the text before could have read something else in it.
@@ -70,7 +70,7 @@ func fieldOf(kind reflect.Type, name string) (field *reflect.StructField, fits b
 	return nil, true
 }
 
-// skip reads the rest of a value that begins with t and is no object.
+// skip reads the rest of a value that begins with t and is not an object.
 func skip(d *json.Decoder, t json.Token) error {
 	if t != json.Delim('[') {
 		return nil

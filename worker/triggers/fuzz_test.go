@@ -86,7 +86,7 @@ func FuzzAnAlertShowsNoValue(f *testing.F) {
 		}
 		for _, f := range a.in.Fingerprints {
 			if !fingerprint.MatchString(f) {
-				t.Errorf("%q is no fingerprint", f)
+				t.Errorf("%q is not a fingerprint", f)
 			}
 		}
 		parsed, _ := parseAlert([]byte(body))

@@ -66,7 +66,7 @@ func (s *github) read(h http.Header, body []byte) (asked, *refusal) {
 	return asked{in: &in}, nil
 }
 
-// byType takes the keys that rekey.yaml names for the type of an alert that does not tell the value.
+// byType takes the keys that rekey.yaml names for the type of an alert without the value.
 func (s *github) byType(in workflows.TriggerInput, a alert) (asked, *refusal) {
 	patterns := s.SecretTypes[a.Alert.SecretType]
 	for _, k := range s.options.Keys {
@@ -76,7 +76,7 @@ func (s *github) byType(in workflows.TriggerInput, a alert) (asked, *refusal) {
 	}
 	switch {
 	case len(in.Keys) == 0:
-		return asked{}, refuse(http.StatusUnprocessableEntity, "the alert does not tell the value, and secret_types of this source names no key for its type")
+		return asked{}, refuse(http.StatusUnprocessableEntity, "the alert does not have the value, and secret_types of this source names no key for its type")
 	case a.Alert.Validity == "inactive":
 		return asked{why: "GitHub has found the value refused already"}, nil
 	}
@@ -110,7 +110,7 @@ type leaked struct{ secret.Value }
 func (l *leaked) UnmarshalJSON(text []byte) error {
 	var plaintext string
 	if err := json.Unmarshal(text, &plaintext); err != nil {
-		return fmt.Errorf("the value is no text")
+		return fmt.Errorf("the value is not a text")
 	}
 	l.Value = secret.FromString(plaintext)
 	return nil
@@ -122,7 +122,7 @@ func parseAlert(body []byte) (alert, *refusal) {
 		return alert{}, refuse(http.StatusBadRequest, "the body is not the JSON of an alert; set the webhook's content type to application/json")
 	}
 	if a.Action == "" || a.Alert.SecretType == "" {
-		return alert{}, refuse(http.StatusBadRequest, "the body is no alert: action or alert.secret_type is missing")
+		return alert{}, refuse(http.StatusBadRequest, "the body is not an alert: action or alert.secret_type is missing")
 	}
 	return a, nil
 }

@@ -83,7 +83,7 @@ func refuse(status int, format string, args ...any) *refusal {
 	return &refusal{status: status, reason: fmt.Sprintf(format, args...)}
 }
 
-// answer is what a sender is told.
+// answer is what a sender gets.
 type answer struct {
 	Status string `json:"status"`
 	// Delivery names the workflow that does it: trigger/<source>/<delivery>.
@@ -116,7 +116,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.serve(w, r, g)
 }
 
-// tooManyRequests tells the log, once in a while, how many requests were not looked at.
+// tooManyRequests logs, once in a while, how many requests were not looked at.
 func (h *handler) tooManyRequests(r *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -195,7 +195,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	return body, nil
 }
 
-// start returns the delivery to Temporal. The sender is told that it is taken when Temporal has it, and not before.
+// start hands the delivery to Temporal. The sender gets its answer when Temporal has it, and not before.
 func (h *handler) start(w http.ResponseWriter, r *http.Request, g *source, in workflows.TriggerInput) {
 	in.Source = g.name
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
@@ -215,7 +215,7 @@ func (h *handler) start(w http.ResponseWriter, r *http.Request, g *source, in wo
 	reply(w, status, answer{Status: text, Delivery: in.Delivery})
 }
 
-// refused tells the sender and the log.
+// refused answers the sender, and logs it.
 func (h *handler) refused(w http.ResponseWriter, r *http.Request, g *source, no *refusal) {
 	status := no.status
 	if g != nil && g.acknowledges() && final(status) {
@@ -260,7 +260,7 @@ func reply(w http.ResponseWriter, status int, a answer) {
 
 var plainID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,47}$`)
 
-// safeID is an id as it may stand in a log and in a workflow's id: odd or long ones are hashed, and those that look like
+// safeID is an id as it may appear in a log and in a workflow's id: odd or long ones are hashed, and those that look like
 // a key, which somebody may have sent in the wrong place.
 func safeID(id string) string {
 	if id == "" || plainID.MatchString(id) && !rotation.LooksLikeKey(id) {

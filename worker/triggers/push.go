@@ -35,11 +35,12 @@ func newPush(s config.TriggerSource, o Options) sender {
 	return &push{TriggerSource: s, options: o, validator: v}
 }
 
-// recordingTransport notes that Google's certificates could not be had, which the validator's errors do not tell apart.
+// recordingTransport notes that Google's certificates could not be had, which the validator's errors do not distinguish.
 type recordingTransport struct{ http.RoundTripper }
 
 type contextKey struct{}
 
+// RoundTrip implements http.RoundTripper.
 func (t *recordingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	next := t.RoundTripper
 	if next == nil {
@@ -58,7 +59,7 @@ func (s *push) known(ctx context.Context, h http.Header) *refusal {
 		return refuse(http.StatusUnauthorized, "there is no token; give the subscription --push-auth-service-account")
 	}
 	if err := plausible(token); err != nil {
-		return refuse(http.StatusUnauthorized, "the token is none: %s", err)
+		return refuse(http.StatusUnauthorized, "the token is not valid: %s", err)
 	}
 	var failed atomic.Bool
 	p, err := s.validator.Validate(context.WithValue(ctx, contextKey{}, &failed), token, s.Audience)
@@ -89,7 +90,7 @@ func plausible(token string) error {
 	for i, part := range parts[:2] {
 		text, err := base64.RawURLEncoding.DecodeString(part)
 		if err != nil {
-			return errors.New("a part is no base64")
+			return errors.New("a part is not base64")
 		}
 		var object map[string]any
 		if err := json.Unmarshal(text, &object); err != nil || object == nil {
@@ -116,7 +117,7 @@ func (s *push) read(_ http.Header, body []byte) (asked, *refusal) {
 	}
 	k, ok := s.KeyOfSecret(s.options.Keys, m.Attributes.SecretID)
 	if !ok || !activities.Within(s.Keys, k.Name) {
-		return asked{}, refuse(http.StatusUnprocessableEntity, "no key that this source may trigger stands in the secret %s", printable(m.Attributes.SecretID))
+		return asked{}, refuse(http.StatusUnprocessableEntity, "no key that this source may trigger is in the secret %s", printable(m.Attributes.SecretID))
 	}
 	return asked{in: &workflows.TriggerInput{
 		Delivery: safeID(m.ID), Keys: []string{k.Name}, Within: slices.Clone(s.Keys), Why: "Secret Manager: rotation time of " + m.Attributes.SecretID,
@@ -141,7 +142,7 @@ func parsePush(body []byte) (message, *refusal) {
 	}
 	m := envelope.Message
 	if m.ID == "" || m.Attributes.EventType == "" {
-		return message{}, refuse(http.StatusBadRequest, "the body is no notification of Secret Manager: messageId or eventType is missing; is the subscription set to unwrap?")
+		return message{}, refuse(http.StatusBadRequest, "the body is not a notification of Secret Manager: messageId or eventType is missing; is the subscription set to unwrap?")
 	}
 	return m, nil
 }

@@ -67,13 +67,13 @@ var deliveryID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 func (s *webhook) read(h http.Header, body []byte) (asked, *refusal) {
 	seconds, err := strconv.ParseInt(h.Get(headerTimestamp), 10, 64)
 	if err != nil || len(h.Get(headerTimestamp)) > 12 {
-		return asked{}, refuse(http.StatusBadRequest, headerTimestamp+" is no time; expected seconds since 1970")
+		return asked{}, refuse(http.StatusBadRequest, headerTimestamp+" is not a valid time; expected seconds since 1970")
 	}
 	if off := s.options.Now().Sub(time.Unix(seconds, 0)).Abs(); off > replayWindow {
 		return asked{}, refuse(http.StatusBadRequest, "the delivery is %s off this machine's clock; %s are allowed", off.Round(time.Second), replayWindow)
 	}
 	if !deliveryID.MatchString(h.Get(headerDelivery)) {
-		return asked{}, refuse(http.StatusBadRequest, headerDelivery+" is no id; expected 1 to 128 characters A-Z, a-z, 0-9, _ and -")
+		return asked{}, refuse(http.StatusBadRequest, headerDelivery+" is not a valid id; expected 1 to 128 characters A-Z, a-z, 0-9, _ and -")
 	}
 	o, no := parseOrder(body)
 	if no != nil {
@@ -121,15 +121,15 @@ func parseOrder(body []byte) (order, *refusal) {
 		return bad("something follows the JSON object")
 	}
 	if errors.Is(exact(body, &o), errAmbiguous) {
-		return bad("a field stands there twice, or its name in other cases; which of them counts would depend on who reads it")
+		return bad("a field appears twice, or its name is written in different cases; which of them counts would depend on who reads it")
 	}
 	switch {
 	case (o.Key == "") == (o.Fingerprint == ""):
 		return bad(`expected either "key" or "fingerprint"`)
 	case o.Key != "" && !rotation.ValidKeyName(o.Key):
-		return bad(`"key" is no name of a key`)
+		return bad(`"key" is not a valid name of a key`)
 	case o.Fingerprint != "" && !fingerprint.MatchString(o.Fingerprint):
-		return bad(`"fingerprint" is none; expected the first 12 hex digits of the value's SHA-256`)
+		return bad(`"fingerprint" is not valid; expected the first 12 hex digits of the value's SHA-256`)
 	case len([]rune(o.Why)) > maxWhy || !rotation.OneLine(o.Why):
 		return bad(`"why" must be one line of at most %d characters that can be seen`, maxWhy)
 	case rotation.LooksLikeKey(o.Why):

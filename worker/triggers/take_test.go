@@ -21,46 +21,46 @@ import (
 func TestADeliveryBecomesAWorkflowWithoutSecrets(t *testing.T) {
 	within := []string{"openai-*"}
 	for sentence, tc := range map[string]struct {
-		call func(*rig) call
+		call func(*fixture) call
 		want workflows.TriggerInput
 	}{
 		"a key by name": {
-			func(r *rig) call { return r.hook("d1", `{"key":"openai-ci"}`) },
+			func(r *fixture) call { return r.hook("d1", `{"key":"openai-ci"}`) },
 			workflows.TriggerInput{Source: "ci", Delivery: "d1", Keys: []string{"openai-ci"}, Within: within, Why: "asked by webhook ci"},
 		},
 		"a value that leaked": {
-			func(r *rig) call {
+			func(r *fixture) call {
 				return r.hook("d1", `{"fingerprint":"0123456789ab","leaked":true,"why":"seen in a log"}`)
 			},
 			workflows.TriggerInput{Source: "ci", Delivery: "d1", Fingerprints: []string{"0123456789ab"}, Within: within, Leaked: true, Why: "seen in a log"},
 		},
 		"an id that is too long for a workflow's": {
-			func(r *rig) call { return r.hook(strings.Repeat("a", 100), `{"key":"openai-ci"}`) },
+			func(r *fixture) call { return r.hook(strings.Repeat("a", 100), `{"key":"openai-ci"}`) },
 			workflows.TriggerInput{Source: "ci", Delivery: "hash-2816597888e4a0d3a36b82b83316ab32", Keys: []string{"openai-ci"}, Within: within, Why: "asked by webhook ci"},
 		},
-		"an alert that tells the value": {
-			func(r *rig) call { return r.alert("g1", alertBody("created", `,"secret":"`+leakedKey+`"`)) },
+		"an alert with the value": {
+			func(r *fixture) call { return r.alert("g1", alertBody("created", `,"secret":"`+leakedKey+`"`)) },
 			workflows.TriggerInput{Source: "github", Fingerprints: []string{secret.FromString(leakedKey).Fingerprint()}, Leaked: true, Why: "GitHub secret scanning, alert 7 of acme/app, type openai_api_key: created"},
 		},
-		"an alert that tells the type only": {
-			func(r *rig) call { return r.alert("g1", alertBody("publicly_leaked", "")) },
+		"an alert with the type only": {
+			func(r *fixture) call { return r.alert("g1", alertBody("publicly_leaked", "")) },
 			workflows.TriggerInput{Source: "github", Keys: []string{"openai-prod", "openai-ci"}, Leaked: true, Leak: "github-alert/5aab06c4a7a5ed9bd3dd6dcb7e5ea2dc", Why: "GitHub secret scanning, alert 7 of acme/app, type openai_api_key: publicly_leaked"},
 		},
 		"an alert that is opened again is another leak": {
-			func(r *rig) call { return r.alert("g1", alertBody("reopened", "")) },
+			func(r *fixture) call { return r.alert("g1", alertBody("reopened", "")) },
 			workflows.TriggerInput{Source: "github", Keys: []string{"openai-prod", "openai-ci"}, Leaked: true, Why: "GitHub secret scanning, alert 7 of acme/app, type openai_api_key: reopened"},
 		},
 		"a rotation time of Secret Manager": {
-			func(r *rig) call { return r.push("98", "SECRET_ROTATE", secretName) },
+			func(r *fixture) call { return r.push("98", "SECRET_ROTATE", secretName) },
 			workflows.TriggerInput{Source: "google", Delivery: "98", Keys: []string{"openai-prod"}, Why: "Secret Manager: rotation time of " + secretName},
 		},
 		"a secret named by its project's id": {
-			func(r *rig) call { return r.push("98", "SECRET_ROTATE", "projects/acme-prod/secrets/payments") },
+			func(r *fixture) call { return r.push("98", "SECRET_ROTATE", "projects/acme-prod/secrets/payments") },
 			workflows.TriggerInput{Source: "google", Delivery: "98", Keys: []string{"payments"}, Why: "Secret Manager: rotation time of projects/acme-prod/secrets/payments"},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t)
+			r := newFixture(t)
 			status, answer := r.send(tc.call(r))
 			if status != http.StatusAccepted || answer["status"] != "taken" || len(r.started) != 1 {
 				t.Fatalf("the answer is %d %v, started %v", status, answer, r.started)
@@ -84,22 +84,22 @@ func TestADeliveryBecomesAWorkflowWithoutSecrets(t *testing.T) {
 }
 
 func TestADeliveryThatIsRepeatedIsTakenOnce(t *testing.T) {
-	for sentence, again := range map[string]func(*rig) [2]call{
-		"by a webhook, with another body": func(r *rig) [2]call {
+	for sentence, again := range map[string]func(*fixture) [2]call{
+		"by a webhook, with another body": func(r *fixture) [2]call {
 			return [2]call{r.hook("d1", `{"key":"openai-ci"}`), r.hook("d1", `{"key":"openai-prod"}`)}
 		},
-		"by GitHub": func(r *rig) [2]call {
+		"by GitHub": func(r *fixture) [2]call {
 			return [2]call{r.alert("g1", alertBody("created", "")), r.alert("g1", alertBody("created", ""))}
 		},
-		"under an id that somebody made up": func(r *rig) [2]call {
+		"under an id that somebody made up": func(r *fixture) [2]call {
 			return [2]call{r.alert("g1", alertBody("created", "")), r.alert("g2", alertBody("created", ""))}
 		},
-		"by Pub/Sub": func(r *rig) [2]call {
+		"by Pub/Sub": func(r *fixture) [2]call {
 			return [2]call{r.push("1", "SECRET_ROTATE", secretName), r.push("1", "SECRET_ROTATE", secretName)}
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t)
+			r := newFixture(t)
 			calls := again(r)
 			first, _ := r.send(calls[0])
 			second, answer := r.send(calls[1])
@@ -111,27 +111,27 @@ func TestADeliveryThatIsRepeatedIsTakenOnce(t *testing.T) {
 }
 
 func TestWhatAsksForNothingIsAcknowledged(t *testing.T) {
-	for sentence, tc := range map[string]func(*rig) call{
-		"GitHub's ping": func(r *rig) call {
+	for sentence, tc := range map[string]func(*fixture) call{
+		"GitHub's ping": func(r *fixture) call {
 			c := r.alert("g1", `{"zen":"BODYMARK"}`)
 			c.header.Set("X-GitHub-Event", "ping")
 			return c
 		},
-		"another event of GitHub": func(r *rig) call {
+		"another event of GitHub": func(r *fixture) call {
 			c := r.alert("g1", `{"ref":"BODYMARK"}`)
 			c.header.Set("X-GitHub-Event", "push")
 			return c
 		},
-		"an alert that is resolved":  func(r *rig) call { return r.alert("g1", alertBody("resolved", `,"secret":"`+leakedKey+`"`)) },
-		"an alert that is validated": func(r *rig) call { return r.alert("g1", alertBody("validated", "")) },
-		"a value that GitHub saw refused": func(r *rig) call {
+		"an alert that is resolved":  func(r *fixture) call { return r.alert("g1", alertBody("resolved", `,"secret":"`+leakedKey+`"`)) },
+		"an alert that is validated": func(r *fixture) call { return r.alert("g1", alertBody("validated", "")) },
+		"a value that GitHub saw refused": func(r *fixture) call {
 			return r.alert("g1", strings.Replace(alertBody("created", ""), `"active"`, `"inactive"`, 1))
 		},
-		"a version that rekey itself made": func(r *rig) call { return r.push("1", "SECRET_VERSION_ADD", secretName) },
-		"a topic that is set up":           func(r *rig) call { return r.push("1", "TOPIC_CONFIGURED", "") },
+		"a version that rekey itself made": func(r *fixture) call { return r.push("1", "SECRET_VERSION_ADD", secretName) },
+		"a topic that is set up":           func(r *fixture) call { return r.push("1", "TOPIC_CONFIGURED", "") },
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t)
+			r := newFixture(t)
 			if status, answer := r.send(tc(r)); status != http.StatusOK || answer["status"] != "nothing to do" || len(r.started) > 0 {
 				t.Errorf("the answer is %d %v, started %v", status, answer, r.started)
 			}
@@ -140,13 +140,13 @@ func TestWhatAsksForNothingIsAcknowledged(t *testing.T) {
 }
 
 func TestASenderIsAskedToComeAgainWhileTemporalIsAway(t *testing.T) {
-	for sentence, c := range map[string]func(*rig) call{
-		"a webhook": func(r *rig) call { return r.hook("d1", goodOrder) },
-		"GitHub":    func(r *rig) call { return r.alert("g1", alertBody("created", "")) },
-		"Pub/Sub":   func(r *rig) call { return r.push("1", "SECRET_ROTATE", secretName) },
+	for sentence, c := range map[string]func(*fixture) call{
+		"a webhook": func(r *fixture) call { return r.hook("d1", goodOrder) },
+		"GitHub":    func(r *fixture) call { return r.alert("g1", alertBody("created", "")) },
+		"Pub/Sub":   func(r *fixture) call { return r.push("1", "SECRET_ROTATE", secretName) },
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t)
+			r := newFixture(t)
 			r.away = true
 			if status, answer := r.send(c(r)); status != http.StatusServiceUnavailable || answer["status"] != "not taken" {
 				t.Errorf("the answer is %d %v", status, answer)
@@ -160,7 +160,7 @@ func TestASenderIsAskedToComeAgainWhileTemporalIsAway(t *testing.T) {
 }
 
 func TestASourceThatSendsTooMuchIsTurnedAway(t *testing.T) {
-	r := newRig(t, "host: rekey.example.com", "rate: 1/h")
+	r := newFixture(t, "host: rekey.example.com", "rate: 1/h")
 	var taken, refused int
 	for range 60 {
 		c := r.hook("d1", goodOrder)

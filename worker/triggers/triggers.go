@@ -1,5 +1,5 @@
 // Package trigger is the HTTP listener through which others ask for rotations: a webhook of your own, GitHub's secret
-// scanning, Google Secret Manager. It checks who asks and what for, and gives the request to Temporal, which does it. It
+// scanning, Google Secret Manager. It checks who asks and what for, and hands the request to Temporal, which does it. It
 // cannot approve anything, nor ask for revoke-first: there is no field for either.
 package triggers
 
@@ -94,7 +94,7 @@ func (l *Listener) Stop(ctx context.Context) error {
 	return err
 }
 
-// Check tells what is wrong with the files of secrets, without listening.
+// Check returns what is wrong with the files of secrets, without listening.
 func Check(t config.Triggers) error {
 	var problems config.Problems
 	for _, s := range t.Sources {

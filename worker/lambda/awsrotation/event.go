@@ -1,6 +1,6 @@
 // Package awsrotation is the rotation function of AWS Secrets Manager: AWS calls it with four steps by its own schedule,
 // and a rotation of rekey does the work. The function holds no key and sees none: it starts the rotation, or joins one
-// that is under way, and tells AWS how far it is.
+// that is under way, and reports to AWS how far it is.
 package awsrotation
 
 import (
@@ -49,8 +49,8 @@ var (
 	secretID = regexp.MustCompile(`^[A-Za-z0-9:/_+=.@-]+$`)
 )
 
-// ErrEvent says that a call is none of AWS's rotation. Repeating it is useless.
-var ErrEvent = errors.New("this is no rotation event of AWS Secrets Manager")
+// ErrEvent means that a call is not a rotation event of AWS Secrets Manager. Repeating it does not help.
+var ErrEvent = errors.New("this is not a rotation event of AWS Secrets Manager")
 
 // ParseEvent reads the JSON of a call. Its errors are ErrEvent and quote nothing but the name of the step.
 func ParseEvent(raw []byte) (Event, error) {

@@ -15,10 +15,13 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// Secrets is what a store on AWS tells about AWS's own rotation.
+// Secrets is what a store on AWS knows about AWS's own rotation.
 type Secrets interface {
+	// PathOf returns the path of a secret that AWS names by its ARN or its name; ok is false for one of another store.
 	PathOf(id string) (path string, ok bool)
+	// Rotation returns how the version that AWS's rotation works on is labelled.
 	Rotation(ctx context.Context, id, version string) (awssm.Staged, error)
+	// Release takes AWSPENDING from a version, so that AWS counts its rotation as ended. It may run twice.
 	Release(ctx context.Context, path, version string) error
 }
 
@@ -48,7 +51,7 @@ var ErrNotYet = errors.New("the rotation goes on, and is not there yet")
 // rotation again, with the same token, so that each step may come often and late: the token never starts two rotations.
 //
 //   - createSecret starts the key's rotation, or joins the one that is under way. It is done when the new value is staged.
-//   - setSecret is done when the value stands in every store, testSecret when it was proven at the provider.
+//   - setSecret is done when the value is in every store, testSecret when it was proven at the provider.
 //   - finishSecret is done when applications read it in every store, which is where the contract with AWS ends: the grace
 //     period and the revoke go on in the worker. It leaves AWSPENDING where AWS wants it: with AWSCURRENT, or nowhere.
 //
@@ -121,7 +124,7 @@ func (h *Handler) find(ctx context.Context, e Event) (*call, error) {
 	if last != nil {
 		return nil, last
 	}
-	return nil, fmt.Errorf("no key of rekey.yaml stands in secret %s: give a key a store of type aws-secrets-manager in its region, with the secret's name as path", e.SecretID)
+	return nil, fmt.Errorf("no key of rekey.yaml is in secret %s: give a key a store of type aws-secrets-manager in its region, with the secret's name as path", e.SecretID)
 }
 
 func (c *call) create(ctx context.Context) error {
@@ -171,7 +174,7 @@ func (c *call) finish(ctx context.Context) error {
 	return c.release(ctx)
 }
 
-// release tells AWS that its rotation is over.
+// release ends the rotation in AWS.
 func (c *call) release(ctx context.Context) error {
 	return c.secrets.Release(ctx, c.staged.Path, c.Token)
 }

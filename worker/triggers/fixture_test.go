@@ -33,7 +33,7 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// leakedKey stands in for a key that somebody found. It must not turn up anywhere.
+// leakedKey is the key that somebody found. It must not turn up anywhere.
 const leakedKey = "sk-proj-THISxISxAxLEAKEDxKEYx0123456789abcdef"
 
 const hookSecret, githubSecret = "the secret of the webhook", "the secret that GitHub has"
@@ -64,8 +64,8 @@ triggers:
       project_number: "123456789"
 `
 
-// rig is a listener on loopback, with what it was asked to start.
-type rig struct {
+// fixture is a listener on loopback, with what it was asked to start.
+type fixture struct {
 	*testing.T
 	url    string
 	google *google
@@ -78,7 +78,7 @@ type rig struct {
 	away    bool
 }
 
-func newRig(t *testing.T, edit ...string) *rig {
+func newFixture(t *testing.T, edit ...string) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"ci.secret": hookSecret + "\n", "github.secret": githubSecret} {
@@ -90,7 +90,7 @@ func newRig(t *testing.T, edit ...string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{T: t, google: newGoogle(t), clock: time.Now().Truncate(time.Second), ids: map[string]bool{}}
+	r := &fixture{T: t, google: newGoogle(t), clock: time.Now().Truncate(time.Second), ids: map[string]bool{}}
 	l, err := triggers.Listen(triggers.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Start: r.start, Fingerprints: func(v secret.Value) []string { return []string{v.Fingerprint()} },
 		Log: slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: r.now, Transport: r.google,
@@ -111,20 +111,20 @@ func newRig(t *testing.T, edit ...string) *rig {
 }
 
 // now is the listener's clock, which a test moves with pass.
-func (r *rig) now() time.Time {
+func (r *fixture) now() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.clock
 }
 
-func (r *rig) pass(d time.Duration) {
+func (r *fixture) pass(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clock = r.clock.Add(d)
 }
 
 // start takes each id once, as Temporal does.
-func (r *rig) start(_ context.Context, in workflows.TriggerInput) (bool, error) {
+func (r *fixture) start(_ context.Context, in workflows.TriggerInput) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.away {
@@ -138,7 +138,7 @@ func (r *rig) start(_ context.Context, in workflows.TriggerInput) (bool, error) 
 	return true, nil
 }
 
-func (r *rig) Write(p []byte) (int, error) {
+func (r *fixture) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.logs.Write(p)
@@ -150,7 +150,7 @@ type call struct {
 	header                   http.Header
 }
 
-func (r *rig) send(c call) (status int, answer map[string]string) {
+func (r *fixture) send(c call) (status int, answer map[string]string) {
 	r.Helper()
 	req, err := http.NewRequest(c.method, r.url+c.path, strings.NewReader(c.body))
 	if err != nil {
@@ -187,13 +187,13 @@ func post(source, body string) call {
 }
 
 // hook is a good delivery of a webhook of one's own.
-func (r *rig) hook(id, body string) call {
+func (r *fixture) hook(id, body string) call {
 	c := post("ci", body)
 	c.header.Set("X-Rekey-Delivery", id)
 	return r.signed(c, r.clock)
 }
 
-func (r *rig) signed(c call, at time.Time) call {
+func (r *fixture) signed(c call, at time.Time) call {
 	ts := strconv.FormatInt(at.Unix(), 10)
 	c.header.Set("X-Rekey-Timestamp", ts)
 	c.header.Set("X-Rekey-Signature", sign(hookSecret, ts+"."+c.header.Get("X-Rekey-Delivery")+"."+c.body))
@@ -201,7 +201,7 @@ func (r *rig) signed(c call, at time.Time) call {
 }
 
 // alert is a good delivery of GitHub.
-func (r *rig) alert(id, body string) call {
+func (r *fixture) alert(id, body string) call {
 	c := post("github", body)
 	c.header.Set("X-GitHub-Delivery", id)
 	c.header.Set("X-GitHub-Event", "secret_scanning_alert")
@@ -214,7 +214,7 @@ func alertBody(action, more string) string {
 }
 
 // push is a good delivery of Pub/Sub.
-func (r *rig) push(id, event, name string) call {
+func (r *fixture) push(id, event, name string) call {
 	c := post("google", fmt.Sprintf(`{"message":{"attributes":{"eventType":%q,"secretId":%q,"dataFormat":"JSON_API_V1"},"data":"e30=","messageId":%q,"publishTime":"2026-11-23T00:00:00Z"},"subscription":"projects/acme-prod/subscriptions/rekey"}`, event, name, id))
 	c.header.Set("Authorization", "Bearer "+r.google.token(r.T, nil))
 	return c

@@ -26,17 +26,17 @@ import (
 	"github.com/rekeyhq/rekey/worker/adapters"
 )
 
-// rig runs activities with real adapters against a simulated cloud whose clock stands still until it is advanced.
-type rig struct {
+// fixture runs activities with real adapters against a simulated cloud whose clock stands still until it is advanced.
+type fixture struct {
 	*testing.T
 	*scenario.Scenario
 	*simcloud.Clock
 	acts *activities.Steps
-	// launcher has no starter until a test gives it one.
+	// launcher has no starter until a test sets one.
 	launcher *activities.Launcher
 	key      rotation.Key
 	rules    simcloud.Rules
-	// oldID is the key that stands in the stores before any rotation.
+	// oldID is the key that is in the stores before any rotation.
 	oldID string
 	begin time.Time
 
@@ -56,12 +56,12 @@ type setup struct {
 
 func google(stores ...string) setup { return setup{stores: stores} }
 
-func newRig(t *testing.T, s setup) *rig {
+func newFixture(t *testing.T, s setup) *fixture {
 	t.Helper()
 	t.Parallel()
 	// Certificates are dated by the real clock; Google refuses those from the future.
 	now := time.Now().UTC().Truncate(time.Second)
-	r := &rig{T: t, Clock: simcloud.NewClock(now), begin: now}
+	r := &fixture{T: t, Clock: simcloud.NewClock(now), begin: now}
 	s.opts.Now, s.opts.KeyBits = r.Now, 1024
 	if s.opts.RequestTimeout == "" {
 		s.opts.RequestTimeout = "30s"
@@ -94,7 +94,7 @@ func newRig(t *testing.T, s setup) *rig {
 }
 
 // open makes the activities of a worker with this rekey.yaml.
-func (r *rig) open(yaml string) (*activities.Steps, rotation.Key) {
+func (r *fixture) open(yaml string) (*activities.Steps, rotation.Key) {
 	r.Helper()
 	cfg, err := config.Parse("rekey.yaml", []byte(yaml))
 	if err != nil {
@@ -109,14 +109,14 @@ func (r *rig) open(yaml string) (*activities.Steps, rotation.Key) {
 }
 
 // Write takes the audit records.
-func (r *rig) Write(p []byte) (int, error) {
+func (r *fixture) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.said.Write(p)
 }
 
 // note keeps what an activity answered, for the search for leaks.
-func (r *rig) note(out any, err error) {
+func (r *fixture) note(out any, err error) {
 	text, encodeErr := json.Marshal(out)
 	if encodeErr != nil {
 		r.Errorf("an answer cannot be encoded: %v", encodeErr)
@@ -131,7 +131,7 @@ func (r *rig) note(out any, err error) {
 var keyLike = regexp.MustCompile(`PRIVATE KEY|sk-[A-Za-z0-9_-]{8,}`)
 
 // checkNothingLeaked looks for any part of any value in what left the activities (I5).
-func (r *rig) checkNothingLeaked() {
+func (r *fixture) checkNothingLeaked() {
 	said := r.said.String()
 	if keyLike.MatchString(said) {
 		r.Error("something that looks like a key left an activity")
@@ -158,16 +158,18 @@ func materials(v secret.Value) []string {
 	return []string{text}
 }
 
-func (r *rig) target(id string) activities.Target { return activities.Target{Key: r.key, Rotation: id} }
+func (r *fixture) target(id string) activities.Target {
+	return activities.Target{Key: r.key, Rotation: id}
+}
 
-func (r *rig) tryCreate(id string) (activities.Created, error) {
+func (r *fixture) tryCreate(id string) (activities.Created, error) {
 	out, err := r.acts.Create(context.Background(), activities.CreateInput{Target: r.target(id), StartedAt: r.begin})
 	r.note(out, err)
 	return out, err
 }
 
 // create mints and stages, or fails the test.
-func (r *rig) create(id string) activities.Ref {
+func (r *fixture) create(id string) activities.Ref {
 	r.Helper()
 	out, err := r.tryCreate(id)
 	if err != nil || out.New == nil {
@@ -176,13 +178,13 @@ func (r *rig) create(id string) activities.Ref {
 	return *out.New
 }
 
-func (r *rig) prepare(id string, reason rotation.Reason) (activities.Prepared, error) {
+func (r *fixture) prepare(id string, reason rotation.Reason) (activities.Prepared, error) {
 	out, err := r.acts.Prepare(context.Background(), activities.PrepareInput{Target: r.target(id), Reason: reason, StartedAt: r.begin})
 	r.note(out, err)
 	return out, err
 }
 
-func (r *rig) store(id string, n activities.Ref) activities.Ref {
+func (r *fixture) store(id string, n activities.Ref) activities.Ref {
 	r.Helper()
 	out, err := r.acts.Store(context.Background(), activities.StoreInput{Target: r.target(id), New: n})
 	if r.note(out, err); err != nil {
@@ -191,14 +193,14 @@ func (r *rig) store(id string, n activities.Ref) activities.Ref {
 	return out
 }
 
-func (r *rig) tryPromote(id string, to activities.Ref, duties ...activities.Ref) (activities.Promoted, error) {
+func (r *fixture) tryPromote(id string, to activities.Ref, duties ...activities.Ref) (activities.Promoted, error) {
 	out, err := r.acts.Promote(context.Background(), activities.PromoteInput{Target: r.target(id), To: to, Duties: duties})
 	r.note(out, err)
 	return out, err
 }
 
 // published runs a rotation as far as the new value is current everywhere.
-func (r *rig) published(id string) (n activities.Ref, old []activities.Ref) {
+func (r *fixture) published(id string) (n activities.Ref, old []activities.Ref) {
 	r.Helper()
 	p, err := r.prepare(id, rotation.Manual)
 	if err != nil {
@@ -216,7 +218,7 @@ func (r *rig) published(id string) (n activities.Ref, old []activities.Ref) {
 	return out.To, p.Old
 }
 
-func (r *rig) revoke(id string, mode activities.RevokeMode, keys ...activities.Ref) error {
+func (r *fixture) revoke(id string, mode activities.RevokeMode, keys ...activities.Ref) error {
 	// What a rotation keeps is what it promoted: here, what stands as current.
 	var keep activities.Ref
 	if c := r.record(0).Current; c != nil {
@@ -225,25 +227,25 @@ func (r *rig) revoke(id string, mode activities.RevokeMode, keys ...activities.R
 	return r.revokeKeeping(id, mode, keep, keys...)
 }
 
-func (r *rig) revokeKeeping(id string, mode activities.RevokeMode, keep activities.Ref, keys ...activities.Ref) error {
+func (r *fixture) revokeKeeping(id string, mode activities.RevokeMode, keep activities.Ref, keys ...activities.Ref) error {
 	_, err := r.tryRevoke(activities.RevokeInput{Target: r.target(id), Keys: keys, Keep: keep, Mode: mode})
 	return err
 }
 
-func (r *rig) tryRevoke(in activities.RevokeInput) (activities.Revoked, error) {
+func (r *fixture) tryRevoke(in activities.RevokeInput) (activities.Revoked, error) {
 	out, err := r.acts.Revoke(context.Background(), in)
 	r.note(out, err)
 	return out, err
 }
 
-func (r *rig) tryRetire(id string, gone ...activities.Ref) (activities.Retired, error) {
+func (r *fixture) tryRetire(id string, gone ...activities.Ref) (activities.Retired, error) {
 	out, err := r.acts.Retire(context.Background(), activities.RetireInput{Target: r.target(id), Gone: gone})
 	r.note(out, err)
 	return out, err
 }
 
 // retire retires to the end, as a workflow does.
-func (r *rig) retire(id string, gone ...activities.Ref) (swept []string) {
+func (r *fixture) retire(id string, gone ...activities.Ref) (swept []string) {
 	r.Helper()
 	for range 3 {
 		out, err := r.tryRetire(id, gone...)
@@ -260,14 +262,14 @@ func (r *rig) retire(id string, gone ...activities.Ref) (swept []string) {
 	return nil
 }
 
-func (r *rig) tryDiscard(id string) (activities.Discarded, error) {
+func (r *fixture) tryDiscard(id string) (activities.Discarded, error) {
 	out, err := r.acts.Discard(context.Background(), activities.DiscardInput{Target: r.target(id)})
 	r.note(out, err)
 	return out, err
 }
 
 // discard discards to the end, as a workflow does.
-func (r *rig) discard(id string) activities.Discarded {
+func (r *fixture) discard(id string) activities.Discarded {
 	r.Helper()
 	for range 3 {
 		out, err := r.tryDiscard(id)
@@ -283,7 +285,7 @@ func (r *rig) discard(id string) activities.Discarded {
 	return activities.Discarded{}
 }
 
-func (r *rig) record(i int) store.Snapshot {
+func (r *fixture) record(i int) store.Snapshot {
 	r.Helper()
 	l := r.key.Stores[i]
 	s, err := r.acts.Stores[l.Store].Load(context.Background(), l.Path)
@@ -294,7 +296,7 @@ func (r *rig) record(i int) store.Snapshot {
 }
 
 // write changes a record as somebody else would.
-func (r *rig) write(i int, change func(*store.Snapshot)) {
+func (r *fixture) write(i int, change func(*store.Snapshot)) {
 	r.Helper()
 	s := r.record(i)
 	change(&s)
@@ -304,15 +306,15 @@ func (r *rig) write(i int, change func(*store.Snapshot)) {
 	}
 }
 
-func (r *rig) horizon() time.Duration {
+func (r *fixture) horizon() time.Duration {
 	c := r.acts.Providers[r.key.Provider].Capabilities()
 	return 2*c.RequestTimeout + c.ListLag + time.Second
 }
 
-func (r *rig) live(id string) bool { _, ok := r.Cloud.LiveKeys()[id]; return ok }
+func (r *fixture) live(id string) bool { _, ok := r.Cloud.LiveKeys()[id]; return ok }
 
 // keys checks which keys exist.
-func (r *rig) keys(want ...string) {
+func (r *fixture) keys(want ...string) {
 	r.Helper()
 	got := slices.Sorted(maps.Keys(r.Cloud.LiveKeys()))
 	slices.Sort(want)
@@ -321,12 +323,12 @@ func (r *rig) keys(want ...string) {
 	}
 }
 
-func (r *rig) mints() int {
+func (r *fixture) mints() int {
 	return r.Cloud.Calls(simcloud.GoogleIAMService, "UploadServiceAccountKey")
 }
 
 // fails checks class and code of a fault.
-func (r *rig) fails(err error, class fault.Class, code string) *fault.Error {
+func (r *fixture) fails(err error, class fault.Class, code string) *fault.Error {
 	r.Helper()
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Class != class || code != "" && f.Code != code {

@@ -135,7 +135,7 @@ func (e *Env) Logs() string { return e.worker().log() }
 func (p *process) run() {
 	defer close(p.gone)
 	for {
-		cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself
+		cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // the test binary itself
 		cmd.Env = append(os.Environ(), envConfig+"="+p.e.File, envAddress+"="+p.e.Address(), envNamespace+"="+p.e.Namespace,
 			envKill+"="+strings.Join(p.kill, ","), envKilled+"="+p.dir)
 		cmd.Stdout, cmd.Stderr = p, p

@@ -159,7 +159,7 @@ func TestAChannelThatIsDownHoldsNothingAndIsShown(t *testing.T) {
 			r.Cloud.Inject(fault)
 			r.after(3*time.Hour, func() {
 				s := r.status()
-				if !strings.Contains(s.Details, "team could not be notified: tell team") || !strings.Contains(s.Details, "; oncall 2026") {
+				if !strings.Contains(s.Details, "team could not be notified: notify team") || !strings.Contains(s.Details, "; oncall 2026") {
 					t.Errorf("the details do not say who could not be notified:\n%s", s.Details)
 				}
 				r.supply()

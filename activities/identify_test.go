@@ -133,7 +133,7 @@ func TestReportsThatComeAtOnceShareALook(t *testing.T) {
 	}
 }
 
-func (c *fakeStarter) Start(_ context.Context, k rotation.Key, by, why string) (bool, error) {
+func (c *fakeStarter) StartManual(_ context.Context, k rotation.Key, by, why string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.raised = append(c.raised, "manual "+k.Name+" by "+by)

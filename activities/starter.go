@@ -16,8 +16,8 @@ type Rotations interface {
 // Starter starts rotations for others than their schedule, and follows them. client does it over Temporal.
 // Its errors are not *fault.Error; asked again, all may pass.
 type Starter interface {
-	// Start starts a rotation of reason manual. started is false if one is under way already.
-	Start(ctx context.Context, k rotation.Key, by, why string) (started bool, err error)
+	// StartManual starts a rotation of reason manual. started is false if one is under way already.
+	StartManual(ctx context.Context, k rotation.Key, by, why string) (started bool, err error)
 	// Raise starts an emergency rotation, or makes the one that is under way an emergency. It is durable when it
 	// returns; m.ID makes a repetition harmless, also a concurrent one. m says what leaked.
 	Raise(ctx context.Context, k rotation.Key, m rotation.DecisionMessage) error

@@ -65,7 +65,7 @@ func (l *Launcher) rotationWanted(ctx context.Context, k rotation.Key, in StartI
 	if r := s.Result; r != nil && !r.NotDue && r.StartedAt.After(in.Since) {
 		return Started{Done: "A rotation that began after the request has ended already: " + truncate(r.Outcome)}, nil
 	}
-	started, err := l.Starter.Start(ctx, k, in.By, in.Why)
+	started, err := l.Starter.StartManual(ctx, k, in.By, in.Why)
 	switch {
 	case err != nil:
 		return Started{}, err

@@ -1,98 +1,52 @@
-// Package rotations is what a client asks of rotations: start one, see where it stands, read how it ended. The command
-// line uses it, and so do the activities that start rotations for others.
+// Package client is the way into a running rekey for Go programs: it starts rotations and emergencies, follows them, and
+// sends the decisions that people take. The command line is built on it, and so are the worker's listener for webhooks
+// and the rotation function for AWS.
+//
+//	c := client.New(temporal)
+//	_, err := c.Start(ctx, client.Request{Key: key, By: "deploy", Why: "a laptop was lost"})
+//	res, err := c.Wait(ctx, key.Name)
+//
+// # What is asked
+//
+// Everything is kept by Temporal; rekey's workers need not run for most of it. What needs one says so: [Client.Status],
+// [Client.Decide], [Client.EmergencyProgress], and whatever waits for something to happen.
+//
+// A key's latest rotation is the one that is meant wherever a method takes the name of a key. There is one at a time.
+//
+// # Errors
+//
+// An error that is none of this package's Err… says that nothing was done, and why. Compare with errors.Is: most errors say
+// more than the bare one. The important one is [ErrUnknown]: nobody answered, and what was asked for may have been done.
+// Requests are repeated for half a minute before it is returned; whoever gets it should look before asking again.
 package client
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"strings"
-	"time"
 
-	"github.com/google/uuid"
-	enumspb "go.temporal.io/api/enums/v1"
-	workflowpb "go.temporal.io/api/workflow/v1"
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
-
-	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/workflows"
+	sdkclient "go.temporal.io/sdk/client"
 )
 
-// ErrUnderWay says that a rotation of the key runs already; nothing was started.
-var ErrUnderWay = errors.New("a rotation of this key is under way")
+// The errors that a caller may want to tell apart.
+var (
+	// ErrRunning: a rotation of the key is running already, and nothing was started. Asking again helps when it has ended.
+	ErrRunning = errors.New("a rotation of this key is running already")
+	// ErrNotRunning: no rotation of the key is running that could take a decision. Nothing was sent.
+	ErrNotRunning = errors.New("no rotation of this key is running")
+	// ErrNotFound: Temporal knows no rotation of that key, or no emergency of that id. There never was one, or its history
+	// was deleted.
+	ErrNotFound = errors.New("Temporal knows of none")
+	// ErrTerminated: the rotation was terminated from outside and has no result. Keys and stores are as it left them; the
+	// next rotation of the key finishes what it began.
+	ErrTerminated = errors.New("it was terminated from outside")
+	// ErrNoWorker: Temporal answers and no worker does, so nobody can say how it stands. Asking again is harmless.
+	ErrNoWorker = errors.New("no worker answers")
+	// ErrUnknown: there was no answer, so it may have been done or not, or may yet be. Look before asking again.
+	ErrUnknown = errors.New("Temporal gave no answer, so it may have been done or not")
+)
 
-// Options are the start options of a rotation: one of a key at a time (I6).
-func Options(in workflows.Input) client.StartWorkflowOptions {
-	return client.StartWorkflowOptions{
-		ID: workflows.ID(in.Key.Name), TaskQueue: workflows.ProviderTaskQueue(in.Key.Provider),
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		TypedSearchAttributes:                    workflows.StartAttributes(in.Key, in.Reason),
-		Priority:                                 workflows.Priority(in.Reason),
-		StaticSummary:                            workflows.StaticSummary(in),
-		StaticDetails:                            workflows.StaticDetails(in),
-	}
-}
+// Client asks one Temporal namespace for rotations and emergencies. It may be used by several goroutines at once. It
+// keeps no state of its own, so there may be as many as one likes.
+type Client struct{ temporal sdkclient.Client }
 
-// Start starts a rotation. ErrUnderWay: one of the key runs already.
-func Start(ctx context.Context, c client.Client, in workflows.Input) (client.WorkflowRun, error) {
-	run, err := start(ctx, c, Options(in), uuid.NewString(), workflows.RotateKeyType, in)
-	if err != nil {
-		return nil, notStarted(in.Key.Name, err)
-	}
-	return run, nil
-}
-
-// Status asks the latest rotation of a key about itself. A worker must be running.
-func Status(ctx context.Context, c client.Client, key string) (rotation.Status, error) {
-	var s rotation.Status
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	v, err := c.QueryWorkflow(ctx, workflows.ID(key), "", workflows.StatusQuery)
-	if err != nil {
-		return s, err
-	}
-	return s, v.Get(&s)
-}
-
-// result reads the result of a closed run from its memo; nil if it was ended from outside. A run that follows another in
-// the same workflow takes over its memo: that is no result of its own.
-func result(info *workflowpb.WorkflowExecutionInfo) (*rotation.Result, error) {
-	p := info.GetMemo().GetFields()[workflows.ResultMemo]
-	if p == nil {
-		return nil, nil //nolint:nilnil // it is the answer: there is none
-	}
-	var r rotation.Result
-	if err := converter.GetDefaultDataConverter().FromPayload(p, &r); err != nil {
-		return nil, fmt.Errorf("the result of %s cannot be read: %w", info.GetExecution().GetWorkflowId(), err)
-	}
-	if r.EndedAt.Before(info.GetStartTime().AsTime()) {
-		return nil, nil //nolint:nilnil // as above
-	}
-	return &r, nil
-}
-
-// Closed reads from its memo, which needs no worker, how the latest rotation of a key ended. closed is false while it
-// runs.
-func Closed(ctx context.Context, c client.Client, key string) (res rotation.Result, closed bool, err error) {
-	d, err := c.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
-	if err != nil {
-		return res, false, err
-	}
-	info := d.GetWorkflowExecutionInfo()
-	if info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return res, false, nil
-	}
-	if r, err := result(info); err != nil || r != nil {
-		if r != nil {
-			res = *r
-		}
-		return res, true, err
-	}
-	ended := strings.ToLower(info.GetStatus().String())
-	res.Key, res.Phase, res.EndedAt = key, rotation.Phase(ended), info.GetCloseTime().AsTime()
-	res.Outcome = "It was ended from outside (" + ended + "). What it left is finished by: rekey rotate " + key + " --if-due"
-	return res, true, nil
-}
+// New makes a client over a connection to Temporal, which stays the caller's to close. It asks for nothing.
+func New(temporal sdkclient.Client) *Client { return &Client{temporal} }

@@ -8,20 +8,22 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// StartTrigger returns a delivery to Temporal, which keeps it. taken is false if it has this delivery already, also one
-// that has ended.
-func StartTrigger(ctx context.Context, c client.Client, in workflows.TriggerInput) (taken bool, err error) {
+// StartTrigger gives the delivery of a webhook to Temporal, which keeps it; a worker takes it up when there is one. taken
+// is false if Temporal has this delivery already, also one that has ended: a delivery counts once.
+//
+// ErrUnknown: it may have been taken; given again it does no harm.
+func (c *Client) StartTrigger(ctx context.Context, in workflows.TriggerInput) (taken bool, err error) {
 	reason := rotation.Manual
 	if in.Leaked {
 		reason = rotation.Emergency
 	}
-	_, err = start(ctx, c, client.StartWorkflowOptions{
+	_, err = c.start(ctx, sdkclient.StartWorkflowOptions{
 		ID: workflows.TriggerID(in.Source, in.Delivery), TaskQueue: workflows.TaskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,

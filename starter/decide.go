@@ -101,12 +101,12 @@ func (a *app) decisions() []*cobra.Command {
 
 // decide sends a decision and waits until it is taken or refused.
 func decide(ctx context.Context, c sdkclient.Client, key string, kind rotation.DecisionKind, m rotation.DecisionMessage) (rotation.Status, error) {
-	s, err := client.Decide(ctx, c, key, kind, m)
+	s, err := client.New(c).Decide(ctx, key, kind, m)
 	var no *rotation.RejectedDecision
 	switch {
 	case errors.As(err, &no):
 		return s, refused("%s was not taken: %s", kind, no.Message)
-	case errors.Is(err, client.ErrNoRotation):
+	case errors.Is(err, client.ErrNotRunning):
 		return s, refused("no rotation of %s is under way", key)
 	}
 	return s, err

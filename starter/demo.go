@@ -269,43 +269,34 @@ func (d *demo) refused(key string, old secret.Value) (bool, error) {
 // rotate runs one rotation to its end, and shows and explains each phase.
 func (d *demo) rotate(key string) (rotation.Result, error) {
 	k, _ := d.cfg.Key(key)
-	run, err := client.Start(d.ctx, d.client, workflows.Input{Key: k, Reason: rotation.Manual, By: "the demo", Why: "to show how it works"})
-	if err != nil {
+	rekey := client.New(d.client)
+	if _, err := rekey.Start(d.ctx, client.Request{Key: k, By: "the demo", Why: "to show how it works"}); err != nil {
 		return rotation.Result{}, err
 	}
 	p := &progress{out: d.text, tty: isTerminal(d.text)}
-	played := map[rotation.Phase]bool{}
-	ended := make(chan struct{})
-	var res rotation.Result
-	var runErr error
-	go func() {
-		defer close(ended)
-		runErr = client.Wait(d.ctx, d.client, run.GetID(), run.GetRunID(), &res)
-	}()
-	for {
-		if s, err := client.Status(d.ctx, d.client, key); err == nil && !s.Phase.Closed() {
-			p.trail(s.Trail)
-			if s.Phase.Waiting() && !played[s.Phase] {
-				played[s.Phase] = true
-				p.close(time.Now())
-				if err := d.play(k, s); err != nil {
-					return res, err
-				}
+	defer p.stop()
+	for step, err := range rekey.Watch(d.ctx, key) {
+		if err != nil {
+			return rotation.Result{}, err
+		}
+		p.enter(step.TrailEntry)
+		switch {
+		case step.Result != nil:
+			p.close(step.Result.EndedAt)
+			d.say("         %s", step.Result.Outcome)
+			return *step.Result, nil
+		case step.Status != nil && step.Phase.Waiting():
+			p.close(time.Now())
+			if err := d.operate(k, *step.Status); err != nil {
+				return rotation.Result{}, err
 			}
 		}
-		select {
-		case <-ended:
-			p.trail(res.Trail)
-			p.close(res.EndedAt)
-			d.say("         %s", res.Outcome)
-			return res, runErr
-		case <-time.After(100 * time.Millisecond):
-		}
 	}
+	return rotation.Result{}, fmt.Errorf("the rotation of %s was not watched to its end", key)
 }
 
-// play does what a person would do in the provider's console, and then tells the rotation as a person would.
-func (d *demo) play(k rotation.Key, s rotation.Status) error {
+// operate does what a person would do in the provider's console, and then tells the rotation as a person would.
+func (d *demo) operate(k rotation.Key, s rotation.Status) error {
 	switch s.Phase {
 	case rotation.AwaitingKey:
 		d.say("        (the demo, as operator: creates a key in the OpenAI console and runs `rekey supply %s`)", k.Name)

@@ -95,7 +95,7 @@ func (w *workingFleet) beats(key string, n int) (all []workflows.Dispatched) {
 		for _, a := range info.RecentActions {
 			var one workflows.Dispatched
 			run := w.client.GetWorkflow(w.Context(), a.StartWorkflowResult.WorkflowID, a.StartWorkflowResult.FirstExecutionRunID)
-			if err := client.Wait(w.Context(), w.client, run.GetID(), run.GetRunID(), &one); err != nil {
+			if err := client.New(w.client).WaitRun(w.Context(), run.GetID(), run.GetRunID(), &one); err != nil {
 				w.Fatal(err)
 			}
 			w.replays(run)
@@ -131,10 +131,10 @@ func (w *workingFleet) until(what string, done func() bool) {
 func (w *workingFleet) waitFor(key string, phase rotation.Phase) {
 	w.Helper()
 	w.until(key+" is in "+string(phase), func() bool {
-		if res, closed, err := client.Closed(w.Context(), w.client, key); err == nil && closed {
+		if res, closed, err := client.New(w.client).Result(w.Context(), key); err == nil && closed {
 			return res.Phase == phase
 		}
-		s, err := client.Status(w.Context(), w.client, key)
+		s, err := client.New(w.client).Status(w.Context(), key)
 		return err == nil && s.Phase == phase
 	})
 }
@@ -237,7 +237,7 @@ func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 		all.Go(func() {
 			k, _ := w.cfg.Key(n)
 			var err error
-			if runs[i], err = client.Start(context.Background(), w.client, workflows.Input{Key: k, Reason: rotation.Scheduled}); err != nil {
+			if runs[i], err = client.New(w.client).Start(context.Background(), client.Request{Key: k, Reason: rotation.Scheduled}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -246,7 +246,7 @@ func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 	rotated := 0
 	for i, run := range runs {
 		var res rotation.Result
-		if err := client.Wait(t.Context(), w.client, run.GetID(), run.GetRunID(), &res); err != nil {
+		if err := client.New(w.client).WaitRun(t.Context(), run.GetID(), run.GetRunID(), &res); err != nil {
 			t.Fatal(err)
 		}
 		switch {

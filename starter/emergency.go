@@ -120,7 +120,7 @@ func (a *app) raiseEmergency(ctx context.Context, args []string, o emergencyFlag
 	for _, k := range keys {
 		in.Keys = append(in.Keys, k.Name)
 	}
-	if err := client.StartEmergency(ctx, c, in); err != nil {
+	if err := client.New(c).StartEmergency(ctx, in); err != nil {
 		return err
 	}
 	if o.detach {

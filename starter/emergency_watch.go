@@ -25,12 +25,13 @@ const lookAgain = 500 * time.Millisecond
 // watchEmergency shows how an emergency stands until it has ended. That a worker or Temporal does not answer is shown,
 // and waited out.
 func (a *app) watchEmergency(ctx context.Context, c sdkclient.Client, id string) error {
+	rekey := client.New(c)
 	s := &screen{out: a.out, tty: isTerminal(a.out), quiet: a.json, said: map[string]string{}}
 	for {
-		f, closed, err := client.EmergencyProgress(ctx, c, id)
+		f, closed, err := rekey.EmergencyProgress(ctx, id)
 		switch {
-		case errors.Is(err, client.ErrNoEmergency):
-			return badInput("there is no emergency %q; the id stands where it was started, and in the Temporal UI as %s", id, workflows.EmergencyID(id))
+		case errors.Is(err, client.ErrNotFound):
+			return badInput("there is no emergency %q; the id was shown when it was started, and the Temporal UI has it as %s", id, workflows.EmergencyID(id))
 		case closed && err != nil:
 			return err
 		case closed:
@@ -244,7 +245,7 @@ func leftOf(r workflows.KeyProgress) []string {
 
 // inFull says in the rotation's own words how it ended and what it left; a fleet has room for the beginning only.
 func (k *finalKey) inFull(ctx context.Context, c sdkclient.Client, f workflows.EmergencyProgress) {
-	res, closed, err := client.Closed(ctx, c, k.Key)
+	res, closed, err := client.New(c).Result(ctx, k.Key)
 	if err != nil || !closed || res.EndedAt.Before(f.StartedAt) {
 		return // another one runs by now
 	}

@@ -67,10 +67,10 @@ alone, and needs neither a worker nor rekey.yaml.`,
 func readInbox(ctx context.Context, c sdkclient.Client) (inboxContents, error) {
 	in := inboxContents{Left: []followUp{}}
 	var err error
-	if in.Waiting, err = client.Inbox(ctx, c); err != nil {
+	if in.Waiting, err = client.New(c).Inbox(ctx); err != nil {
 		return in, err
 	}
-	results, all, err := client.FollowUps(ctx, c)
+	results, all, err := client.New(c).FollowUps(ctx)
 	in.Partial = !all
 	for _, r := range results {
 		in.Left = append(in.Left, followUp{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, Left: r.FollowUps})

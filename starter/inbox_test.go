@@ -69,7 +69,7 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 func (s *stage) listed(n int) {
 	s.Helper()
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		all, err := client.Inbox(s.Context(), s.client)
+		all, err := client.New(s.client).Inbox(s.Context())
 		if err != nil {
 			s.Fatal(err)
 		}

@@ -149,7 +149,7 @@ func (a *app) outlook(ctx context.Context, cfg *config.Config, c sdkclient.Clien
 		if i >= len(keys) {
 			return nil
 		}
-		_, underWay, err := client.Client{Temporal: c}.Running(ctx, keys[i].Name)
+		_, underWay, err := client.New(c).Running(ctx, keys[i].Name)
 		if err != nil {
 			return fmt.Errorf("the rotation of %s cannot be looked at: %w", keys[i].Name, err)
 		}

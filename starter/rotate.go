@@ -9,11 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	sdkclient "go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/workflows"
 )
 
 func (a *app) rotate() *cobra.Command {
@@ -48,17 +46,18 @@ func (a *app) rotate() *cobra.Command {
 			if ifDue {
 				reason = rotation.Scheduled
 			}
-			run, err := client.Start(cmd.Context(), c, workflows.Input{Key: k, Reason: reason, By: by, Why: why})
-			if errors.Is(err, client.ErrUnderWay) {
-				return refused("a rotation of %s is under way; look at it with: rekey status %s", k.Name, k.Name)
+			rekey := client.New(c)
+			run, err := rekey.Start(cmd.Context(), client.Request{Key: k, Reason: reason, By: by, Why: why})
+			if errors.Is(err, client.ErrRunning) {
+				return refused("a rotation of %s is running already. To see how it stands: rekey status %s", k.Name, k.Name)
 			} else if err != nil {
 				return err
 			}
 			if !watch {
 				return a.print(map[string]string{"key": k.Name, "workflow_id": run.GetID(), "run_id": run.GetRunID()},
-					fmt.Sprintf("Rotation of %s started (workflow %s). Follow it: rekey status %s", k.Name, run.GetID(), k.Name))
+					fmt.Sprintf("Rotation of %s started (workflow %s). To follow it: rekey status %s", k.Name, run.GetID(), k.Name))
 			}
-			return a.watch(cmd.Context(), c, k.Name)
+			return a.watch(cmd.Context(), rekey, k.Name)
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "", "grace period of this rotation, like 30m or 48h (default from the policy)")
@@ -70,28 +69,24 @@ func (a *app) rotate() *cobra.Command {
 }
 
 // watch shows each phase until the rotation ends.
-func (a *app) watch(ctx context.Context, c sdkclient.Client, key string) error {
+func (a *app) watch(ctx context.Context, c *client.Client, key string) error {
 	p := &progress{out: a.out, tty: isTerminal(a.out), quiet: a.json}
-	for {
-		res, closed, err := client.Closed(ctx, c, key)
-		if err != nil {
-			return fmt.Errorf("the rotation of %s cannot be watched: %w", key, err)
-		}
-		if closed {
-			p.trail(res.Trail)
-			p.close(res.EndedAt)
-			return a.ended(res)
-		}
-		if s, err := client.Status(ctx, c, key); err == nil {
-			p.trail(s.Trail)
-		}
-		select {
-		case <-ctx.Done():
+	defer p.stop()
+	for step, err := range c.Watch(ctx, key) {
+		switch {
+		case ctx.Err() != nil:
 			p.close(time.Now())
-			return fmt.Errorf("not watching any more, but the rotation goes on; look at it with: rekey status %s", key)
-		case <-time.After(300 * time.Millisecond):
+			return fmt.Errorf("not watching any more, but the rotation goes on. To see how it stands: rekey status %s", key)
+		case err != nil:
+			return err
+		}
+		p.enter(step.TrailEntry)
+		if step.Result != nil {
+			p.close(step.Result.EndedAt)
+			return a.ended(*step.Result)
 		}
 	}
+	return nil
 }
 
 // ended prints the result of a rotation and chooses the exit code.

@@ -17,7 +17,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	r := newFleetRig(t, "since1")
-	live := client.Client{Temporal: r.client}
+	live := client.New(r.client)
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {
 		t.Errorf("before any rotation: %s, %v, %v", since, running, err)
 	}
@@ -62,7 +62,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 		t.Errorf("the second run is under way (%v) since %s, the first since %s, %v", running, since, began, err)
 	}
 	signal()
-	if err := client.Wait(ctx, r.client, workflows.ID("since"), "", nil); err != nil {
+	if err := client.New(r.client).WaitRun(ctx, workflows.ID("since"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {

@@ -38,7 +38,7 @@ lists whose keys count, under operators.`
 
 // signIfAsked signs a message where the rotation asks for that.
 func (a *app) signIfAsked(ctx context.Context, c sdkclient.Client, namespace, key string, kind rotation.DecisionKind, f signing, m rotation.DecisionMessage, by string) (rotation.Status, rotation.DecisionMessage, error) {
-	s, err := client.Status(ctx, c, key)
+	s, err := client.New(c).Status(ctx, key)
 	asked := err == nil && s.Signing != nil && s.Signing.Kind == kind
 	switch {
 	case asked:

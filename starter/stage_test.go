@@ -134,7 +134,7 @@ func (s *stage) waitFor(key string, p rotation.Phase) rotation.Status {
 	s.Helper()
 	var last rotation.Status
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if st, err := client.Status(context.Background(), s.client, key); err == nil {
+		if st, err := client.New(s.client).Status(context.Background(), key); err == nil {
 			if last = st; st.Phase == p {
 				return st
 			}
@@ -172,7 +172,7 @@ func (s *stage) ended(key string) rotation.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := client.Wait(ctx, s.client, workflows.ID(key), "", &res); err != nil {
+	if err := client.New(s.client).WaitRun(ctx, workflows.ID(key), "", &res); err != nil {
 		s.Fatal(err)
 	}
 	return res

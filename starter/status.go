@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/serviceerror"
 	sdkclient "go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/client"
@@ -68,18 +67,18 @@ func (a *app) status() *cobra.Command {
 // state looks at the newest rotation of a key.
 func state(ctx context.Context, c sdkclient.Client, key string) keyState {
 	s := keyState{Key: key}
-	res, closed, err := client.Closed(ctx, c, key)
-	var gone *serviceerror.NotFound
+	rekey := client.New(c)
+	res, ended, err := rekey.Result(ctx, key)
 	switch {
-	case errors.As(err, &gone):
+	case errors.Is(err, client.ErrNotFound):
 		s.State = "no rotation known"
 	case err != nil:
-		s.State, s.Problem = "unknown", "Temporal does not tell: "+err.Error()
-	case closed:
+		s.State, s.Problem = "unknown", err.Error()
+	case ended:
 		s.State, s.Result = string(res.Phase), &res
 	default:
 		s.Running, s.State = true, "running"
-		st, err := client.Status(ctx, c, key)
+		st, err := rekey.Status(ctx, key)
 		if err != nil {
 			s.Problem = "the rotation does not answer; is a worker running? (rekey doctor)"
 			break

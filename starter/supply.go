@@ -44,7 +44,7 @@ never goes to Temporal.`,
 				return err
 			}
 			defer c.Close()
-			s, err := client.Status(cmd.Context(), c, k.Name)
+			s, err := client.New(c).Status(cmd.Context(), k.Name)
 			if err != nil {
 				return refused("no rotation of %s answers. Start one first: rekey rotate %s", k.Name, k.Name)
 			}

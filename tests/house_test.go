@@ -67,7 +67,7 @@ var house = []room{
 	{folder: "workflows/replaytest", is: "reads histories and replays them, for tests", may: "workflows", temporal: everywhere},
 	{folder: "workflows/details", is: "the operator's page: a pure function of a value", may: "rotation/...", inTests: "internal/markdowntest", temporal: nowhere},
 	{folder: "workflows/...", is: "deterministic code: RotateKey, Dispatch, Emergency, Trigger, Notify", may: "workflows/... activities rotation/...", inTests: everything + " worker/adapters", temporal: everywhere},
-	{folder: "client/...", is: "the one way into a running rekey", may: "client/... workflows activities rotation/...", inTests: everything, temporal: everywhere},
+	{folder: "client/...", is: "the one way into a running rekey", may: "client/... workflows activities rotation/...", inTests: everything + " worker/adapters worker/engine", temporal: everywhere},
 	{folder: "keyring/...", is: "what applications import", may: "keyring/...", inTests: "internal/simcloud/... secret", temporal: testsOnly, standard: true},
 	{folder: "worker/adapters", is: "opens what rekey.yaml names", may: "internal/config activities worker/engine provider/... store/... notify/... rotation/... secret internal/googleapi", inTests: everything, temporal: nowhere},
 	{folder: "worker/engine", is: "registers workflows and activities, and runs them", may: "workflows activities client notify rotation/...", inTests: everything, temporal: everywhere},
@@ -119,7 +119,11 @@ func judge(file, imported string) string {
 		}
 		return ""
 	}
-	if fits("internal/devserver", ours, "") && !slices.ContainsFunc([]string{"worker", "starter", "tests/...", "internal/testenv", "internal/devserver"}, func(p string) bool { return fits(p, dir, "") }) {
+	servers := []string{"worker", "starter", "tests/...", "internal/testenv", "internal/devserver"}
+	if inTest {
+		servers = append(servers, "client") // its examples run
+	}
+	if fits("internal/devserver", ours, "") && !slices.ContainsFunc(servers, func(p string) bool { return fits(p, dir, "") }) {
 		return "only the two programs and the tests start a Temporal server"
 	}
 	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/lockstep", "internal/markdowntest"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" {

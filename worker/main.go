@@ -194,7 +194,7 @@ func listen(cfg *config.Config, setup *engine.Setup, c sdkclient.Client, logs io
 	l, err := triggers.Listen(triggers.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: setup.Fingerprints,
 		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
-			return client.StartTrigger(ctx, c, in)
+			return client.New(c).StartTrigger(ctx, in)
 		},
 		Log: slog.New(slog.NewJSONHandler(logs, nil)).With("log", "triggers"),
 	})

@@ -38,7 +38,7 @@ func (s *starters) note(text, key string) error {
 	return nil
 }
 
-func (s *starters) Start(_ context.Context, k rotation.Key, _, _ string) (bool, error) {
+func (s *starters) StartManual(_ context.Context, k rotation.Key, _, _ string) (bool, error) {
 	return true, s.note("manual", k.Name)
 }
 

@@ -120,7 +120,7 @@ func (e *Env) Result(key, run string) (res rotation.Result) {
 	e.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := client.Wait(ctx, e.Client, workflows.ID(key), run, &res); err != nil {
+	if err := client.New(e.Client).WaitRun(ctx, workflows.ID(key), run, &res); err != nil {
 		e.Fatalf("the rotation of %s did not end well: %v\n%s", key, err, e.Details(key))
 	}
 	return res

@@ -28,9 +28,9 @@ type SimOptions struct {
 type Sim struct {
 	*scenario.Scenario
 	// File is the rekey.yaml.
-	File       string
-	Config     *config.Config
-	Setup *engine.Setup
+	File   string
+	Config *config.Config
+	Setup  *engine.Setup
 
 	temporary string
 }

@@ -86,7 +86,7 @@ func newEnv(t *testing.T, policy ...string) *env {
 	stores, err := adapters.AWSStores(ctx, w.Config)
 	w.must(err)
 	w.handler = &awsrotation.Handler{
-		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: w.keys, Rotations: client.Client{Temporal: w.Client},
+		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: w.keys, Rotations: client.New(w.Client),
 		Interval: 20 * time.Millisecond, Patience: 30 * time.Second, Log: slog.New(slog.NewJSONHandler(w, nil)),
 	}
 	w.sm.DeployLambda(lambda, w.handler.Handle)

@@ -28,7 +28,7 @@ func (w *env) manual(key string) {
 	w.Helper()
 	for _, k := range w.keys {
 		if k.Name == key {
-			started, err := client.Client{Temporal: w.Client}.Start(context.Background(), k, "a person", "test")
+			started, err := client.New(w.Client).StartManual(context.Background(), k, "a person", "test")
 			w.must(err)
 			if !started {
 				w.Fatal("one runs already")

@@ -103,7 +103,7 @@ func (w *env) start(t *testing.T, key string, reason rotation.Reason) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Start(t.Context(), w.Client, workflows.Input{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
+	if _, err := client.New(w.Client).Start(t.Context(), client.Request{Key: k, Reason: reason, By: "ops@example.com", Why: "the quarter is over"}); err != nil {
 		t.Fatal(err)
 	}
 	// Not with t.Context(), which has ended by then. One that has ended by itself needs nothing.
@@ -126,7 +126,7 @@ func (w *env) waitFor(t *testing.T, key string, p rotation.Phase) {
 	var s rotation.Status
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if s, err = client.Status(t.Context(), w.Client, key); err == nil && s.Phase == p {
+		if s, err = client.New(w.Client).Status(t.Context(), key); err == nil && s.Phase == p {
 			return
 		}
 	}
@@ -142,7 +142,7 @@ func (w *env) supply(t *testing.T, key string) (version, id string) {
 		t.Fatal(err)
 	}
 	id, value := w.OpenAI.CreateKey(k.Account, "made by hand, again")
-	s, err := client.Status(t.Context(), w.Client, key)
+	s, err := client.New(w.Client).Status(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func TestAPersonWhoKnowsOnlyTheTemporalUIFinishesARotationByHand(t *testing.T) {
 	p.reads("Result", `"phase": "completed"`)
 	p.picture("timeline-completed")
 
-	res, closed, err := client.Closed(t.Context(), shared.Client, journeyKey)
+	res, closed, err := client.New(shared.Client).Result(t.Context(), journeyKey)
 	if err != nil || !closed || res.Phase != rotation.Completed {
 		t.Errorf("the rotation ended as %+v, %v, %v", res, closed, err)
 	}

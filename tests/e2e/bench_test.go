@@ -146,7 +146,7 @@ func (x *bench) rotate(b *testing.B, k rotation.Key) sdkclient.WorkflowRun {
 		return nil
 	}
 	var res rotation.Result
-	if err := client.Wait(context.Background(), x.Client, run.GetID(), run.GetRunID(), &res); err != nil || res.Phase != rotation.Completed {
+	if err := client.New(x.Client).WaitRun(context.Background(), run.GetID(), run.GetRunID(), &res); err != nil || res.Phase != rotation.Completed {
 		b.Errorf("%v: %+v", err, res)
 	}
 	return run
@@ -155,7 +155,7 @@ func (x *bench) rotate(b *testing.B, k rotation.Key) sdkclient.WorkflowRun {
 func (x *bench) floor(b *testing.B, activities int) sdkclient.WorkflowRun {
 	run, err := x.Client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, activities)
 	if err == nil {
-		err = client.Wait(context.Background(), x.Client, run.GetID(), run.GetRunID(), nil)
+		err = client.New(x.Client).WaitRun(context.Background(), run.GetID(), run.GetRunID(), nil)
 	}
 	if err != nil {
 		b.Error(err)

@@ -25,7 +25,7 @@ func (w *env) leak(m rotation.DecisionMessage) []string {
 	}
 	w.rules.MayDie = append(w.rules.MayDie, made...)
 	m.ID, m.By, m.Why = "incident-1", "e2e", "leaked"
-	if err := (client.Client{Temporal: w.Client}).Raise(context.Background(), w.key(), m); err != nil {
+	if err := (client.New(w.Client)).Raise(context.Background(), w.key(), m); err != nil {
 		w.Fatal(err)
 	}
 	return made
@@ -78,7 +78,7 @@ func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 	if len(leaked) != 2 || len(w.Cloud.LiveKeys()) != 1 || len(res.Revoked) != 2 {
 		t.Errorf("leaked %v, revoked %v", leaked, res.Revoked)
 	}
-	s, err := client.Client{Temporal: w.Client}.Latest(context.Background(), w.name)
+	s, err := client.New(w.Client).Latest(context.Background(), w.name)
 	if err != nil || s.Running || s.Reason != rotation.Emergency || s.Phase != rotation.Completed || s.Result == nil || s.Result.Rotation != res.Rotation {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}
@@ -121,7 +121,7 @@ func TestAFollowersResultIsItsOwn(t *testing.T) {
 	if err := w.Client.TerminateWorkflow(context.Background(), w.id(), "", "by mistake"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := client.Client{Temporal: w.Client}.Latest(context.Background(), w.name)
+	s, err := client.New(w.Client).Latest(context.Background(), w.name)
 	if err != nil || s.Running || s.Result != nil {
 		t.Errorf("it stands as %+v, %v", s, err)
 	}

@@ -81,7 +81,7 @@ func (w *env) listen(google http.RoundTripper) *listener {
 	l, err := triggers.Listen(triggers.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints, Transport: google, Log: slog.New(slog.NewJSONHandler(d, nil)),
 		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
-			return client.StartTrigger(ctx, w.Client, in)
+			return client.New(w.Client).StartTrigger(ctx, in)
 		},
 	})
 	if err != nil {
@@ -144,7 +144,7 @@ func (d *listener) came(id string) workflows.Triggered {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out workflows.Triggered
-	if err := client.Wait(ctx, d.Client, id, "", &out); err != nil {
+	if err := client.New(d.Client).WaitRun(ctx, id, "", &out); err != nil {
 		d.Fatalf("%s: %v", id, err)
 	}
 	h, err := replaytest.Check(ctx, d.Client, id, "")

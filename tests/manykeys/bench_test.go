@@ -71,7 +71,7 @@ func (w *env) floor(count, steps, atOnce int, limit float64) time.Duration {
 			defer func() { <-turns }()
 			run, err := w.Client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{TaskQueue: "floor"}, noop, steps)
 			if err == nil {
-				err = client.Wait(context.Background(), w.Client, run.GetID(), run.GetRunID(), nil)
+				err = client.New(w.Client).WaitRun(context.Background(), run.GetID(), run.GetRunID(), nil)
 			}
 			if err != nil {
 				w.Error(err)

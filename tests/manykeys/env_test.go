@@ -57,8 +57,8 @@ func newEnvOn(t testing.TB, keys int, provider []string, own *devserver.Options,
 
 // start starts a rotation as a schedule or a person does; that one is under way already is as good.
 func (w *env) start(k rotation.Key, reason rotation.Reason) {
-	_, err := client.Start(context.Background(), w.Client, workflows.Input{Key: k, Reason: reason, By: string(reason)})
-	if err != nil && !errors.Is(err, client.ErrUnderWay) {
+	_, err := client.New(w.Client).Start(context.Background(), client.Request{Key: k, Reason: reason, By: string(reason)})
+	if err != nil && !errors.Is(err, client.ErrRunning) {
 		w.Error(err)
 	}
 }
@@ -75,11 +75,11 @@ func (w *env) emergency(id string, concurrency int, keys ...rotation.Key) workfl
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	var f workflows.EmergencyProgress
-	if err := client.StartEmergency(ctx, w.Client, in); err != nil {
+	if err := client.New(w.Client).StartEmergency(ctx, in); err != nil {
 		w.Error(err)
 		return f
 	}
-	if err := client.Wait(ctx, w.Client, workflows.EmergencyID(id), "", &f); err != nil {
+	if err := client.New(w.Client).WaitRun(ctx, workflows.EmergencyID(id), "", &f); err != nil {
 		w.Errorf("emergency %s: %v", id, err)
 	}
 	name := ""
@@ -98,7 +98,7 @@ func (w *env) ended(k rotation.Key) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var res rotation.Result
-	if err := client.Wait(ctx, w.Client, workflows.ID(k.Name), "", &res); err != nil {
+	if err := client.New(w.Client).WaitRun(ctx, workflows.ID(k.Name), "", &res); err != nil {
 		w.Errorf("the rotation of %s: %v", k.Name, err)
 	}
 }

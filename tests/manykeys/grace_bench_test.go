@@ -75,7 +75,7 @@ func BenchmarkGrace(b *testing.B) {
 		b.StopTimer()
 		for _, k := range w.keys {
 			var res rotation.Result
-			if err := client.Wait(context.Background(), w.Client, workflows.ID(k.Name), "", &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
+			if err := client.New(w.Client).WaitRun(context.Background(), workflows.ID(k.Name), "", &res); err != nil || res.Phase != rotation.Completed || len(res.Revoked) != 1 {
 				b.Fatalf("%s: %+v, %v", k.Name, res, err)
 			}
 		}

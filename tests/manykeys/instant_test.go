@@ -37,7 +37,7 @@ func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *
 			func() { w.start(k, rotation.Manual) },
 			func() {
 				m := rotation.DecisionMessage{ID: fmt.Sprintf("hook-%d", i), By: "webhook", Why: "found in a repository"}
-				if err := (client.Client{Temporal: w.Client}).Raise(context.Background(), k, m); err != nil {
+				if err := (client.New(w.Client)).Raise(context.Background(), k, m); err != nil {
 					t.Error(err)
 				}
 			},
@@ -144,7 +144,7 @@ func (w *env) servedBoth(k rotation.Key) {
 	}
 	for _, e := range list.GetExecutions() {
 		var res rotation.Result
-		if err := client.Wait(ctx, w.Client, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), &res); err != nil {
+		if err := client.New(w.Client).WaitRun(ctx, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), &res); err != nil {
 			w.Fatal(err)
 		}
 		for _, d := range res.Decisions {

@@ -105,7 +105,7 @@ func TestAnEndIsSeenThoughTheAnswerOfALongPollIsLost(t *testing.T) {
 	l.goOn()
 	l.lose.Store(2)
 	got := -1
-	if err := client.Wait(patience(t), l.Client, "w", run.GetRunID(), &got); err != nil || got != 0 || l.polls.Load() < 3 {
+	if err := client.New(l.Client).WaitRun(patience(t), "w", run.GetRunID(), &got); err != nil || got != 0 || l.polls.Load() < 3 {
 		t.Errorf("%d after %d polls, %v", got, l.polls.Load(), err)
 	}
 }
@@ -118,7 +118,7 @@ func TestAWaitFollowsARunThatIsContinuedAsNewAndNoOtherOne(t *testing.T) {
 	l.lose.Store(1)
 	go func() {
 		n := -1
-		if err := client.Wait(patience(t), l.Client, "w", "", &n); err != nil {
+		if err := client.New(l.Client).WaitRun(patience(t), "w", "", &n); err != nil {
 			t.Error(err)
 		}
 		got <- n
@@ -135,7 +135,7 @@ func TestAWaitFollowsARunThatIsContinuedAsNewAndNoOtherOne(t *testing.T) {
 		}
 	}
 	l.goOn()
-	if err := client.Wait(patience(t), l.Client, "w", "", nil); err != nil {
+	if err := client.New(l.Client).WaitRun(patience(t), "w", "", nil); err != nil {
 		t.Fatal(err)
 	}
 	l.start(0)
@@ -149,7 +149,7 @@ func TestAFailureIsSeenAsTheWorkflowsOwn(t *testing.T) {
 	l := newLine(t)
 	l.start(-1)
 	l.goOn()
-	err := client.Wait(patience(t), l.Client, "w", "", nil)
+	err := client.New(l.Client).WaitRun(patience(t), "w", "", nil)
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); !ok || app.Type() != "Failed" {
 		t.Errorf("got %v", err)
 	}
@@ -161,7 +161,7 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 	run := l.start(0)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := client.Wait(ctx, l.Client, "w", run.GetRunID(), nil); err == nil {
+	if err := client.New(l.Client).WaitRun(ctx, "w", run.GetRunID(), nil); err == nil {
 		t.Error("it says that the workflow has ended")
 	}
 }

@@ -93,7 +93,7 @@ func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
 			started := make([]string, c.starts)
 			for i := range c.starts {
 				all.Go(func() {
-					run, err := client.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual})
+					run, err := client.New(temporal).Start(t.Context(), client.Request{Key: numbered(i), Reason: rotation.Manual})
 					if err != nil {
 						t.Errorf("%s: %v", numbered(i).Name, err)
 						return
@@ -104,7 +104,7 @@ func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
 			all.Wait()
 			if c.rotate == nil {
 				for i := range 10 {
-					if _, err := client.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual}); !errors.Is(err, client.ErrUnderWay) {
+					if _, err := client.New(temporal).Start(t.Context(), client.Request{Key: numbered(i), Reason: rotation.Manual}); !errors.Is(err, client.ErrRunning) {
 						t.Errorf("%s, which runs, was started again: %v", numbered(i).Name, err)
 					}
 				}
@@ -125,7 +125,7 @@ func TestAStartThatNobodyLooksAfterIsAnsweredWithALie(t *testing.T) {
 	lies := 0
 	for i := range 20 {
 		in := workflows.Input{Key: numbered(i), Reason: rotation.Manual}
-		if _, err := temporal.ExecuteWorkflow(t.Context(), client.Options(in), workflows.RotateKey, in); err != nil {
+		if _, err := temporal.ExecuteWorkflow(t.Context(), sdkclient.StartWorkflowOptions{ID: workflows.ID(in.Key.Name), TaskQueue: workflows.ProviderTaskQueue(in.Key.Provider)}, workflows.RotateKey, in); err != nil {
 			lies++
 		}
 	}
@@ -150,13 +150,13 @@ func TestEveryAnswerToADecisionIsTrue(t *testing.T) {
 	const keys, notes = 3, 4
 	var all sync.WaitGroup
 	for i := range keys {
-		if _, err := client.Start(t.Context(), temporal, workflows.Input{Key: numbered(i), Reason: rotation.Manual}); err != nil {
+		if _, err := client.New(temporal).Start(t.Context(), client.Request{Key: numbered(i), Reason: rotation.Manual}); err != nil {
 			t.Fatal(err)
 		}
 		all.Go(func() {
 			for n := range notes {
 				m := rotation.DecisionMessage{ID: fmt.Sprintf("note-%d", n), By: "ada", Why: "asked Kim"}
-				s, err := client.Decide(t.Context(), temporal, numbered(i).Name, rotation.AddNote, m)
+				s, err := client.New(temporal).Decide(t.Context(), numbered(i).Name, rotation.AddNote, m)
 				switch {
 				case errors.Is(err, client.ErrUnknown): // which is true, whatever came of it
 					taken.Store(numbered(i).Name+m.ID, true)

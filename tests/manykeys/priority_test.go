@@ -95,7 +95,7 @@ func TestTheStepsOfAnEmergencyComeBeforeABacklogOfScheduledOnes(t *testing.T) {
 		}
 		return n == backlog-1
 	})
-	live := client.Client{Temporal: w.Client}
+	live := client.New(w.Client)
 	if err := live.Raise(t.Context(), leaked, rotation.DecisionMessage{ID: "em1", By: "test", Why: "leaked"}); err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func launcher(c sdkclient.Client, keys []rotation.Key) *activities.Launcher {
 			Allow: func(rotation.Key) error { return nil }, Keys: func() []rotation.Key { return keys },
 			Now: time.Now, Audit: slog.New(slog.DiscardHandler),
 		},
-		Starter: client.Client{Temporal: c}, Index: &activities.Index{},
+		Starter: client.New(c), Index: &activities.Index{},
 	}
 }
 
@@ -83,7 +83,7 @@ func (h *stubs) start(concurrency int) {
 	for _, k := range h.keys {
 		in.Keys = append(in.Keys, k.Name)
 	}
-	if err := client.StartEmergency(h.ctx, h.Client, in); err != nil {
+	if err := client.New(h.Client).StartEmergency(h.ctx, in); err != nil {
 		h.Fatal(err)
 	}
 }
@@ -91,7 +91,7 @@ func (h *stubs) start(concurrency int) {
 // progress is how the emergency stands.
 func (h *stubs) progress() workflows.EmergencyProgress {
 	h.Helper()
-	f, _, err := client.EmergencyProgress(h.ctx, h.Client, "em1")
+	f, _, err := client.New(h.Client).EmergencyProgress(h.ctx, "em1")
 	if err != nil {
 		h.Fatal(err)
 	}

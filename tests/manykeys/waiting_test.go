@@ -49,7 +49,7 @@ func (h *stubs) ended() (f workflows.EmergencyProgress) {
 // endedWith is ended, and gives the history, too.
 func (h *stubs) endedWith() (f workflows.EmergencyProgress, history *historypb.History) {
 	h.Helper()
-	if err := client.Wait(h.ctx, h.Client, workflows.EmergencyID("em1"), "", &f); err != nil {
+	if err := client.New(h.Client).WaitRun(h.ctx, workflows.EmergencyID("em1"), "", &f); err != nil {
 		h.Fatal(err)
 	}
 	history, err := replaytest.Check(h.ctx, h.Client, workflows.EmergencyID("em1"), "")

@@ -175,12 +175,12 @@ func (w *World) Beat(ctx context.Context, after time.Duration) error {
 
 // Status returns the state of the rotation that runs.
 func (w *World) Status(ctx context.Context) (rotation.Status, error) {
-	return client.Status(ctx, w.temporal, w.Key.Name)
+	return client.New(w.temporal).Status(ctx, w.Key.Name)
 }
 
 // Wait waits until the latest rotation has ended.
 func (w *World) Wait(ctx context.Context) (res rotation.Result, err error) {
-	err = client.Wait(ctx, w.temporal, workflows.ID(w.Key.Name), "", &res)
+	err = client.New(w.temporal).WaitRun(ctx, workflows.ID(w.Key.Name), "", &res)
 	return res, err
 }
 
@@ -229,13 +229,13 @@ func (c channel) Notify(ctx context.Context, n rotation.Notification) error {
 // Decide sends a decision as the rotation's person.
 func (w *World) Decide(ctx context.Context, kind rotation.DecisionKind, m rotation.DecisionMessage) error {
 	m.By = "a person"
-	_, err := client.Decide(ctx, w.temporal, w.Key.Name, kind, m)
+	_, err := client.New(w.temporal).Decide(ctx, w.Key.Name, kind, m)
 	return err
 }
 
 // Act does what a notification asks for.
 func (w *World) Act(ctx context.Context, n rotation.Notification) error {
-	status, err := client.Status(ctx, w.temporal, w.Key.Name)
+	status, err := client.New(w.temporal).Status(ctx, w.Key.Name)
 	if err != nil {
 		return err
 	}

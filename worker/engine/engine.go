@@ -77,7 +77,7 @@ func Start(ctx context.Context, c sdkclient.Client, namespace string, s *Setup, 
 		o.MaxActivities = 20
 	}
 	interceptors := append(slices.Clone(o.Interceptors), &activities.Interceptor{})
-	rotations := client.Client{Temporal: c}
+	rotations := client.New(c)
 	starts := worker.New(c, workflows.TaskQueue, worker.Options{
 		DisableRegistrationAliasing: true, WorkerStopTimeout: drain, Interceptors: interceptors, OnFatalError: o.OnFatalError,
 		StickyScheduleToStartTimeout: o.StickyTimeout,

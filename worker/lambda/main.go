@@ -68,7 +68,7 @@ func handler(ctx context.Context, file string, logs *slog.Logger) (*awsrotation.
 	if err != nil {
 		return nil, fmt.Errorf("the Temporal settings of the environment cannot be used: %w", err)
 	}
-	h := &awsrotation.Handler{Stores: map[string]awsrotation.Secrets{}, Keys: cfg.Keys, Rotations: client.Client{Temporal: c}, Log: logs}
+	h := &awsrotation.Handler{Stores: map[string]awsrotation.Secrets{}, Keys: cfg.Keys, Rotations: client.New(c), Log: logs}
 	for name, s := range stores {
 		h.Stores[name] = s
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/store/awssm"
-	"github.com/rekeyhq/rekey/workflows"
 )
 
 // Secrets is what a store on AWS knows about AWS's own rotation.
@@ -31,7 +30,7 @@ type Handler struct {
 	Stores map[string]Secrets
 	// Keys are those of rekey.yaml.
 	Keys      []rotation.Key
-	Rotations client.Client
+	Rotations *client.Client
 	// Interval is the time between two looks at a rotation; 1 s if 0.
 	Interval time.Duration
 	// Patience is how long a call waits for its step where the context has no deadline; 1 min if 0. With a deadline, as
@@ -138,10 +137,11 @@ func (c *call) create(ctx context.Context) error {
 	if !c.staged.Pending {
 		return c.errNotStaged()
 	}
-	err = c.Rotations.StartFor(ctx, workflows.Input{
+	_, err = c.Rotations.Start(ctx, client.Request{
 		Key: c.key, Reason: rotation.Scheduled, By: "AWS Secrets Manager", Why: "AWS's rotation of secret " + c.staged.Path,
-	}, c.Token)
-	if err != nil && !errors.Is(err, client.ErrUnderWay) {
+		Token: c.Token,
+	})
+	if err != nil && !errors.Is(err, client.ErrRunning) {
 		return err
 	}
 	return c.await(ctx, rotation.Store)

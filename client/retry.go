@@ -9,7 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"google.golang.org/grpc/codes"
 )
 
@@ -17,9 +17,6 @@ import (
 // timeout is enough. Whoever takes that for a failure starts a second rotation, or tells a person at night that nothing
 // has begun. So no answer is no failure here: what was asked for is looked for, the request is repeated under the same id,
 // and only then somebody is told.
-
-// ErrUnknown is the error of a request of which nobody knows whether Temporal has carried it out.
-var ErrUnknown = errors.New("Temporal gave no answer, so it may have been done or not")
 
 // patience is how long a request without an answer is repeated.
 const patience = 30 * time.Second
@@ -31,7 +28,7 @@ func unanswered(err error) bool {
 	}
 	var said serviceerror.ServiceError
 	if !errors.As(err, &said) {
-		return errors.As(err, new(*client.WorkflowUpdateServiceTimeoutOrCanceledError))
+		return errors.As(err, new(*sdkclient.WorkflowUpdateServiceTimeoutOrCanceledError))
 	}
 	if errors.As(err, new(*serviceerror.WorkflowNotReady)) {
 		return true // its workflow task has just failed, and is tried again
@@ -63,19 +60,19 @@ func retryUnknown[T any](ctx context.Context, ask func(ctx context.Context, agai
 	return out, err
 }
 
-// start starts a workflow, once. token names the request: it stands in the workflow's memo, by which the run is known again.
-func start(ctx context.Context, c client.Client, o client.StartWorkflowOptions, token string, workflow, in any) (client.WorkflowRun, error) {
+// start starts a workflow, once. token names the request: it is kept in the workflow's memo, by which the run is known again.
+func (c *Client) start(ctx context.Context, o sdkclient.StartWorkflowOptions, token string, workflow, in any) (sdkclient.WorkflowRun, error) {
 	o.Memo = map[string]any{tokenMemo: token}
-	return retryUnknown(ctx, func(ctx context.Context, again bool) (client.WorkflowRun, error) {
+	return retryUnknown(ctx, func(ctx context.Context, again bool) (sdkclient.WorkflowRun, error) {
 		if again {
-			if run, err := startedBy(ctx, c, o.ID, token); run != nil || err != nil {
+			if run, err := c.startedBy(ctx, o.ID, token); run != nil || err != nil {
 				return run, err
 			}
 		}
-		run, err := c.ExecuteWorkflow(ctx, o, workflow, in)
+		run, err := c.temporal.ExecuteWorkflow(ctx, o, workflow, in)
 		if errors.As(err, new(*serviceerror.WorkflowExecutionAlreadyStarted)) {
 			// It may be the run of a request before this one, whose answer was lost.
-			switch own, lookError := latestBy(ctx, c, o.ID, token); {
+			switch own, lookError := c.latestBy(ctx, o.ID, token); {
 			case own != nil:
 				return own, nil
 			case lookError != nil && again:
@@ -90,8 +87,8 @@ func start(ctx context.Context, c client.Client, o client.StartWorkflowOptions, 
 }
 
 // latestBy returns the latest run of a workflow if a request has started it; nil if not.
-func latestBy(ctx context.Context, c client.Client, id, token string) (client.WorkflowRun, error) {
-	d, err := c.DescribeWorkflowExecution(ctx, id, "")
+func (c *Client) latestBy(ctx context.Context, id, token string) (sdkclient.WorkflowRun, error) {
+	d, err := c.temporal.DescribeWorkflowExecution(ctx, id, "")
 	if errors.As(err, new(*serviceerror.NotFound)) {
 		return nil, nil //nolint:nilnil // it is the answer: there is none
 	} else if err != nil {
@@ -101,17 +98,17 @@ func latestBy(ctx context.Context, c client.Client, id, token string) (client.Wo
 	if tokenOf(info) != token {
 		return nil, nil //nolint:nilnil // as above
 	}
-	return c.GetWorkflow(ctx, id, info.GetExecution().GetRunId()), nil
+	return c.temporal.GetWorkflow(ctx, id, info.GetExecution().GetRunId()), nil
 }
 
 // startedBy returns the run of a workflow that a request has started; nil if Temporal knows of none. One that another one
 // has followed is found in a list, which lags by a second.
-func startedBy(ctx context.Context, c client.Client, id, token string) (client.WorkflowRun, error) {
-	if run, err := latestBy(ctx, c, id, token); run != nil || err != nil {
+func (c *Client) startedBy(ctx context.Context, id, token string) (sdkclient.WorkflowRun, error) {
+	if run, err := c.latestBy(ctx, id, token); run != nil || err != nil {
 		return run, err
 	}
 	own := ""
-	if err := list(ctx, c, fmt.Sprintf("WorkflowId = '%s'", id), func(info *workflowpb.WorkflowExecutionInfo) bool {
+	if err := c.list(ctx, fmt.Sprintf("WorkflowId = '%s'", id), func(info *workflowpb.WorkflowExecutionInfo) bool {
 		if tokenOf(info) == token {
 			own = info.GetExecution().GetRunId()
 		}
@@ -122,7 +119,7 @@ func startedBy(ctx context.Context, c client.Client, id, token string) (client.W
 	if own == "" {
 		return nil, nil //nolint:nilnil // as above
 	}
-	return c.GetWorkflow(ctx, id, own), nil
+	return c.temporal.GetWorkflow(ctx, id, own), nil
 }
 
 // lookFirst is what a person does who does not know whether a rotation was started, or has taken a message.
@@ -132,9 +129,9 @@ func lookFirst(key string) string { return "Look before you ask again: rekey sta
 func notStarted(key string, err error) error {
 	switch {
 	case errors.As(err, new(*serviceerror.WorkflowExecutionAlreadyStarted)):
-		return ErrUnderWay
+		return fmt.Errorf("%s: %w", key, ErrRunning)
 	case errors.Is(err, ErrUnknown):
-		return fmt.Errorf("whether the rotation of %s has begun is not known. %s. %w", key, lookFirst(key), err)
+		return fmt.Errorf("it is not known whether the rotation of %s has begun. %s. %w", key, lookFirst(key), err)
 	}
 	return fmt.Errorf("the rotation of %s could not be started: %w", key, err)
 }

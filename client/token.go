@@ -7,7 +7,6 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/converter"
 
@@ -18,15 +17,6 @@ import (
 // tokenMemo is the memo field that names the request which started a workflow.
 const tokenMemo = "requestToken"
 
-// StartFor starts a rotation for a request that has a token of its own. ErrUnderWay: one of the key runs already. Look
-// with Asked first whether there was one for this token.
-func (l Client) StartFor(ctx context.Context, in workflows.Input, token string) error {
-	if _, err := start(ctx, l.Temporal, Options(in), token, workflows.RotateKeyType, in); err != nil {
-		return notStarted(in.Key.Name, err)
-	}
-	return nil
-}
-
 // Run is one rotation of a key, as Temporal keeps it.
 type Run struct {
 	Running bool
@@ -36,16 +26,16 @@ type Run struct {
 	Result *rotation.Result
 }
 
-// FindByToken returns the latest rotation of a key, and the one that was started for a token; each is nil if Temporal remembers
-// none. The latest one is up to the moment. One that others have followed comes from a list, which lags by a second.
-func (l Client) FindByToken(ctx context.Context, key, token string) (latest, own *Run, err error) {
-	d, err := l.Temporal.DescribeWorkflowExecution(ctx, workflows.ID(key), "")
-	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+// FindByToken returns the latest rotation of a key, and the one that was started with a Request's token; each is nil if
+// Temporal remembers none, and both may be the same. It needs no worker. The latest one does not lag; one that others have
+// followed comes from a list, which lags by a second. After any error it may be asked again.
+func (c *Client) FindByToken(ctx context.Context, key, token string) (latest, own *Run, err error) {
+	info, err := c.describe(ctx, key, "")
+	if errors.Is(err, ErrNotFound) {
 		return nil, nil, nil
 	} else if err != nil {
-		return nil, nil, fmt.Errorf("how the rotation of %s stands cannot be read: %w", key, err)
+		return nil, nil, err
 	}
-	info := d.GetWorkflowExecutionInfo()
 	if latest, err = runOf(info); err != nil {
 		return nil, nil, err
 	}
@@ -53,7 +43,7 @@ func (l Client) FindByToken(ctx context.Context, key, token string) (latest, own
 		return latest, latest, nil
 	}
 	var bad error
-	err = list(ctx, l.Temporal, fmt.Sprintf("WorkflowId = '%s'", workflows.ID(key)), func(info *workflowpb.WorkflowExecutionInfo) bool {
+	err = c.list(ctx, fmt.Sprintf("WorkflowId = '%s'", workflows.ID(key)), func(info *workflowpb.WorkflowExecutionInfo) bool {
 		if tokenOf(info) != token || info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW {
 			return true
 		}
@@ -64,7 +54,7 @@ func (l Client) FindByToken(ctx context.Context, key, token string) (latest, own
 }
 
 func runOf(info *workflowpb.WorkflowExecutionInfo) (*Run, error) {
-	r := &Run{Running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}
+	r := &Run{Running: running(info)}
 	if r.Running {
 		return r, nil
 	}
@@ -80,9 +70,4 @@ func tokenOf(info *workflowpb.WorkflowExecutionInfo) (token string) {
 		_ = converter.GetDefaultDataConverter().FromPayload(p, &token)
 	}
 	return token
-}
-
-// Status asks the latest rotation of a key about itself; see the function Status.
-func (l Client) Status(ctx context.Context, key string) (rotation.Status, error) {
-	return Status(ctx, l.Temporal, key)
 }

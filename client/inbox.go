@@ -11,14 +11,13 @@ import (
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// Waiting is a rotation that waits for a person, as Temporal's list tells it: no worker is asked.
+// Waiting is a rotation that waits for a person, as Temporal lists it: no worker is asked.
 type Waiting struct {
 	Key      string          `json:"key"`
 	Provider string          `json:"provider"`
@@ -30,9 +29,9 @@ type Waiting struct {
 	Deadline  time.Time `json:"deadline,omitzero"`
 }
 
-// WaitingQuery lists rotations that wait for a person: in a phase for it, or in a step that does not get on and has a
+// waitingQuery lists rotations that wait for a person: in a phase for it, or in a step that does not get on and has a
 // deadline because of that.
-var WaitingQuery = fmt.Sprintf("WorkflowType = '"+workflows.RotateKeyType+"' AND ExecutionStatus = 'Running' AND (%[1]s IN (%[2]s) OR %[3]s IS NOT NULL)",
+var waitingQuery = fmt.Sprintf("WorkflowType = '"+workflows.RotateKeyType+"' AND ExecutionStatus = 'Running' AND (%[1]s IN (%[2]s) OR %[3]s IS NOT NULL)",
 	workflows.PhaseAttribute.GetName(), waitingPhases(), workflows.DeadlineAttribute.GetName())
 
 func waitingPhases() string {
@@ -45,11 +44,11 @@ func waitingPhases() string {
 	return strings.Join(quoted, ", ")
 }
 
-// Inbox lists all rotations that wait for a person, the one whose time is up first at the top. Temporal's list lags by
-// about a second.
-func Inbox(ctx context.Context, c client.Client) ([]Waiting, error) {
+// Inbox lists all rotations that wait for a person, the one whose time is up first at the top. It needs no worker.
+// Temporal's list lags by about a second. Reading changes nothing, so after any error it may be asked again.
+func (c *Client) Inbox(ctx context.Context) ([]Waiting, error) {
 	all := []Waiting{}
-	err := list(ctx, c, WaitingQuery, func(info *workflowpb.WorkflowExecutionInfo) bool {
+	err := c.list(ctx, waitingQuery, func(info *workflowpb.WorkflowExecutionInfo) bool {
 		key, ok := workflows.KeyOfID(info.GetExecution().GetWorkflowId())
 		if !ok {
 			return true
@@ -84,14 +83,15 @@ func compareDeadlines(a, b time.Time) int {
 	}
 }
 
-// maxClosed is how many closed rotations Leftovers looks at.
+// maxClosed is how many closed rotations FollowUps looks at.
 const maxClosed = 2000
 
 // FollowUps lists the results that left something for a person, newest first: of each key the latest rotation that
-// Temporal remembers, if it did. all is false if there were more rotations than it looks at.
-func FollowUps(ctx context.Context, c client.Client) (results []rotation.Result, all bool, err error) {
+// Temporal remembers, if it did. all is false if there were more rotations than it looks at. It needs no worker, and lags
+// as Inbox does.
+func (c *Client) FollowUps(ctx context.Context) (results []rotation.Result, all bool, err error) {
 	seen, n := map[string]bool{}, 0
-	err = list(ctx, c, "WorkflowType = '"+workflows.RotateKeyType+"' AND ExecutionStatus != 'Running'", func(info *workflowpb.WorkflowExecutionInfo) bool {
+	err = c.list(ctx, "WorkflowType = '"+workflows.RotateKeyType+"' AND ExecutionStatus != 'Running'", func(info *workflowpb.WorkflowExecutionInfo) bool {
 		key, ok := workflows.KeyOfID(info.GetExecution().GetWorkflowId())
 		if ok && !seen[key] {
 			r, err := result(info)
@@ -109,11 +109,11 @@ func FollowUps(ctx context.Context, c client.Client) (results []rotation.Result,
 	return results, n < maxClosed, err
 }
 
-// list returns what a query finds to each, until that is enough.
-func list(ctx context.Context, c client.Client, query string, each func(*workflowpb.WorkflowExecutionInfo) (more bool)) error {
+// list passes what a query finds to each, until that is enough.
+func (c *Client) list(ctx context.Context, query string, each func(*workflowpb.WorkflowExecutionInfo) (more bool)) error {
 	var page []byte
 	for {
-		r, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, NextPageToken: page, PageSize: 500})
+		r, err := c.temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, NextPageToken: page, PageSize: 500})
 		if _, bad := err.(*serviceerror.InvalidArgument); bad { //nolint:errorlint // the client does not wrap it
 			return fmt.Errorf("the namespace lacks rekey's search attributes (rekey doctor): %w", err)
 		} else if err != nil {

@@ -38,14 +38,14 @@ func TestThatItRunsAlreadyIsAnAnswerAlsoWhereNobodyCanLook(t *testing.T) {
 	for sentence, describe := range map[string]error{"it can be described": nil, "it cannot": serviceerror.NewPermissionDenied("no look", "")} {
 		t.Run(sentence, func(t *testing.T) {
 			b := &blind{describe: describe}
-			in := workflows.Input{Key: rotation.Key{Name: "key", Provider: "google"}, Reason: rotation.Manual}
-			if _, err := client.Start(t.Context(), b, in); !errors.Is(err, client.ErrUnderWay) {
+			in := client.Request{Key: rotation.Key{Name: "key", Provider: "google"}, Reason: rotation.Manual}
+			if _, err := client.New(b).Start(t.Context(), in); !errors.Is(err, client.ErrRunning) {
 				t.Errorf("Start: %v", err)
 			}
-			if taken, err := client.StartTrigger(t.Context(), b, workflows.TriggerInput{Source: "ci", Delivery: "1"}); taken || err != nil {
+			if taken, err := client.New(b).StartTrigger(t.Context(), workflows.TriggerInput{Source: "ci", Delivery: "1"}); taken || err != nil {
 				t.Errorf("StartTrigger: %v, %v", taken, err)
 			}
-			if err := client.StartEmergency(t.Context(), b, workflows.EmergencyInput{ID: "em"}); err != nil {
+			if err := client.New(b).StartEmergency(t.Context(), workflows.EmergencyInput{ID: "em"}); err != nil {
 				t.Errorf("StartEmergency: %v", err)
 			}
 			if b.lists > 0 {

@@ -15,8 +15,8 @@ func (a *app) apply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply [KEY…]",
 		Short: "Bring the schedules into line with rekey.yaml",
-		Long: `Shows the plan, asks, and then creates, changes, pauses and unpauses schedules until they are as rekey.yaml wants them.
-No key is touched by it; the schedules ask every day whether one is due. Taken a second time it changes nothing, and
+		Long: `Shows the plan, asks for confirmation, and then creates, changes, pauses and unpauses schedules until they are as
+rekey.yaml wants them. It touches no key; the schedules ask every day whether one is due. Run a second time it changes nothing, and
 two at once do no harm. It deletes nothing; prune does.`,
 		Example: `  rekey apply
   rekey apply --yes                    for a pipeline`,
@@ -35,16 +35,16 @@ two at once do no harm. It deletes nothing; prune does.`,
 			text := ""
 			if n := p.plan.Applies(); n > 0 {
 				text = fmt.Sprintf("Applied: %d created, %d changed.", p.plan.Count(schedules.Create), n-p.plan.Count(schedules.Create))
-				if !yes && !a.confirm(fmt.Sprintf("\nChange %d schedule(s)? Only yes counts: ", n), "yes") {
+				if !yes && !a.confirm(fmt.Sprintf("\nChange %d schedule(s)? Type yes to continue: ", n), "yes") {
 					return refused("nothing was changed")
 				}
-				p.fleet.Progress = a.bar("applying")
-				err = p.fleet.Apply(cmd.Context(), p.plan)
+				p.schedules.Progress = a.bar("applying")
+				err = p.schedules.Apply(cmd.Context(), p.plan)
 			}
 			return a.applied(p, err, text)
 		},
 	}
-	cmd.Flags().BoolVar(&offline, "offline", false, "look at schedules only, not at providers and stores")
+	cmd.Flags().BoolVar(&offline, "offline", false, "read schedules only; do not ask providers and stores")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
@@ -53,9 +53,9 @@ func (a *app) prune() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Delete the schedules of keys that rekey.yaml does not have any more",
-		Long: `Shows the schedules of this install whose key rekey.yaml does not name, asks, and deletes them. Schedules of other
-installs are left alone. The keys themselves, and rotations under way, stay as they are.`,
+		Short: "Delete the schedules of keys that are no longer in rekey.yaml",
+		Long: `Shows the schedules of this install whose key is no longer in rekey.yaml, asks for confirmation, and deletes them.
+Schedules of other installs are left alone. The keys themselves, and running rotations, stay as they are.`,
 		Example: `  rekey prune
   rekey prune --yes`,
 		Args: cobra.NoArgs,
@@ -77,11 +77,11 @@ installs are left alone. The keys themselves, and rotations under way, stay as t
 				}
 			}
 			if n > 0 {
-				if !yes && !a.confirm(fmt.Sprintf("\nDelete %d schedule(s)? Only yes counts: ", n), "yes") {
+				if !yes && !a.confirm(fmt.Sprintf("\nDelete %d schedule(s)? Type yes to continue: ", n), "yes") {
 					return refused("nothing was changed")
 				}
-				p.fleet.Progress = a.bar("deleting")
-				err = p.fleet.Prune(cmd.Context(), p.plan)
+				p.schedules.Progress = a.bar("deleting")
+				err = p.schedules.Prune(cmd.Context(), p.plan)
 			}
 			return a.applied(p, err, fmt.Sprintf("Deleted: %d.", n))
 		},
@@ -94,7 +94,7 @@ installs are left alone. The keys themselves, and rotations under way, stay as t
 func (a *app) applied(p planned, err error, text string) error {
 	p.Applied = err == nil
 	if blocked := p.plan.Count(schedules.Blocked); blocked > 0 {
-		err = errors.Join(err, fmt.Errorf("%d schedule(s) are not ours and were not touched", blocked))
+		err = errors.Join(err, fmt.Errorf("%d schedule(s) are not ours and were left alone", blocked))
 	}
 	if !a.json && (!p.Applied || text == "") {
 		return err

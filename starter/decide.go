@@ -30,7 +30,7 @@ func (a *app) decisions() []*cobra.Command {
 		{rotation.FinishGrace, "End the grace period now", `  rekey finish-grace openai-prod --why "every consumer has restarted"`, true, false},
 		{rotation.RollBack, "Return to the old key", `  rekey roll-back openai-prod --why "the new key lacks a permission"`, true, false},
 		{rotation.AddNote, "Leave a note for whoever comes next; it decides nothing", `  rekey add-note openai-prod --why "asked Kim, who has the console's password; back at nine"`, true, false},
-		{rotation.KeyRevoked, "Say that you have revoked the old key; rekey checks it", `  rekey key-revoked openai-prod`, false, false},
+		{rotation.KeyRevoked, "Report that you have revoked the old key; rekey checks it", `  rekey key-revoked openai-prod`, false, false},
 	} {
 		var by, why, length, question string
 		var signs signing
@@ -45,7 +45,7 @@ func (a *app) decisions() []*cobra.Command {
 				if d.takesLength {
 					var err error
 					if m.For, err = rotation.ParseDuration(length); err != nil {
-						return badInput("--for %q is no duration; expected one like 12h or 2d", length)
+						return badInput("--for %q is not a valid duration; expected one like 12h or 2d", length)
 					}
 				}
 				c, namespace, err := a.dial(cmd.Context())
@@ -80,11 +80,11 @@ func (a *app) decisions() []*cobra.Command {
 		cmd.Flags().StringVar(&by, "by", currentUser(), "who decides; recorded as a claim")
 		cmd.Flags().StringVar(&why, "why", "", "why, kept with the rotation's result")
 		if d.kind == rotation.Approve || d.kind == rotation.Reject {
-			cmd.Flags().StringVar(&question, "question", "", "id of the question that is answered, as status shows it; another one is left alone")
+			cmd.Flags().StringVar(&question, "question", "", "id of the question to answer, as status shows it; no other question is answered")
 		}
 		if canSign {
 			cmd.Flags().StringVar(&signs.keyFile, "ssh-key", os.Getenv(sshKeyVariable), "private key `file` to sign with, or a .pub file to choose a key of the agent (default from "+sshKeyVariable+", else the agent's key that rekey.yaml lists)")
-			cmd.Flags().BoolVar(&signs.must, "sign", false, "send nothing that is not signed; a rotation under four eyes is signed for anyway")
+			cmd.Flags().BoolVar(&signs.must, "sign", false, "refuse to send it unsigned; under four eyes it is signed anyway")
 			cmd.Flags().BoolVar(&signs.yes, "yes", false, "do not ask before signing")
 			cmd.Long = d.short + signingHelp
 		}
@@ -107,7 +107,7 @@ func decide(ctx context.Context, c sdkclient.Client, key string, kind rotation.D
 	case errors.As(err, &no):
 		return s, refused("%s was not taken: %s", kind, no.Message)
 	case errors.Is(err, client.ErrNotRunning):
-		return s, refused("no rotation of %s is under way", key)
+		return s, refused("no rotation of %s is running", key)
 	}
 	return s, err
 }

@@ -83,7 +83,7 @@ func (d *demo) perform(keep bool) error {
 		return err
 	}
 	if keep {
-		d.say("\nEverything keeps running.%s\nThe demo's rekey.yaml: %s\nAsk it:  go run ./starter status --config %s --address %s\nEnd with Ctrl-C.", d.uiHint(), d.file, d.file, d.server.HostPort())
+		d.say("\nEverything keeps running.%s\nThe demo's rekey.yaml: %s\nTo look at it:  go run ./starter status --config %s --address %s\nStop it with Ctrl-C.", d.uiHint(), d.file, d.file, d.server.HostPort())
 		<-d.ctx.Done()
 	}
 	if s.Outcome != "ok" {
@@ -210,13 +210,13 @@ func (d *demo) makeKeys() error {
 func (d *demo) run() (summary, error) {
 	d.traffic = startTraffic(d.ctx, d.cfg, d.acts.Environment, d.scene.OpenAI.URL)
 	defer d.traffic.stop()
-	d.say("A client now sends requests all the time, with the keys that the stores give it.")
+	d.say("A client now sends requests all the time, with the keys that it reads from the stores.")
 	wanted := []struct {
 		key, story string
 		phase      rotation.Phase
 	}{
 		{automatic, "1. A Google service account key, in two stores: rekey does all of it.", rotation.Completed},
-		{byHand, "2. An OpenAI key: the provider's API makes and revokes no keys for us, so a person does two steps. The demo plays that person.", rotation.Completed},
+		{byHand, "2. An OpenAI key: the provider's API neither makes nor revokes keys for us, so a person does two steps. The demo acts as that person.", rotation.Completed},
 		{failing, "3. A key whose replacement the provider refuses: applications never see it.", rotation.RolledBack},
 	}
 	s := summary{Outcome: "ok"}
@@ -295,7 +295,7 @@ func (d *demo) rotate(key string) (rotation.Result, error) {
 	return rotation.Result{}, fmt.Errorf("the rotation of %s was not watched to its end", key)
 }
 
-// operate does what a person would do in the provider's console, and then tells the rotation as a person would.
+// operate does what a person would do in the provider's console, and then notifies the rotation as a person would.
 func (d *demo) operate(k rotation.Key, s rotation.Status) error {
 	switch s.Phase {
 	case rotation.AwaitingKey:

@@ -23,19 +23,19 @@ import (
 	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
-// workingFleet is a fleet whose keys stand in a simulated cloud, where they were made long ago. Tests with one do not
+// workingFixture has schedules, and keys in a simulated cloud, where they were made long ago. Tests with one do not
 // run in parallel: their workers poll the same task queues.
-type workingFleet struct {
-	*fleetRig
+type workingFixture struct {
+	*scheduleFixture
 	*scenario.Scenario
 	cfg *config.Config
 }
 
-func newWorkingFleet(t *testing.T, install string, names []string, policy ...string) *workingFleet {
+func newWorkingFixture(t *testing.T, install string, names []string, policy ...string) *workingFixture {
 	t.Helper()
 	var mu sync.Mutex
 	ago := 100 * 24 * time.Hour
-	w := &workingFleet{fleetRig: newFleetRig(t, install)}
+	w := &workingFixture{scheduleFixture: newScheduleFixture(t, install)}
 	var err error
 	w.Scenario, err = scenario.Start(scenario.Options{Install: install, KeyBits: 1024, Policy: append([]string{"soak: 0s", "quiet: 0s"}, policy...), Now: func() time.Time {
 		mu.Lock()
@@ -58,7 +58,7 @@ func newWorkingFleet(t *testing.T, install string, names []string, policy ...str
 	return w
 }
 
-func (w *workingFleet) yaml(text string) {
+func (w *workingFixture) yaml(text string) {
 	w.Helper()
 	if err := os.WriteFile(w.file, []byte(text), 0o600); err != nil {
 		w.Fatal(err)
@@ -70,7 +70,7 @@ func (w *workingFleet) yaml(text string) {
 }
 
 // work starts workers.
-func (w *workingFleet) work() {
+func (w *workingFixture) work() {
 	w.Helper()
 	acts, err := adapters.Open(w.Context(), w.cfg, nil)
 	if err != nil {
@@ -84,7 +84,7 @@ func (w *workingFleet) work() {
 }
 
 // beats waits until the schedule of a key has started n dispatchers and all have ended, and gives their results.
-func (w *workingFleet) beats(key string, n int) (all []workflows.Dispatched) {
+func (w *workingFixture) beats(key string, n int) (all []workflows.Dispatched) {
 	w.Helper()
 	w.until("all dispatchers have ended", func() bool {
 		info := w.describe(key).Info
@@ -107,7 +107,7 @@ func (w *workingFleet) beats(key string, n int) (all []workflows.Dispatched) {
 }
 
 // replays checks that the code of today comes to the same decisions on the history of a dispatcher.
-func (w *workingFleet) replays(run sdkclient.WorkflowRun) {
+func (w *workingFixture) replays(run sdkclient.WorkflowRun) {
 	w.Helper()
 	h, err := replaytest.Check(w.Context(), w.client, run.GetID(), run.GetRunID())
 	if err == nil {
@@ -118,7 +118,7 @@ func (w *workingFleet) replays(run sdkclient.WorkflowRun) {
 	}
 }
 
-func (w *workingFleet) until(what string, done func() bool) {
+func (w *workingFixture) until(what string, done func() bool) {
 	w.Helper()
 	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -128,7 +128,7 @@ func (w *workingFleet) until(what string, done func() bool) {
 }
 
 // waitFor waits until a rotation is in a phase.
-func (w *workingFleet) waitFor(key string, phase rotation.Phase) {
+func (w *workingFixture) waitFor(key string, phase rotation.Phase) {
 	w.Helper()
 	w.until(key+" is in "+string(phase), func() bool {
 		if res, closed, err := client.New(w.client).Result(w.Context(), key); err == nil && closed {
@@ -147,7 +147,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 			install = name
 		}
 	}
-	w := newWorkingFleet(t, install, []string{"week"}, "grace: 1h", "recheck: 1h")
+	w := newWorkingFixture(t, install, []string{"week"}, "grace: 1h", "recheck: 1h")
 	out := w.must(exitOK, "Applied: 1 created", "", "apply", "--yes")
 	for _, want := range []string{"due       The key was made at", "touches   google:week@acme-prod.iam.gserviceaccount.com, gsm:week", "revokes   "} {
 		if !strings.Contains(out, want) {
@@ -188,7 +188,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 	if started != 1 || mints() != 1 {
 		t.Errorf("eight beats have started %d rotations and minted %d keys", started, mints())
 	}
-	w.must(exitOK, "a rotation is under way", "", "plan")
+	w.must(exitOK, "a rotation is running", "", "plan")
 
 	// Terminated in grace, with both keys live: the next beat takes it up and makes no other key.
 	if err := w.client.TerminateWorkflow(t.Context(), workflows.ID("week"), "", "the test says so"); err != nil {
@@ -223,7 +223,7 @@ func TestAWeekOfMissedBeatsIsOneLateRotationAndATerminatedOneIsTakenUp(t *testin
 
 func TestKeysThatKeepApartAreNotRotatedTogether(t *testing.T) {
 	names := []string{"apart-a", "apart-b", "apart-c"}
-	w := newWorkingFleet(t, "apart1", names, "grace: 2s", "recheck: 1s")
+	w := newWorkingFixture(t, "apart1", names, "grace: 2s", "recheck: 1s")
 	text := w.YAML()
 	for _, n := range []string{"apart-b", "apart-c"} {
 		text = strings.Replace(text, "  - name: "+n+"\n", "  - name: "+n+"\n    conflicts_with: [apart-a]\n", 1)

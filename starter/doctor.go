@@ -24,22 +24,22 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// finding is one thing that doctor looked at.
-type finding struct {
+// checkResult is how one check of doctor went.
+type checkResult struct {
 	What   string `json:"what"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
 }
 
 func (a *app) doctor() *cobra.Command {
-	var tell bool
+	var notify bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check Temporal, the workers, and every provider and store; changes nothing",
-		Long: `Looks at everything that a rotation needs: Temporal and its search attributes, a worker on every task queue, and
-for each key what the first step of a rotation looks at; the listener for triggers, if there is one; and the channels on
-which people are told: their secrets, and whether somebody listens there. --notify tells each channel something. Providers and stores are asked from here, with this
-machine's credentials; the worker may have others.`,
+		Long: `Checks everything that a rotation needs: Temporal and its search attributes; a worker on every task queue; for each key,
+what the first step of a rotation looks at; the listener for triggers, if there is one; and the channels that notify
+people: their secrets, and whether somebody listens there. --notify sends a test message to each channel. Providers and
+stores are asked from here, with this machine's credentials; the worker may have others.`,
 		Example: `  rekey doctor
   rekey doctor --notify
   rekey doctor --json`,
@@ -49,46 +49,46 @@ machine's credentials; the worker may have others.`,
 			if err != nil {
 				return err
 			}
-			findings := a.examineTemporal(cmd.Context(), cfg)
-			findings = append(findings, examineKeys(cmd.Context(), cfg)...)
-			findings = append(findings, examineTriggers(cmd.Context(), cfg)...)
-			findings = append(findings, examineChannels(cmd.Context(), cfg, tell)...)
+			checks := a.examineTemporal(cmd.Context(), cfg)
+			checks = append(checks, examineKeys(cmd.Context(), cfg)...)
+			checks = append(checks, examineTriggers(cmd.Context(), cfg)...)
+			checks = append(checks, examineChannels(cmd.Context(), cfg, notify)...)
 			var b strings.Builder
 			bad := 0
-			for _, f := range findings {
+			for _, f := range checks {
 				mark := "ok  "
 				if !f.OK {
 					mark, bad = "FAIL", bad+1
 				}
 				fmt.Fprintf(&b, "%s  %-32s %s\n", mark, f.What, f.Detail)
 			}
-			if err := a.print(map[string]any{"findings": findings, "healthy": bad == 0}, strings.TrimRight(b.String(), "\n")); err != nil {
+			if err := a.print(map[string]any{"checks": checks, "healthy": bad == 0}, strings.TrimRight(b.String(), "\n")); err != nil {
 				return err
 			}
 			if bad > 0 {
-				return fmt.Errorf("%d of %d checks failed", bad, len(findings))
+				return fmt.Errorf("%d of %d checks failed", bad, len(checks))
 			}
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&tell, "notify", false, "send a test message to every channel")
+	cmd.Flags().BoolVar(&notify, "notify", false, "send a test message to every channel")
 	return cmd
 }
 
-func (a *app) examineTemporal(ctx context.Context, cfg *config.Config) []finding {
+func (a *app) examineTemporal(ctx context.Context, cfg *config.Config) []checkResult {
 	c, namespace, err := a.dial(ctx)
 	if err != nil {
-		return []finding{{"Temporal", false, err.Error()}}
+		return []checkResult{{"Temporal", false, err.Error()}}
 	}
 	defer c.Close()
-	all := []finding{{"Temporal", true, "answers, namespace " + namespace}}
+	all := []checkResult{{"Temporal", true, "answers, namespace " + namespace}}
 	switch missing, err := engine.MissingSearchAttributes(ctx, c, namespace); {
 	case err != nil:
-		all = append(all, finding{"search attributes", false, err.Error()})
+		all = append(all, checkResult{"search attributes", false, err.Error()})
 	case len(missing) > 0:
-		all = append(all, finding{"search attributes", false, "missing; run: " + engine.CreateCommand(namespace, missing)})
+		all = append(all, checkResult{"search attributes", false, "missing; run: " + engine.CreateCommand(namespace, missing)})
 	default:
-		all = append(all, finding{"search attributes", true, "registered"})
+		all = append(all, checkResult{"search attributes", true, "registered"})
 	}
 	all = append(all, examineQueue(ctx, c, workflows.TaskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW))
 	for _, name := range slices.Sorted(maps.Keys(cfg.Providers)) {
@@ -98,31 +98,31 @@ func (a *app) examineTemporal(ctx context.Context, cfg *config.Config) []finding
 }
 
 // examineQueue asks whether a worker polls a task queue.
-func examineQueue(ctx context.Context, c client.Client, queue string, kind enumspb.TaskQueueType) finding {
+func examineQueue(ctx context.Context, c client.Client, queue string, kind enumspb.TaskQueueType) checkResult {
 	d, err := c.DescribeTaskQueue(ctx, queue, kind)
 	switch {
 	case err != nil:
-		return finding{"task queue " + queue, false, "Temporal does not tell: " + err.Error()}
+		return checkResult{"task queue " + queue, false, "Temporal does not say: " + err.Error()}
 	case len(d.GetPollers()) == 0:
-		return finding{"task queue " + queue, false, "no worker polls it. Start one: rekey-worker --config …"}
+		return checkResult{"task queue " + queue, false, "no worker polls it. Start one: rekey-worker --config …"}
 	}
-	return finding{"task queue " + queue, true, fmt.Sprintf("%d worker(s)", len(d.GetPollers()))}
+	return checkResult{"task queue " + queue, true, fmt.Sprintf("%d worker(s)", len(d.GetPollers()))}
 }
 
 // examineKeys runs the first step of a rotation for every key: it looks at everything and changes nothing.
-func examineKeys(ctx context.Context, cfg *config.Config) []finding {
+func examineKeys(ctx context.Context, cfg *config.Config) []checkResult {
 	acts, err := adapters.Look(ctx, cfg)
 	if err != nil {
-		return []finding{{"providers and stores", false, err.Error()}}
+		return []checkResult{{"providers and stores", false, err.Error()}}
 	}
-	var all []finding
+	var all []checkResult
 	for _, k := range cfg.Keys {
 		all = append(all, examineKey(ctx, acts, k))
 	}
 	return all
 }
 
-func examineKey(ctx context.Context, acts *activities.Environment, k rotation.Key) finding {
+func examineKey(ctx context.Context, acts *activities.Environment, k rotation.Key) checkResult {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	p, err := acts.Prepare(ctx, activities.PrepareInput{
@@ -131,33 +131,33 @@ func examineKey(ctx context.Context, acts *activities.Environment, k rotation.Ke
 	var f *fault.Error
 	switch what := "key " + k.Name; {
 	case errors.As(err, &f):
-		return finding{what, false, f.Error()}
+		return checkResult{what, false, f.Error()}
 	case err != nil:
-		return finding{what, false, "cannot be examined"}
+		return checkResult{what, false, "cannot be examined"}
 	case p.Question != nil:
-		return finding{what, false, p.Question.Text}
+		return checkResult{what, false, p.Question.Text}
 	case p.OldRefused:
-		return finding{what, false, p.Verdict.Message}
+		return checkResult{what, false, p.Verdict.Message}
 	default:
-		return finding{what, true, p.Verdict.Message}
+		return checkResult{what, true, p.Verdict.Message}
 	}
 }
 
 // examineTriggers looks whether the worker's listener for triggers can be reached, and its secrets be read, from here.
-func examineTriggers(ctx context.Context, cfg *config.Config) []finding {
+func examineTriggers(ctx context.Context, cfg *config.Config) []checkResult {
 	t := cfg.Triggers
 	if t == nil {
 		return nil
 	}
-	all := []finding{{"triggers, secrets", true, fmt.Sprintf("%d source(s)", len(t.Sources))}}
+	all := []checkResult{{"triggers, secrets", true, fmt.Sprintf("%d source(s)", len(t.Sources))}}
 	if err := triggers.Check(*t); err != nil {
-		all[0] = finding{"triggers, secrets", false, err.Error()}
+		all[0] = checkResult{"triggers, secrets", false, err.Error()}
 	}
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	c, err := dialer.DialContext(ctx, "tcp", t.Listen)
 	if err != nil {
-		return append(all, finding{"triggers, listener", false, "nobody listens on " + t.Listen + " as seen from here. Does a worker run on this machine?"})
+		return append(all, checkResult{"triggers, listener", false, "nothing listens on " + t.Listen + " as seen from here. Is a worker running on this machine?"})
 	}
 	_ = c.Close()
-	return append(all, finding{"triggers, listener", true, "listens on " + t.Listen})
+	return append(all, checkResult{"triggers, listener", true, "listens on " + t.Listen})
 }

@@ -13,31 +13,31 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// examineChannels looks at the secrets of every channel and whether somebody listens there, as seen from here. tell sends
+// examineChannels looks at the secrets of every channel and whether somebody listens there, as seen from here. notify sends
 // a message too: nothing less proves that it arrives.
-func examineChannels(ctx context.Context, cfg *config.Config, tell bool) []finding {
-	var all []finding
+func examineChannels(ctx context.Context, cfg *config.Config, notify bool) []checkResult {
+	var all []checkResult
 	for _, ch := range cfg.Channels {
 		what := "channel " + ch.Name
 		c := webhook.New(ch.Options)
 		err := c.Connect(ctx)
-		if err == nil && tell {
+		if err == nil && notify {
 			err = c.Notify(ctx, testNotice(time.Now()).Clean())
 		}
 		switch {
 		case err != nil:
-			all = append(all, finding{what, false, err.Error()})
-		case tell:
-			all = append(all, finding{what, true, "a test message was taken"})
+			all = append(all, checkResult{what, false, err.Error()})
+		case notify:
+			all = append(all, checkResult{what, true, "a test message was taken"})
 		default:
-			all = append(all, finding{what, true, "somebody listens; --notify sends a test message"})
+			all = append(all, checkResult{what, true, "somebody listens; --notify sends a test message"})
 		}
 	}
 	return append(all, unused(cfg)...)
 }
 
-// unused finds channels on which nobody is ever told: somebody counts on them.
-func unused(cfg *config.Config) []finding {
+// unused finds channels that no policy uses: somebody may count on them.
+func unused(cfg *config.Config) []checkResult {
 	used := map[string]bool{}
 	for _, k := range cfg.Keys {
 		for _, c := range k.Policy.Channels() {
@@ -53,7 +53,7 @@ func unused(cfg *config.Config) []finding {
 	if len(idle) == 0 {
 		return nil
 	}
-	return []finding{{"channels", false, fmt.Sprintf("no key's policy tells %s: add notify or escalate to a tier or a key", strings.Join(idle, ", "))}}
+	return []checkResult{{"channels", false, fmt.Sprintf("no key's policy notifies %s: add notify or escalate to a tier or a key", strings.Join(idle, ", "))}}
 }
 
 func testNotice(now time.Time) rotation.Notification {

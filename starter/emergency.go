@@ -35,20 +35,20 @@ func (a *app) emergency() *cobra.Command {
 		Use:   "emergency [KEY…]",
 		Short: "Replace leaked keys now: one, all of a provider, a tier or a store, or all",
 		Long: `Rotates the keys now, most exposed first, without guard and without grace unless --grace says so. A rotation that is
-under way is joined. A key is done when every value that leaked is refused; without --leaked that is every value made
+running joins in. A key is done when every value that leaked is refused; without --leaked that is every value made
 before now. Nothing goes back to a leaked key.
 
-It shows what will happen and asks you to type the number of keys. Then it shows how each key stands, and in the end a
-table: how long it took until applications could read the new key, how long until the old one was refused, and what is
-left to do. Keys that only a person can make or revoke wait for that person, and say so; the command stays until they
-are done too.
+It shows what will happen and asks you to type the number of keys. Then it shows the progress of each key, and at the
+end a table: how long it took until applications could read the new key, how long until the old one was refused, and
+what there is to do. Keys that only a person can make or revoke wait for that person, and say so; the command stays until
+they are done too.
 
 The emergency itself runs in Temporal. Ctrl-C, or the death of this command or of a worker, does not stop it; watch it
-again with --resume. docs/incident.md is the page for the night.
+again with --resume. docs/incident.md is the runbook.
 
 Exit code 0 only if every key is done, 1 if one failed or you stopped watching, 2 for bad input, 3 if you did not
 confirm.`,
-		Example: `  rekey emergency openai-prod --why "stood in a public repository"
+		Example: `  rekey emergency openai-prod --why "was in a public repository"
   rekey emergency ci --leaked 0a1b2c3d4e5f --why "fingerprint in a build log"
   rekey emergency --provider google --why "laptop stolen" --concurrency 100
   rekey emergency --store gsm --revoke-first --why "store was read by a stranger"
@@ -63,13 +63,13 @@ confirm.`,
 	f := cmd.Flags()
 	f.StringVar(&o.provider, "provider", "", "all keys of this provider")
 	f.StringVar(&o.tier, "tier", "", "all keys of this tier; with --provider only those of both")
-	f.StringVar(&o.store, "store", "", "all keys that stand in this store; with --provider and --tier only those of all")
+	f.StringVar(&o.store, "store", "", "all keys in this store; with --provider and --tier only those of all")
 	f.BoolVar(&o.all, "all", false, "every key of the file")
 	f.StringVar(&o.why, "why", "", "why; kept with every rotation (needed)")
 	f.StringVar(&o.leaked, "leaked", "all", "what leaked: fingerprints, provider's ids or version numbers, with commas between them; or all, which is every value made before now. A number means that version in every store; <store>:<number> means one store's. Names go with one key only")
 	f.BoolVar(&o.revokeFirst, "revoke-first", false, "take the leaked key away before there is a new one: applications fail until there is")
 	f.StringVar(&o.grace, "grace", "", "how long the leaked key may still work beside the new one, like 10m (default not at all)")
-	f.IntVar(&o.concurrency, "concurrency", workflows.FleetConcurrency, "how many rotations are under way at once")
+	f.IntVar(&o.concurrency, "concurrency", workflows.FleetConcurrency, "how many rotations run at once")
 	f.StringVar(&o.by, "by", currentUser(), "who raises it; recorded as a claim")
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
 	f.BoolVar(&o.detach, "detach", false, "start it and do not watch")
@@ -125,7 +125,7 @@ func (a *app) raiseEmergency(ctx context.Context, args []string, o emergencyFlag
 	}
 	if o.detach {
 		return a.print(map[string]any{"id": in.ID, "workflow_id": workflows.EmergencyID(in.ID), "keys": len(in.Keys)},
-			fmt.Sprintf("Emergency %s has begun. Watch it: rekey emergency --resume %s", in.ID, in.ID))
+			fmt.Sprintf("Emergency %s started. To watch it: rekey emergency --resume %s", in.ID, in.ID))
 	}
 	return a.watchEmergency(ctx, c, in.ID)
 }
@@ -157,7 +157,7 @@ func (o emergencyFlags) message() (rotation.DecisionMessage, error) {
 	if o.grace != "" {
 		d, err := rotation.ParseDuration(o.grace)
 		if err != nil {
-			return m, badInput("--grace %q is no duration; expected one like 10m or 2h", o.grace)
+			return m, badInput("--grace %q is not a valid duration; expected one like 10m or 2h", o.grace)
 		}
 		if m.For = d; d > 0 && o.revokeFirst {
 			return m, badInput("--grace keeps the leaked key and --revoke-first takes it away at once; choose one")
@@ -206,8 +206,8 @@ func (a *app) exposed(cfg *config.Config, names []string, o emergencyFlags) ([]r
 		}
 	}
 	keys = slices.DeleteFunc(keys, func(k rotation.Key) bool {
-		stands := slices.ContainsFunc(k.Stores, func(l rotation.Location) bool { return l.Store == o.store })
-		return o.provider != "" && k.Provider != o.provider || o.tier != "" && k.Tier != rotation.Tier(o.tier) || o.store != "" && !stands
+		inStore := slices.ContainsFunc(k.Stores, func(l rotation.Location) bool { return l.Store == o.store })
+		return o.provider != "" && k.Provider != o.provider || o.tier != "" && k.Tier != rotation.Tier(o.tier) || o.store != "" && !inStore
 	})
 	if len(keys) == 0 {
 		return nil, badInput("%s has no such key", a.configFile)
@@ -262,11 +262,11 @@ func outlookOf(keys []rotation.Key, m rotation.DecisionMessage, o emergencyFlags
 	case m.RevokeFirst:
 		b.WriteString("The leaked key is revoked first, then a new one is made and published.\n")
 	case m.For > 0:
-		fmt.Fprintf(&b, "A new key is made and published; the leaked one works %s longer, then it is revoked.\n", m.For)
+		fmt.Fprintf(&b, "A new key is made and published; the leaked one keeps working for %s, then it is revoked.\n", m.For)
 	default:
 		b.WriteString("A new key is made and published; the leaked one is revoked as soon as applications can read the new one.\nAn application that reads its key only when it starts fails until it is restarted.\n")
 	}
-	b.WriteString("Rotations that are under way join in. There is no way back to a leaked key.\n")
+	b.WriteString("Rotations that are running join in. There is no way back to a leaked key.\n")
 	if len(missing) > 0 {
 		b.WriteString("\nWARNING: " + noWorker(missing) + "\n")
 	}
@@ -284,7 +284,7 @@ func (a *app) confirmEmergency(keys int, outage bool) bool {
 		answer, err := in.ReadString('\n')
 		return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(answer) == want
 	}
-	if !asks(fmt.Sprintf("\nType the number of keys (%d) to go on: ", keys), fmt.Sprint(keys)) {
+	if !asks(fmt.Sprintf("\nType the number of keys (%d) to continue: ", keys), fmt.Sprint(keys)) {
 		return false
 	}
 	return !outage || asks("Type revoke-first if applications may fail: ", "revoke-first")

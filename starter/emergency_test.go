@@ -124,8 +124,8 @@ func (n *night) args(args ...string) []string {
 	return append([]string{"--config", n.file, "--address", n.address, "--namespace", n.namespace}, args...)
 }
 
-// starter runs the command line in this process.
-func (n *night) starter(ctx context.Context, in string, args ...string) (code int, out, errOut string) {
+// rekey runs the command line in this process.
+func (n *night) rekey(ctx context.Context, in string, args ...string) (code int, out, errOut string) {
 	var stdout, stderr strings.Builder
 	code = run(ctx, n.args(args...), strings.NewReader(in), &stdout, &stderr)
 	return code, stdout.String(), stderr.String()
@@ -201,7 +201,7 @@ func TestAnEmergencyGoesOnWhenCommandAndWorkerAreKilledHalfWay(t *testing.T) {
 		t.Fatal("it was over before it was killed")
 	}
 	n.work(n.file)
-	code, text, errOut := n.starter(t.Context(), "", "emergency", "--resume", id, "--json")
+	code, text, errOut := n.rekey(t.Context(), "", "emergency", "--resume", id, "--json")
 	var got struct {
 		ID       string
 		Complete bool
@@ -222,7 +222,7 @@ func TestAnEmergencyGoesOnWhenCommandAndWorkerAreKilledHalfWay(t *testing.T) {
 	}
 	n.invariants(n.names...)
 	// Watched once more, long after: the same table, with no second rotation.
-	if code, again, _ := n.starter(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(again, "OLD KEY REFUSED AFTER") {
+	if code, again, _ := n.rekey(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(again, "OLD KEY REFUSED AFTER") {
 		t.Errorf("exit code %d\n%s", code, again)
 	}
 }
@@ -243,7 +243,7 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 		"the outage that one asked for ": {"3\nrevoke-first\n", []string{"--revoke-first", "--detach"}, exitOK},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			code, out, errOut := n.starter(t.Context(), tc.answer, append([]string{"emergency", "--provider", "google", "--why", "leaked"}, tc.args...)...)
+			code, out, errOut := n.rekey(t.Context(), tc.answer, append([]string{"emergency", "--provider", "google", "--why", "leaked"}, tc.args...)...)
 			if code != tc.code || !strings.Contains(out, "EMERGENCY over 3 key(s), most exposed first") || !strings.Contains(out, "Type the number of keys (3)") {
 				t.Fatalf("exit code %d, want %d\n%s%s", code, tc.code, out, errOut)
 			}
@@ -268,7 +268,7 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 	}
 	n.work(n.file)
 	for _, id := range begun {
-		if code, out, errOut := n.starter(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(out, "3 of 3 done.") {
+		if code, out, errOut := n.rekey(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(out, "3 of 3 done.") {
 			t.Errorf("when a worker came: exit code %d\n%s%s", code, out, errOut)
 		}
 	}
@@ -309,13 +309,13 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	id := emergencyOf(out.String())
-	if want := "the emergency goes on. Watch it again: rekey emergency --resume " + id; !strings.Contains(errOut.String(), want) {
+	if want := "the emergency goes on. To watch it again: rekey emergency --resume " + id; !strings.Contains(errOut.String(), want) {
 		t.Errorf("after Ctrl-C it says %s", errOut.String())
 	}
 	if err := n.client.CancelWorkflow(t.Context(), workflows.EmergencyID(id), ""); err != nil {
 		t.Fatal(err)
 	}
-	code, table, _ := n.starter(t.Context(), "", "emergency", "--resume", id)
+	code, table, _ := n.rekey(t.Context(), "", "emergency", "--resume", id)
 	if code != exitFailed {
 		t.Errorf("exit code %d", code)
 	}

@@ -26,7 +26,7 @@ const lookAgain = 500 * time.Millisecond
 // and waited out.
 func (a *app) watchEmergency(ctx context.Context, c sdkclient.Client, id string) error {
 	rekey := client.New(c)
-	s := &screen{out: a.out, tty: isTerminal(a.out), quiet: a.json, said: map[string]string{}}
+	display := &emergencyDisplay{out: a.out, tty: isTerminal(a.out), quiet: a.json, said: map[string]string{}}
 	for {
 		f, closed, err := rekey.EmergencyProgress(ctx, id)
 		switch {
@@ -35,25 +35,26 @@ func (a *app) watchEmergency(ctx context.Context, c sdkclient.Client, id string)
 		case closed && err != nil:
 			return err
 		case closed:
-			s.clear()
+			display.clear()
 			return a.emergencyEnded(ctx, c, f)
 		case ctx.Err() != nil:
 		case err != nil:
-			s.problem(id, err)
+			display.problem(id, err)
 		default:
-			s.show(f)
+			display.show(f)
 		}
 		select {
 		case <-ctx.Done():
-			s.clear()
-			return fmt.Errorf("not watching any more, but the emergency goes on. Watch it again: rekey emergency --resume %s", id)
+			display.clear()
+			return fmt.Errorf("not watching any more, but the emergency goes on. To watch it again: rekey emergency --resume %s", id)
 		case <-time.After(lookAgain):
 		}
 	}
 }
 
-// screen shows an emergency: on a terminal one screen that is drawn anew, elsewhere a line for each thing that happens.
-type screen struct {
+// emergencyDisplay shows an emergency: on a terminal a screen that is drawn anew, elsewhere a line for each thing that
+// happens.
+type emergencyDisplay struct {
 	out        io.Writer
 	tty, quiet bool
 	lines      int               // drawn
@@ -61,7 +62,7 @@ type screen struct {
 	last       workflows.EmergencyProgress
 }
 
-func (s *screen) show(f workflows.EmergencyProgress) {
+func (s *emergencyDisplay) show(f workflows.EmergencyProgress) {
 	if s.quiet {
 		return
 	}
@@ -82,8 +83,8 @@ func (s *screen) show(f workflows.EmergencyProgress) {
 	}
 }
 
-// problem says that nobody can tell how it stands.
-func (s *screen) problem(id string, err error) {
+// problem says that nobody answers.
+func (s *emergencyDisplay) problem(id string, err error) {
 	text := err.Error() + ". The emergency is kept and goes on; still watching."
 	switch {
 	case s.quiet:
@@ -96,7 +97,7 @@ func (s *screen) problem(id string, err error) {
 }
 
 // once reports whether a text is new.
-func (s *screen) once(about, text string) bool {
+func (s *emergencyDisplay) once(about, text string) bool {
 	if s.said[about] == text {
 		return false
 	}
@@ -108,7 +109,7 @@ func (s *screen) once(about, text string) bool {
 var urgency = []workflows.KeyState{workflows.Failed, workflows.Waiting, workflows.UnderWay, workflows.Queued, workflows.NotRaised, workflows.Done}
 
 // draw draws the screen anew, within the terminal.
-func (s *screen) draw(problem string) {
+func (s *emergencyDisplay) draw(problem string) {
 	width, height := 100, 30
 	if f, ok := s.out.(*os.File); ok {
 		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 20 && h > 10 {
@@ -136,7 +137,7 @@ func screenLines(f workflows.EmergencyProgress, problem string, height int) []st
 	lines := []string{
 		fmt.Sprintf("Emergency %s  %s", f.ID, f.Why),
 		fmt.Sprintf("[%s%s] %s", strings.Repeat("#", full), strings.Repeat(" ", bar-full), f.Sentence()),
-		fmt.Sprintf("Ctrl-C stops the watching only; go on with: rekey emergency --resume %s", f.ID),
+		fmt.Sprintf("Ctrl-C only stops watching; to watch again: rekey emergency --resume %s", f.ID),
 	}
 	if problem != "" {
 		lines = append(lines, problem)
@@ -157,7 +158,7 @@ func screenLines(f workflows.EmergencyProgress, problem string, height int) []st
 }
 
 // clear takes the screen away.
-func (s *screen) clear() {
+func (s *emergencyDisplay) clear() {
 	if s.lines > 0 {
 		fmt.Fprintf(s.out, "\033[%dA\033[J", s.lines)
 	}
@@ -199,15 +200,15 @@ type finalKey struct {
 	ToNewKey  *float64 `json:"seconds_to_new_key,omitempty"`
 	ToRefused *float64 `json:"seconds_to_old_key_refused,omitempty"`
 	Outcome   string   `json:"outcome,omitempty"`
-	// Left is what a person has to do.
-	Left []string `json:"left,omitempty"`
+	// ToDo is what a person has to do.
+	ToDo []string `json:"to_do,omitempty"`
 }
 
 // emergencyEnded prints the table and chooses the exit code.
 func (a *app) emergencyEnded(ctx context.Context, c sdkclient.Client, f workflows.EmergencyProgress) error {
 	keys := make([]finalKey, len(f.Keys))
 	for i, r := range f.Keys {
-		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, Left: leftOf(r)}
+		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, ToDo: toDo(r)}
 		if r.FollowUps > 0 || strings.HasSuffix(r.Why, "…") {
 			keys[i].inFull(ctx, c, f)
 		}
@@ -228,8 +229,8 @@ func (a *app) emergencyEnded(ctx context.Context, c sdkclient.Client, f workflow
 	return nil
 }
 
-// leftOf says what is left to do about a key.
-func leftOf(r workflows.KeyProgress) []string {
+// toDo says what there is to do about a key.
+func toDo(r workflows.KeyProgress) []string {
 	switch {
 	case r.State == workflows.UnderWay || r.State == workflows.Waiting:
 		return []string{"its rotation goes on: rekey status " + r.Key}
@@ -243,7 +244,7 @@ func leftOf(r workflows.KeyProgress) []string {
 	return nil
 }
 
-// inFull says in the rotation's own words how it ended and what it left; a fleet has room for the beginning only.
+// inFull says in the rotation's own words how it ended and what there is to do; an emergency has room for the beginning only.
 func (k *finalKey) inFull(ctx context.Context, c sdkclient.Client, f workflows.EmergencyProgress) {
 	res, closed, err := client.New(c).Result(ctx, k.Key)
 	if err != nil || !closed || res.EndedAt.Before(f.StartedAt) {
@@ -251,7 +252,7 @@ func (k *finalKey) inFull(ctx context.Context, c sdkclient.Client, f workflows.E
 	}
 	k.Outcome = res.Outcome
 	if len(res.FollowUps) > 0 {
-		k.Left = res.FollowUps
+		k.ToDo = res.FollowUps
 	}
 }
 
@@ -266,9 +267,9 @@ func finalTable(f workflows.EmergencyProgress, keys []finalKey) string {
 	_ = w.Flush()
 	head := false
 	for _, k := range keys {
-		for _, l := range k.Left {
+		for _, l := range k.ToDo {
 			if !head {
-				b.WriteString("\nLeft to do:\n")
+				b.WriteString("\nTo do:\n")
 				head = true
 			}
 			fmt.Fprintf(&b, "  %s: %s\n", k.Key, l)

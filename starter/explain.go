@@ -17,9 +17,9 @@ import (
 func (a *app) explain() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain KEY",
-		Short: "Explain where a key's rotation stands and what you can do",
+		Short: "Explain the state of a key's rotation and what you can do",
 		Long: `Shows what the Temporal UI shows about the key's rotation: what happens now, what you do, where, with which message,
-and what happens if nobody does. Below it how the rotation got there, and each command that it would take now.`,
+and what happens if nobody does; below that, how the rotation got there and the commands that are available now.`,
 		Example: `  rekey explain openai-prod`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,7 +44,7 @@ func explanation(s keyState) string {
 	switch {
 	case s.Status != nil:
 		writeTrail(&b, s.Status.Trail)
-		b.WriteString("\nIt would take now:\n")
+		b.WriteString("\nAvailable now:\n")
 		for _, k := range s.Status.Accepts {
 			fmt.Fprintf(&b, "  %s\n", decisionCommand(k, s.Key))
 		}
@@ -97,7 +97,7 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, _ string) ([]cobra.C
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// complete lets the shell complete what stands in rekey.yaml: keys wherever a command takes them, and what chooses keys.
+// complete lets the shell complete names from rekey.yaml: keys wherever a command takes them, and what chooses keys.
 func (a *app) complete(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		switch {
@@ -124,7 +124,7 @@ func (a *app) complete(root *cobra.Command) {
 	}
 }
 
-// completeFrom completes names that stand in rekey.yaml.
+// completeFrom completes names from rekey.yaml.
 func (a *app) completeFrom(names func(*config.Config) iter.Seq[string]) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		cfg, err := a.config()

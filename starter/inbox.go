@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	sdkclient "go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/rotation"
@@ -17,17 +16,18 @@ import (
 // inboxContents is what waits for people.
 type inboxContents struct {
 	Waiting []client.Waiting `json:"waiting"`
-	// Left is what rotations that have ended left to do, latest rotation of each key only.
-	Left []followUp `json:"left"`
+	// ToDo is what rotations that have ended left for a person, of each key the latest only.
+	ToDo []followUps `json:"toDo"`
 	// Partial: there were more ended rotations than could be looked at.
 	Partial bool `json:"partial,omitempty"`
 }
 
-type followUp struct {
+// followUps is what one rotation left for a person.
+type followUps struct {
 	Key     string         `json:"key"`
 	Phase   rotation.Phase `json:"phase"`
 	EndedAt time.Time      `json:"endedAt"`
-	Left    []string       `json:"left"`
+	ToDo    []string       `json:"toDo"`
 }
 
 func (a *app) inbox() *cobra.Command {
@@ -36,8 +36,8 @@ func (a *app) inbox() *cobra.Command {
 		Use:   "inbox",
 		Short: "Show everything that waits for a person",
 		Long: `Shows the rotations that wait for a person, the one whose time is up first at the top, each with the command that
-answers it; then what rotations that have ended left to do, for as long as Temporal remembers them. It asks Temporal
-alone, and needs neither a worker nor rekey.yaml.`,
+answers it; then what there is to do after rotations that have ended, for as long as Temporal remembers them. It asks
+only Temporal, and needs neither a worker nor rekey.yaml.`,
 		Example: `  rekey inbox
   rekey inbox --check || echo "somebody is needed"`,
 		Args: cobra.NoArgs,
@@ -47,7 +47,7 @@ alone, and needs neither a worker nor rekey.yaml.`,
 				return err
 			}
 			defer c.Close()
-			in, err := readInbox(cmd.Context(), c)
+			in, err := readInbox(cmd.Context(), client.New(c))
 			if err != nil {
 				return err
 			}
@@ -64,16 +64,16 @@ alone, and needs neither a worker nor rekey.yaml.`,
 	return cmd
 }
 
-func readInbox(ctx context.Context, c sdkclient.Client) (inboxContents, error) {
-	in := inboxContents{Left: []followUp{}}
+func readInbox(ctx context.Context, c *client.Client) (inboxContents, error) {
+	in := inboxContents{ToDo: []followUps{}}
 	var err error
-	if in.Waiting, err = client.New(c).Inbox(ctx); err != nil {
+	if in.Waiting, err = c.Inbox(ctx); err != nil {
 		return in, err
 	}
-	results, all, err := client.New(c).FollowUps(ctx)
+	results, all, err := c.FollowUps(ctx)
 	in.Partial = !all
 	for _, r := range results {
-		in.Left = append(in.Left, followUp{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, Left: r.FollowUps})
+		in.ToDo = append(in.ToDo, followUps{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, ToDo: r.FollowUps})
 	}
 	return in, err
 }
@@ -91,17 +91,17 @@ func (in inboxContents) text(now time.Time) string {
 		_ = w.Flush()
 		b.WriteString("\nWhat to do, step by step: rekey explain KEY\n")
 	}
-	if len(in.Left) > 0 {
-		b.WriteString("\nLeft to do by rotations that have ended:\n")
-		for _, l := range in.Left {
+	if len(in.ToDo) > 0 {
+		b.WriteString("\nTo do after rotations that have ended:\n")
+		for _, l := range in.ToDo {
 			fmt.Fprintf(&b, "\n%s, %s at %s\n", l.Key, l.Phase, l.EndedAt.UTC().Format(rotation.MinuteLayout))
-			for _, s := range l.Left {
+			for _, s := range l.ToDo {
 				fmt.Fprintf(&b, "  - %s\n", s)
 			}
 		}
 	}
 	if in.Partial {
-		b.WriteString("\nThere are more ended rotations than were looked at; rekey status KEY shows the latest of a key.\n")
+		b.WriteString("\nThere are more ended rotations than were read; rekey status KEY shows the latest one of a key.\n")
 	}
 	return strings.TrimRight(b.String(), "\n")
 }

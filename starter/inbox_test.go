@@ -13,7 +13,7 @@ import (
 )
 
 func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T) {
-	s := newStage(t, func(c *scenario.Scenario) error {
+	s := newFixture(t, func(c *scenario.Scenario) error {
 		for _, name := range []string{"zebra", "ant", "gnu"} {
 			if _, err := c.OpenAIKey(name, scenario.Alias); err != nil {
 				return err
@@ -21,52 +21,52 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 		}
 		return nil
 	})
-	if out := s.starter(exitOK, "", "inbox", "--check"); !strings.Contains(out, "No rotation waits") {
+	if out := s.rekey(exitOK, "", "inbox", "--check"); !strings.Contains(out, "No rotation waits") {
 		t.Errorf("before any rotation: %s", out)
 	}
 	for _, name := range []string{"zebra", "ant", "gnu"} {
-		s.starter(exitOK, "", "rotate", name)
+		s.rekey(exitOK, "", "rotate", name)
 		s.waitFor(name, rotation.AwaitingKey)
 	}
-	s.starter(exitOK, "", "roll-back", "gnu", "--why", "not today")
+	s.rekey(exitOK, "", "roll-back", "gnu", "--why", "not today")
 	s.ended("gnu")
 	s.listed(2)
 
-	out := s.starter(exitRefused, "", "inbox", "--check")
+	out := s.rekey(exitRefused, "", "inbox", "--check")
 	zebra, ant := strings.Index(out, "rekey supply zebra"), strings.Index(out, "rekey supply ant")
 	if zebra < 0 || ant < zebra || strings.Contains(out, "rekey supply gnu") {
 		t.Errorf("the inbox:\n%s", out)
 	}
 	var got inboxContents
-	if err := json.Unmarshal([]byte(s.starter(exitOK, "", "inbox", "--json")), &got); err != nil {
+	if err := json.Unmarshal([]byte(s.rekey(exitOK, "", "inbox", "--json")), &got); err != nil {
 		t.Fatal(err)
 	}
 	if len(got.Waiting) != 2 || got.Waiting[0].Key != "zebra" || got.Waiting[0].Phase != rotation.AwaitingKey || got.Waiting[0].Tier == "" ||
-		got.Waiting[0].Reason != rotation.Manual || !got.Waiting[0].Deadline.After(time.Now()) || len(got.Left) != 0 {
+		got.Waiting[0].Reason != rotation.Manual || !got.Waiting[0].Deadline.After(time.Now()) || len(got.ToDo) != 0 {
 		t.Errorf("%+v", got)
 	}
 
 	// What a rotation left stays in the inbox when it has ended.
-	s.starter(exitOK, "", "emergency", "ant", "--why", "seen in a log", "--leaked", "0123456789ab", "--yes", "--detach")
+	s.rekey(exitOK, "", "emergency", "ant", "--why", "seen in a log", "--leaked", "0123456789ab", "--yes", "--detach")
 	s.ended("ant")
 	s.listed(1)
-	if out := s.starter(exitOK, "", "inbox"); !strings.Contains(out, "ant, ") || !strings.Contains(out, "0123456789ab was said to have leaked") {
+	if out := s.rekey(exitOK, "", "inbox"); !strings.Contains(out, "ant, ") || !strings.Contains(out, "0123456789ab was said to have leaked") {
 		t.Errorf("the inbox:\n%s", out)
 	}
 
-	out = s.starter(exitOK, "", "explain", "zebra")
+	out = s.rekey(exitOK, "", "explain", "zebra")
 	for _, want := range []string{"What to do now", "How it got there", "rekey supply zebra", `rekey roll-back zebra --why "…"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("explain lacks %q:\n%s", want, out)
 		}
 	}
-	if out := s.starter(exitOK, "", "explain", "gnu"); !strings.Contains(out, "rolled-back") || !strings.Contains(out, "roll-back by ") {
+	if out := s.rekey(exitOK, "", "explain", "gnu"); !strings.Contains(out, "rolled-back") || !strings.Contains(out, "roll-back by ") {
 		t.Errorf("explain of a rotation that has ended:\n%s", out)
 	}
 }
 
 // listed waits until Temporal's list, which lags, shows so many rotations that wait.
-func (s *stage) listed(n int) {
+func (s *fixture) listed(n int) {
 	s.Helper()
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		all, err := client.New(s.client).Inbox(s.Context())

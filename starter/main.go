@@ -1,5 +1,5 @@
-// Command starter is the `rekey` command line: it starts rotations, shows them, and sends the decisions that people
-// take. It talks to Temporal; only supply, store, doctor, plan and apply reach providers and stores themselves.
+// Command starter is the command line `rekey`: it starts rotations, shows them, and sends the decisions that people take.
+// It talks to Temporal; only supply, store, doctor, plan and apply reach providers and stores themselves.
 package main
 
 import (
@@ -26,10 +26,11 @@ import (
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/keyless"
+	"github.com/rekeyhq/rekey/internal/version"
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// The exit codes. docs/operating.md and --help list them.
+// The exit codes, which exitCodes documents.
 const (
 	exitOK         = 0
 	exitFailed     = 1
@@ -40,14 +41,15 @@ const (
 	exitInterrupted = 130
 )
 
+// exitCodes is the one description of the exit codes: --help shows it, and docs/operating.md holds it as it is.
 const exitCodes = `Exit codes:
   0  done
-  1  it failed: something could not be reached, or an invariant did not hold
+  1  failed: something could not be reached, or went wrong
   2  bad input; nothing was changed
-  3  nothing was changed: the rotation did not take it (wrong phase, already running), nobody said yes, store put
-     found a value there, plan --check found something to change, or inbox --check something that waits
-  4  the rotation ended by rolling back
-130  Ctrl-C at the prompt for a key; nothing was changed`
+  3  refused; nothing was changed: the rotation did not take it (wrong phase, already running), you did not confirm,
+     store put found a value, plan --check found something to change, or inbox --check found something that waits
+  4  the rotation was rolled back (rotate --watch)
+130  interrupted by Ctrl-C at a prompt; nothing was changed`
 
 // exit is an error that chooses the exit code.
 type exit struct {
@@ -128,12 +130,13 @@ type app struct {
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "rekey",
-		Short: "Rotate API keys without downtime",
-		Long: `rekey replaces API keys without one failed request: it makes the new key, stores it, proves it, publishes it,
-waits out a grace period in which both keys work, and revokes the old one.
+		Use:     "rekey",
+		Version: version.String(),
+		Short:   "Rotate API keys without downtime",
+		Long: `rekey replaces API keys without one failed request: it makes the new key, stores it, proves it, publishes it, keeps both
+keys alive for a grace period, and revokes the old one.
 
-Without anything configured, try:  go run ./starter demo
+To try it without any configuration:  rekey demo  (from a checkout: go run ./starter demo)
 
 ` + exitCodes,
 		SilenceUsage: true, SilenceErrors: true,
@@ -144,10 +147,11 @@ Without anything configured, try:  go run ./starter demo
 	flags.StringVar(&a.configFile, "config", config.DefaultFile, "the `file` that lists providers, stores and keys")
 	flags.StringVar(&a.address, "address", "", "`host:port` of Temporal (default from TEMPORAL_ADDRESS or the Temporal config file)")
 	flags.StringVar(&a.namespace, "namespace", "", "Temporal `namespace` (default from TEMPORAL_NAMESPACE or the Temporal config file)")
-	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text; an error is one on standard error, with error and exit_code")
+	flags.BoolVar(&a.json, "json", false, "print one JSON object instead of text; an error is a JSON object on standard error, with error and exit_code")
 	root.AddCommand(a.demo(), a.rotate(), a.status(), a.supply(), a.doctor(), a.plan(), a.apply(), a.prune(), a.emergency(), a.stores(), a.inbox(), a.explain())
 	root.AddCommand(a.decisions()...)
 	a.complete(root)
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	return root
 }
 
@@ -197,7 +201,7 @@ func (a *app) dial(ctx context.Context) (client.Client, string, error) {
 	options.Logger = silent
 	c, err := client.DialContext(ctx, options)
 	if err != nil {
-		return nil, "", fmt.Errorf("Temporal does not answer on %s. Start it, or name another with --address or TEMPORAL_ADDRESS. `rekey-worker --embedded` brings its own", options.HostPort)
+		return nil, "", fmt.Errorf("Temporal does not answer on %s. Start it, or name another one with --address or TEMPORAL_ADDRESS. `rekey-worker --embedded` brings its own", options.HostPort)
 	}
 	return c, options.Namespace, nil
 }

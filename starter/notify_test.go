@@ -10,10 +10,10 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// toldStage is a stage with two channels and a key whose policy tells the first.
-func toldStage(t *testing.T) *stage {
+// notifyFixture is a fixture with two channels and a key whose policy tells the first.
+func notifyFixture(t *testing.T) *fixture {
 	t.Helper()
-	return newStageWith(t, func(o *scenario.Options) {
+	return newFixtureWith(t, func(o *scenario.Options) {
 		o.Channels, o.Policy = true, append(o.Policy, "notify: [team]", "escalate: [oncall]")
 	}, func(c *scenario.Scenario) error {
 		_, err := c.OpenAIKey("gpt", scenario.Alias)
@@ -22,7 +22,7 @@ func toldStage(t *testing.T) *stage {
 }
 
 // told waits until n messages have come, and gives their texts.
-func (s *stage) told(n int) []string {
+func (s *fixture) told(n int) []string {
 	s.Helper()
 	var texts []string
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -41,12 +41,12 @@ func (s *stage) told(n int) []string {
 }
 
 func TestDoctorTriesTheChannelsOutAndSaysWhatIsWrongWithThem(t *testing.T) {
-	s := toldStage(t)
-	if out := s.starter(exitOK, "", "doctor"); !strings.Contains(out, "channel team") || !strings.Contains(out, "somebody listens") {
+	s := notifyFixture(t)
+	if out := s.rekey(exitOK, "", "doctor"); !strings.Contains(out, "channel team") || !strings.Contains(out, "somebody listens") {
 		t.Errorf("doctor says:\n%s", out)
 	}
 	s.told(0)
-	if out := s.starter(exitOK, "", "doctor", "--notify"); strings.Count(out, "a test message was taken") != 2 {
+	if out := s.rekey(exitOK, "", "doctor", "--notify"); strings.Count(out, "a test message was taken") != 2 {
 		t.Errorf("doctor --notify says:\n%s", out)
 	}
 	for _, text := range s.told(2) {
@@ -55,36 +55,36 @@ func TestDoctorTriesTheChannelsOutAndSaysWhatIsWrongWithThem(t *testing.T) {
 		}
 	}
 	s.Cloud.Inject(simcloud.Fault{Service: simcloud.SlackService, Kind: simcloud.Refuse, Code: 404})
-	out := s.starter(exitFailed, "", "doctor", "--notify")
+	out := s.rekey(exitFailed, "", "doctor", "--notify")
 	if !strings.Contains(out, "FAIL  channel team") || !strings.Contains(out, "Make another one") || strings.Contains(out, "XrekeyXrekey") {
 		t.Errorf("doctor --notify says:\n%s", out)
 	}
 }
 
 func TestAPersonIsToldTakesMoreTimeLeavesANoteAndTheEndIsTold(t *testing.T) {
-	s := toldStage(t)
-	s.starter(exitOK, "", "rotate", "gpt")
+	s := notifyFixture(t)
+	s.rekey(exitOK, "", "rotate", "gpt")
 	began := s.waitFor("gpt", rotation.AwaitingKey)
 	if text := s.told(1)[0]; !strings.HasPrefix(text, "A person is needed: gpt") {
 		t.Errorf("it said:\n%s", text)
 	}
 
-	out := s.starter(exitOK, "", "extend-deadline", "gpt", "--for", "2d", "--why", "Kim is back on Monday")
+	out := s.rekey(exitOK, "", "extend-deadline", "gpt", "--for", "2d", "--why", "Kim is back on Monday")
 	moved := s.waitFor("gpt", rotation.AwaitingKey)
 	if !strings.Contains(out, "extend-deadline taken") || moved.Deadline.Sub(began.Deadline) != 48*time.Hour {
 		t.Errorf("the deadline moved by %s:\n%s", moved.Deadline.Sub(began.Deadline), out)
 	}
-	if out := s.starter(exitRefused, "", "extend", "gpt", "--grace", "--for", "2d", "--why", "x"); !strings.Contains(out, "extend-grace is for the phase grace") {
+	if out := s.rekey(exitRefused, "", "extend-grace", "gpt", "--for", "2d", "--why", "x"); !strings.Contains(out, "extend-grace is for the phase grace") {
 		t.Errorf("--grace says:\n%s", out)
 	}
 
-	s.starter(exitBadInput, "", "add-note", "gpt")
-	s.starter(exitOK, "", "add-note", "gpt", "--by", "ana", "--why", "asked Kim")
-	if out := s.starter(exitOK, "", "explain", "gpt"); !strings.Contains(out, "by ana") || !strings.Contains(out, "asked Kim") || !strings.Contains(out, "Notified: team 20") {
+	s.rekey(exitBadInput, "", "add-note", "gpt")
+	s.rekey(exitOK, "", "add-note", "gpt", "--by", "ana", "--why", "asked Kim")
+	if out := s.rekey(exitOK, "", "explain", "gpt"); !strings.Contains(out, "by ana") || !strings.Contains(out, "asked Kim") || !strings.Contains(out, "Notified: team 20") {
 		t.Errorf("explain says:\n%s", out)
 	}
 
-	s.starter(exitOK, "", "roll-back", "gpt", "--why", "not today")
+	s.rekey(exitOK, "", "roll-back", "gpt", "--why", "not today")
 	s.ended("gpt")
 	if text := s.told(2)[1]; !strings.HasPrefix(text, "Rolled back: gpt") || !strings.Contains(text, "not today") || !strings.Contains(text, "Note: ana: asked Kim") {
 		t.Errorf("how it ended:\n%s", text)

@@ -18,7 +18,7 @@ import (
 func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	t.Parallel()
 	var badID string
-	s := newStage(t, func(c *scenario.Scenario) (err error) {
+	s := newFixture(t, func(c *scenario.Scenario) (err error) {
 		if _, err = c.Google("ci", scenario.Alias, scenario.Latest); err != nil {
 			return err
 		}
@@ -32,23 +32,23 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	s.Cloud.Inject(simcloud.Fault{Service: "google-token", Target: scenario.Account("bad"), Except: badID, Kind: simcloud.Refuse, Code: 400})
 	both := func(want int, args ...string) {
 		t.Helper()
-		s.starter(want, "", args...)
-		s.starter(want, "", append([]string{"--json"}, args...)...)
+		s.rekey(want, "", args...)
+		s.rekey(want, "", append([]string{"--json"}, args...)...)
 	}
 
 	both(exitOK, "doctor")
 	both(exitOK, "plan")
 	both(exitOK, "status")
-	s.starter(exitOK, "", "rotate", "ci", "--watch")
-	s.starter(exitRolledBack, "", "--json", "rotate", "bad", "--watch")
+	s.rekey(exitOK, "", "rotate", "ci", "--watch")
+	s.rekey(exitRolledBack, "", "--json", "rotate", "bad", "--watch")
 	both(exitOK, "status", "bad")
 
-	s.starter(exitOK, "", "rotate", "gpt")
+	s.rekey(exitOK, "", "rotate", "gpt")
 	s.waitFor("gpt", rotation.AwaitingKey)
 	both(exitOK, "status", "gpt")
 	both(exitRefused, "approve", "gpt")
-	s.starter(exitRefused, "", "rotate", "gpt")
-	s.starter(exitRefused, "", "key-revoked", "gpt")
+	s.rekey(exitRefused, "", "rotate", "gpt")
+	s.rekey(exitRefused, "", "key-revoked", "gpt")
 
 	_, other := s.OpenAI.CreateKey("proj_other", "of others")
 	_, good := s.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "made by hand, again")
@@ -63,23 +63,23 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 		"a whole file":             strings.Repeat(key+"\n", 1000),
 		"a Google key":             s.First("ci").Reveal(),
 	} {
-		if out := s.starter(exitBadInput, stdin, "supply", "gpt"); strings.Contains(out, "stands in") {
+		if out := s.rekey(exitBadInput, stdin, "supply", "gpt"); strings.Contains(strings.ToLower(out), "stored the key") {
 			t.Errorf("%s was taken: %s", name, out)
 		}
 	}
 	// In the wrong place: as an argument, as a reason.
-	s.starter(exitBadInput, "", "supply", key)
-	s.starter(exitBadInput, "", "supply", "gpt", key)
-	s.starter(exitBadInput, "", "status", key)
-	s.starter(exitBadInput, "", "roll-back", "gpt", "--why", "the new key is "+key)
-	s.starter(exitBadInput, "", "approve", key)
-	s.starter(exitBadInput, "", "approve", "gpt", "--by", key)
-	s.starter(exitBadInput, "", "extend-grace", "gpt", "--why", "x", "--for", key)
+	s.rekey(exitBadInput, "", "supply", key)
+	s.rekey(exitBadInput, "", "supply", "gpt", key)
+	s.rekey(exitBadInput, "", "status", key)
+	s.rekey(exitBadInput, "", "roll-back", "gpt", "--why", "the new key is "+key)
+	s.rekey(exitBadInput, "", "approve", key)
+	s.rekey(exitBadInput, "", "approve", "gpt", "--by", key)
+	s.rekey(exitBadInput, "", "extend-grace", "gpt", "--why", "x", "--for", key)
 
-	s.starter(exitOK, " \""+key+"\"\n", "--json", "supply", "gpt")
+	s.rekey(exitOK, " \""+key+"\"\n", "--json", "supply", "gpt")
 	s.waitFor("gpt", rotation.AwaitingRevocation)
 	both(exitOK, "status")
-	s.starter(exitRefused, key, "supply", "gpt")
+	s.rekey(exitRefused, key, "supply", "gpt")
 	for _, k := range s.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
 		if k.Name == "made by hand" {
 			if err := s.OpenAI.DeleteKey(k.ID); err != nil {
@@ -87,7 +87,7 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 			}
 		}
 	}
-	s.starter(exitOK, "", "key-revoked", "gpt")
+	s.rekey(exitOK, "", "key-revoked", "gpt")
 	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != good.Fingerprint() {
 		t.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, good.Fingerprint())
 	}

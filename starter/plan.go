@@ -25,9 +25,9 @@ func (a *app) plan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan [KEY…]",
 		Short: "Show what apply would change, and what will become of each key; changes nothing",
-		Long: `Compares rekey.yaml with the schedules in Temporal: what is created, changed, paused or deleted. It also says of each
-key when it is due, at which beat it will be rotated, what a rotation touches, and what is revoked when. For that it
-asks providers and stores from here, with this machine's credentials; --offline leaves them alone.`,
+		Long: `Compares rekey.yaml with the schedules in Temporal: what is created, changed, paused or deleted. It also says for each
+key when it is due, when it will be rotated, what a rotation touches, and what is revoked when. For that it asks
+providers and stores from here, with this machine's credentials; --offline leaves them alone.`,
 		Example: `  rekey plan
   rekey plan openai-prod --offline
   rekey plan --check --json            for a pipeline: exit code 3 if there is something to change`,
@@ -46,7 +46,7 @@ asks providers and stores from here, with this machine's credentials; --offline 
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&offline, "offline", false, "look at schedules only, not at providers and stores")
+	cmd.Flags().BoolVar(&offline, "offline", false, "read schedules only; do not ask providers and stores")
 	cmd.Flags().BoolVar(&check, "check", false, "end with exit code 3 if there is something to change")
 	return cmd
 }
@@ -60,16 +60,16 @@ type planned struct {
 	Summary map[schedules.Action]int `json:"summary"`
 	// Applied: what had to be changed was changed.
 	Applied bool `json:"applied"`
-	// Problem says why nobody could look at providers and stores.
+	// Problem says why providers and stores could not be asked.
 	Problem string `json:"problem,omitempty"`
 
-	plan  schedules.Plan
-	fleet *schedules.Client
+	plan      schedules.Plan
+	schedules *schedules.Client
 }
 
 type plannedKey struct {
 	schedules.KeyPlan
-	schedules.Forecast `json:"outlook,omitzero"`
+	schedules.Forecast `json:"forecast,omitzero"`
 
 	key rotation.Key
 }
@@ -93,28 +93,28 @@ func (a *app) makePlan(ctx context.Context, names []string, look bool) (_ sdkcli
 			c.Close()
 		}
 	}()
-	p = planned{Install: cfg.Install, Namespace: namespace, fleet: &schedules.Client{Client: c, Namespace: namespace, Install: cfg.Install}}
+	p = planned{Install: cfg.Install, Namespace: namespace, schedules: &schedules.Client{Temporal: c, Namespace: namespace, Install: cfg.Install}}
 	ids := make([]string, len(keys))
-	wants := make([]schedules.Desired, len(keys))
+	desired := make([]schedules.Desired, len(keys))
 	for i, k := range keys {
-		ids[i], wants[i] = k.Name, schedules.Desired{Key: k, Paused: cfg.Paused[k.Name]}
+		ids[i], desired[i] = k.Name, schedules.Desired{Key: k, Paused: cfg.Paused[k.Name]}
 	}
 	if len(names) == 0 {
-		others, err := p.fleet.Others(ctx, ids)
+		others, err := p.schedules.Others(ctx, ids)
 		if err != nil {
 			return c, p, err
 		}
 		ids = append(ids, others...)
 	}
-	p.fleet.Progress = a.bar("reading schedules")
-	have, err := p.fleet.Read(ctx, ids)
+	p.schedules.Progress = a.bar("reading schedules")
+	actual, err := p.schedules.Read(ctx, ids)
 	if err != nil {
 		return c, p, err
 	}
-	if p.plan, err = schedules.NewPlan(cfg.Install, wants, have, time.Now()); err != nil {
+	if p.plan, err = schedules.NewPlan(cfg.Install, desired, actual, time.Now()); err != nil {
 		return c, p, err
 	}
-	return c, p, a.outlook(ctx, cfg, c, keys, look, &p)
+	return c, p, a.forecast(ctx, cfg, c, keys, look, &p)
 }
 
 // choose returns the named keys of the file, or all.
@@ -133,17 +133,17 @@ func (a *app) choose(cfg *config.Config, names []string) ([]rotation.Key, error)
 	return keys, nil
 }
 
-// outlook fills in what will become of each key.
-func (a *app) outlook(ctx context.Context, cfg *config.Config, c sdkclient.Client, keys []rotation.Key, look bool, p *planned) error {
+// forecast fills in what will become of each key.
+func (a *app) forecast(ctx context.Context, cfg *config.Config, c sdkclient.Client, keys []rotation.Key, look bool, p *planned) error {
 	var acts *activities.Environment
 	if look {
 		var err error
 		if acts, err = adapters.Look(ctx, cfg); err != nil {
-			p.Problem = "Nobody looked at providers and stores: " + err.Error()
+			p.Problem = "Providers and stores were not asked: " + err.Error()
 		}
 	}
 	p.Keys = make([]plannedKey, len(p.plan.Keys))
-	err := schedules.Each(ctx, len(p.plan.Keys), a.bar("looking at keys"), func(ctx context.Context, i int) error {
+	err := schedules.Each(ctx, len(p.plan.Keys), a.bar("checking keys"), func(ctx context.Context, i int) error {
 		step := p.plan.Keys[i]
 		p.Keys[i] = plannedKey{KeyPlan: step}
 		if i >= len(keys) {
@@ -151,7 +151,7 @@ func (a *app) outlook(ctx context.Context, cfg *config.Config, c sdkclient.Clien
 		}
 		_, underWay, err := client.New(c).Running(ctx, keys[i].Name)
 		if err != nil {
-			return fmt.Errorf("the rotation of %s cannot be looked at: %w", keys[i].Name, err)
+			return err
 		}
 		due, problem := ask(ctx, acts, keys[i])
 		o := p.plan.Forecast(step, due, underWay)
@@ -208,7 +208,7 @@ func (p planned) text(all bool) string {
 		text   string
 	}{
 		{schedules.Create, "%d to create"}, {schedules.Update, "%d to change"}, {schedules.Pause, "%d to pause"}, {schedules.Unpause, "%d to unpause"},
-		{schedules.Delete, "%d to delete with `rekey prune`"}, {schedules.Blocked, "%d not ours and not touched"},
+		{schedules.Delete, "%d to delete with `rekey prune`"}, {schedules.Blocked, "%d not ours, left alone"},
 	} {
 		if n := p.plan.Count(s.action); n > 0 {
 			parts = append(parts, fmt.Sprintf(s.text, n))

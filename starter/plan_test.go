@@ -24,26 +24,26 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// theTemporal is the embedded server that the tests of fleets share. They keep apart by install and key names.
+// theTemporal is the embedded server that the tests of schedules share. They keep apart by install and key names.
 var theTemporal = sync.OnceValues(func() (*devserver.Server, error) {
 	return devserver.Start(context.Background(), devserver.Options{SearchAttributes: workflows.SearchAttributes()})
 })
 
-// fleetRig is a rekey.yaml and a Temporal.
-type fleetRig struct {
+// scheduleFixture is a rekey.yaml and a Temporal.
+type scheduleFixture struct {
 	*testing.T
 	file, address string
 	client        client.Client
 }
 
-// newFleetRig starts with a file that has the given keys, each a piece of YAML after the common part.
-func newFleetRig(t *testing.T, install string, keys ...string) *fleetRig {
+// newScheduleFixture starts with a file that has the given keys, each a piece of YAML after the common part.
+func newScheduleFixture(t *testing.T, install string, keys ...string) *scheduleFixture {
 	t.Helper()
 	server, err := theTemporal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &fleetRig{T: t, file: filepath.Join(t.TempDir(), "rekey.yaml"), address: server.HostPort()}
+	r := &scheduleFixture{T: t, file: filepath.Join(t.TempDir(), "rekey.yaml"), address: server.HostPort()}
 	if r.client, err = client.Dial(client.Options{HostPort: r.address, Logger: silent}); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func aKey(name string, lines ...string) string {
 	return text
 }
 
-func (r *fleetRig) write(install string, keys ...string) {
+func (r *scheduleFixture) write(install string, keys ...string) {
 	r.Helper()
 	text := "install: " + install + "\nproviders:\n  openai: {type: openai, endpoint: 'http://127.0.0.1:1/v1'}\nstores:\n  local: {type: local, dir: secrets, identity: id.txt}\n"
 	if len(keys) > 0 {
@@ -77,17 +77,17 @@ func (r *fleetRig) write(install string, keys ...string) {
 	}
 }
 
-// starter runs the command line.
-func (r *fleetRig) starter(in string, args ...string) (code int, out string) {
+// rekey runs the command line.
+func (r *scheduleFixture) rekey(in string, args ...string) (code int, out string) {
 	var stdout, stderr strings.Builder
 	code = run(r.Context(), append([]string{"--config", r.file, "--address", r.address}, args...), strings.NewReader(in), &stdout, &stderr)
 	return code, stdout.String() + stderr.String()
 }
 
 // must runs the command line and expects an exit code and something said.
-func (r *fleetRig) must(want int, said string, in string, args ...string) string {
+func (r *scheduleFixture) must(want int, said string, in string, args ...string) string {
 	r.Helper()
-	code, out := r.starter(in, args...)
+	code, out := r.rekey(in, args...)
 	if code != want || !strings.Contains(out, said) {
 		r.Fatalf("rekey %v: exit code %d, want %d and %q:\n%s", args, code, want, said, out)
 	}
@@ -95,7 +95,7 @@ func (r *fleetRig) must(want int, said string, in string, args ...string) string
 }
 
 // steps are the actions of a plan by key.
-func (r *fleetRig) steps() map[string]string {
+func (r *scheduleFixture) steps() map[string]string {
 	r.Helper()
 	out := r.must(exitOK, "{", "", "plan", "--offline", "--json")
 	var p struct {
@@ -111,14 +111,14 @@ func (r *fleetRig) steps() map[string]string {
 	return steps
 }
 
-func (r *fleetRig) expect(want map[string]string) {
+func (r *scheduleFixture) expect(want map[string]string) {
 	r.Helper()
 	if got := r.steps(); fmt.Sprint(got) != fmt.Sprint(want) {
 		r.Errorf("the plan is %v, want %v", got, want)
 	}
 }
 
-func (r *fleetRig) describe(key string) *client.ScheduleDescription {
+func (r *scheduleFixture) describe(key string) *client.ScheduleDescription {
 	r.Helper()
 	d, err := r.client.ScheduleClient().GetHandle(r.Context(), workflows.ScheduleID(key)).Describe(r.Context())
 	if err != nil {
@@ -127,9 +127,9 @@ func (r *fleetRig) describe(key string) *client.ScheduleDescription {
 	return d
 }
 
-func TestAFleetFollowsItsFileStepByStep(t *testing.T) {
+func TestTheSchedulesFollowTheirFileStepByStep(t *testing.T) {
 	t.Parallel()
-	r := newFleetRig(t, "life01", aKey("life-a"), aKey("life-b", "paused: true"), aKey("life-c"))
+	r := newScheduleFixture(t, "life01", aKey("life-a"), aKey("life-b", "paused: true"), aKey("life-c"))
 	r.must(exitRefused, "3 schedule(s) are not as", "", "plan", "--offline", "--check")
 	r.expect(map[string]string{"life-a": "create", "life-b": "create", "life-c": "create"})
 	r.must(exitRefused, "nothing was changed", "no\n", "apply", "--offline")
@@ -178,7 +178,7 @@ func TestAFleetFollowsItsFileStepByStep(t *testing.T) {
 
 func TestAnInvalidFileChangesNothing(t *testing.T) {
 	t.Parallel()
-	r := newFleetRig(t, "bad001", aKey("bad-a"))
+	r := newScheduleFixture(t, "bad001", aKey("bad-a"))
 	r.must(exitOK, "1 created", "", "apply", "--offline", "--yes")
 	before := r.describe("bad-a")
 	r.write("bad001", aKey("bad-a", "policy: {grace: 1d}"), aKey("bad-b", "conflicts_with: [nobody]"))
@@ -186,7 +186,7 @@ func TestAnInvalidFileChangesNothing(t *testing.T) {
 		r.must(exitBadInput, `keys[1].conflicts_with[0]: there is no key "nobody"`, "", command...)
 	}
 	r.must(exitBadInput, `keys[1].conflicts_with[0]: there is no key \"nobody\"`, "", "apply", "--yes", "--json")
-	r.must(exitBadInput, "rekey.yaml:16:18: ", "", "apply", "--yes")
+	r.must(exitBadInput, "rekey.yaml:16:22: ", "", "apply", "--yes")
 	if after := r.describe("bad-a"); !after.Info.LastUpdateAt.Equal(before.Info.LastUpdateAt) {
 		t.Error("the schedule was changed")
 	}
@@ -197,7 +197,7 @@ func TestAnInvalidFileChangesNothing(t *testing.T) {
 func TestWhatAPersonDoesInTheUIIsSeen(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	r := newFleetRig(t, "hand01", aKey("hand-a"), aKey("hand-b"))
+	r := newScheduleFixture(t, "hand01", aKey("hand-a"), aKey("hand-b"))
 	r.must(exitOK, "2 created", "", "apply", "--offline", "--yes")
 
 	a := r.client.ScheduleClient().GetHandle(ctx, workflows.ScheduleID("hand-a"))
@@ -237,7 +237,7 @@ func TestWhatAPersonDoesInTheUIIsSeen(t *testing.T) {
 func TestTheSchedulesOfOthersAreNeverTouched(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	theirs := newFleetRig(t, "other2", aKey("shared"), aKey("only-theirs"))
+	theirs := newScheduleFixture(t, "other2", aKey("shared"), aKey("only-theirs"))
 	theirs.must(exitOK, "2 created", "", "apply", "--offline", "--yes")
 	nobodys, err := theirs.client.ScheduleClient().Create(ctx, client.ScheduleOptions{
 		ID:     workflows.ScheduleID("nobodys"),
@@ -249,9 +249,9 @@ func TestTheSchedulesOfOthersAreNeverTouched(t *testing.T) {
 	t.Cleanup(func() { _ = nobodys.Delete(context.Background()) })
 	before := []time.Time{theirs.describe("shared").Info.LastUpdateAt, theirs.describe("only-theirs").Info.LastUpdateAt}
 
-	r := newFleetRig(t, "other1", aKey("shared"), aKey("nobodys"), aKey("only-ours"))
+	r := newScheduleFixture(t, "other1", aKey("shared"), aKey("nobodys"), aKey("only-ours"))
 	r.expect(map[string]string{"shared": "blocked", "nobodys": "blocked", "only-ours": "create"})
-	r.must(exitFailed, "2 schedule(s) are not ours and were not touched", "", "apply", "--offline", "--yes")
+	r.must(exitFailed, "2 schedule(s) are not ours and were left alone", "", "apply", "--offline", "--yes")
 	out := r.must(exitOK, "belongs to rekey installation other2", "", "plan", "--offline")
 	if !strings.Contains(out, "was not made by rekey") {
 		t.Error(out)
@@ -269,7 +269,7 @@ func TestTheSchedulesOfOthersAreNeverTouched(t *testing.T) {
 func TestTwoAppliesAtOnceEndInTheSameState(t *testing.T) {
 	t.Parallel()
 	names := []string{"twin-a", "twin-b", "twin-c", "twin-d", "twin-e", "twin-f"}
-	r := newFleetRig(t, "twin01")
+	r := newScheduleFixture(t, "twin01")
 	for _, lines := range [][]string{nil, {"policy: {grace: 1d}"}, {"paused: true"}, {"policy: {grace: 3d}"}} {
 		var keys []string
 		for _, n := range names {
@@ -279,7 +279,7 @@ func TestTwoAppliesAtOnceEndInTheSameState(t *testing.T) {
 		var all sync.WaitGroup
 		for range 3 {
 			all.Go(func() {
-				if code, out := r.starter("", "apply", "--offline", "--yes"); code != exitOK {
+				if code, out := r.rekey("", "apply", "--offline", "--yes"); code != exitOK {
 					t.Errorf("exit code %d: %s", code, out)
 				}
 			})
@@ -295,7 +295,7 @@ func TestTwoAppliesAtOnceEndInTheSameState(t *testing.T) {
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
-			if code, out := r.starter("", "prune", "--yes"); code != exitOK {
+			if code, out := r.rekey("", "prune", "--yes"); code != exitOK {
 				t.Errorf("exit code %d: %s", code, out)
 			}
 		})
@@ -312,7 +312,7 @@ func TestAnApplyThatWasCutOffIsFinishedByTheNext(t *testing.T) {
 		names[name] = "unchanged"
 		keys = append(keys, aKey(name))
 	}
-	r := newFleetRig(t, "cutoff", keys...)
+	r := newScheduleFixture(t, "cutoff", keys...)
 	cfg, err := config.Load(r.file)
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +326,7 @@ func TestAnApplyThatWasCutOffIsFinishedByTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cut := context.WithCancel(t.Context())
-	f := &schedules.Client{Client: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
+	f := &schedules.Client{Temporal: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
 		if done == 5 {
 			cut()
 		}
@@ -362,7 +362,7 @@ func TestTemporalBeatsWhenTheWindowSays(t *testing.T) {
 	for name, policy := range windows {
 		keys = append(keys, aKey(name, "policy: "+policy))
 	}
-	r := newFleetRig(t, "beat01", keys...)
+	r := newScheduleFixture(t, "beat01", keys...)
 	r.must(exitOK, "6 created", "", "apply", "--offline", "--yes")
 	cfg, err := config.Load(r.file)
 	if err != nil {
@@ -403,7 +403,7 @@ func TestAThousandKeysArePlanned(t *testing.T) {
 	for i := range 1000 {
 		keys = append(keys, aKey(fmt.Sprintf("many-%d", i)))
 	}
-	r := newFleetRig(t, "many01", keys...)
+	r := newScheduleFixture(t, "many01", keys...)
 	out := r.must(exitOK, "Plan: 1000 to create; 0 unchanged.", "", "plan", "--offline")
 	if n := strings.Count(out, "next beat"); n != 1000 {
 		t.Errorf("%d keys have a next beat", n)

@@ -32,7 +32,7 @@ func (a *app) rotate() *cobra.Command {
 			if grace != "" {
 				d, err := rotation.ParseDuration(grace)
 				if err != nil {
-					return badInput("--grace %q is no duration; expected one like 30m or 48h", grace)
+					return badInput("--grace %q is not a valid duration; expected one like 30m or 48h", grace)
 				}
 				k.Policy.MaxGrace += d - k.Policy.Grace
 				k.Policy.MaxGrace, k.Policy.Grace = max(k.Policy.MaxGrace, d), d
@@ -49,7 +49,7 @@ func (a *app) rotate() *cobra.Command {
 			rekey := client.New(c)
 			run, err := rekey.Start(cmd.Context(), client.Request{Key: k, Reason: reason, By: by, Why: why})
 			if errors.Is(err, client.ErrRunning) {
-				return refused("a rotation of %s is running already. To see how it stands: rekey status %s", k.Name, k.Name)
+				return refused("a rotation of %s is running already. To see its state: rekey status %s", k.Name, k.Name)
 			} else if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ func (a *app) watch(ctx context.Context, c *client.Client, key string) error {
 		switch {
 		case ctx.Err() != nil:
 			p.close(time.Now())
-			return fmt.Errorf("not watching any more, but the rotation goes on. To see how it stands: rekey status %s", key)
+			return fmt.Errorf("not watching any more, but the rotation goes on. To see its state: rekey status %s", key)
 		case err != nil:
 			return err
 		}
@@ -93,7 +93,7 @@ func (a *app) watch(ctx context.Context, c *client.Client, key string) error {
 func (a *app) ended(res rotation.Result) error {
 	text := fmt.Sprintf("%s: %s. %s", res.Key, res.Phase, res.Outcome)
 	for _, l := range res.FollowUps {
-		text += "\n  to see to: " + l
+		text += "\n  to do: " + l
 	}
 	if err := a.print(res, text); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	r := newFleetRig(t, "since1")
+	r := newScheduleFixture(t, "since1")
 	live := client.New(r.client)
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {
 		t.Errorf("before any rotation: %s, %v, %v", since, running, err)

@@ -56,7 +56,7 @@ func (a *app) signIfAsked(ctx context.Context, c sdkclient.Client, namespace, ke
 	case err != nil:
 		return s, m, refused("no rotation of %s answers, so there is nothing to sign", key)
 	}
-	return s, m, refused("the rotation of %s asks for no signature of %s: it is in %s, and takes %s", key, kind, s.Phase, accepted(s))
+	return s, m, refused("the rotation of %s asks for no signature on %s: it is in %s, and takes %s", key, kind, s.Phase, accepted(s))
 }
 
 func accepted(s rotation.Status) string {
@@ -86,15 +86,15 @@ func (a *app) sign(ctx context.Context, f signing, s rotation.Status, m rotation
 	case by != "" && by != me.Name:
 		return m, badInput("--by says %q, but the key %s is %s's", by, ssh.FingerprintSHA256(key.PublicKey()), me.Name)
 	case s.Signing.Has(me.Name):
-		return m, refused("you (%s) have signed this already; another operator has to: rekey %s %s", me.Name, s.Signing.Kind, s.Key)
+		return m, refused("you (%s) have already signed this; another operator has to sign too: rekey %s %s", me.Name, s.Signing.Kind, s.Key)
 	}
 	fmt.Fprint(a.errOut, asks(s, me, ssh.FingerprintSHA256(key.PublicKey())))
-	if !f.yes && !a.confirm("\nSign? Only yes counts: ", "yes") {
+	if !f.yes && !a.confirm("\nSign? Type yes to continue: ", "yes") {
 		return m, refused("nothing was signed")
 	}
 	m.By, m.SignedAt = me.Name, time.Now().UTC()
 	if m.Signature, err = signed.Sign(key, signed.Text(s.Signing.Question, m)); err != nil {
-		return m, fmt.Errorf("%s did not sign (%w). A hardware key wants to be touched; an agent may be locked (ssh-add -X)", ssh.FingerprintSHA256(key.PublicKey()), err)
+		return m, fmt.Errorf("%s did not sign (%w). A hardware key may need to be touched; an agent may be locked (ssh-add -X)", ssh.FingerprintSHA256(key.PublicKey()), err)
 	}
 	return m, nil
 }
@@ -128,7 +128,7 @@ func signedText(kind rotation.DecisionKind, before, after rotation.Status) strin
 	if n >= rotation.Eyes {
 		return fmt.Sprintf("%s signed, %d of %d. %s goes on.", kind, n, rotation.Eyes, after.Key)
 	}
-	return fmt.Sprintf("%s signed, %d of %d. Another operator has to: rekey %s %s", kind, n, rotation.Eyes, kind, after.Key)
+	return fmt.Sprintf("%s signed, %d of %d. Another operator has to sign too: rekey %s %s", kind, n, rotation.Eyes, kind, after.Key)
 }
 
 // sshKey finds the key to sign with, which is an operator's. done gives the agent back.

@@ -145,10 +145,10 @@ func TestTheStockSSHAgentSigns(t *testing.T) {
 	}
 }
 
-// fourEyesStage is a stage with a Google key under four eyes, whose grace period is an hour.
-func fourEyesStage(t *testing.T, people map[string]*person) *stage {
+// fourEyesFixture is a fixture with a Google key under four eyes, whose grace period is an hour.
+func fourEyesFixture(t *testing.T, people map[string]*person) *fixture {
 	t.Helper()
-	return newStageWith(t, func(o *scenario.Options) {
+	return newFixtureWith(t, func(o *scenario.Options) {
 		o.Policy = []string{"grace: 1h", "soak: 0s", "quiet: 0s", "recheck: 10m", "step_timeout: 5s", "four_eyes: true"}
 		for _, name := range []string{"alice", "bob"} {
 			o.Operators = append(o.Operators, fmt.Sprintf("{name: %s, ssh_key: %q}", name, people[name].line))
@@ -162,15 +162,15 @@ func fourEyesStage(t *testing.T, people map[string]*person) *stage {
 func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	people := map[string]*person{"alice": newPerson(t, "alice"), "bob": newPerson(t, "bob"), "mallory": newPerson(t, "mallory")}
 	alice, bob := people["alice"], people["bob"]
-	s := fourEyesStage(t, people)
+	s := fourEyesFixture(t, people)
 	says := func(want int, stdin, words string, args ...string) {
 		t.Helper()
-		if out := s.starter(want, stdin, args...); !strings.Contains(out, words) {
+		if out := s.rekey(want, stdin, args...); !strings.Contains(out, words) {
 			t.Errorf("rekey %s does not say %q:\n%s", strings.Join(args, " "), words, out)
 		}
 	}
 	t.Setenv("SSH_AUTH_SOCK", "")
-	s.starter(0, "", "rotate", "ci")
+	s.rekey(0, "", "rotate", "ci")
 	oldID := s.waitFor("ci", rotation.Grace).Signing.Revokes[0]
 	finish := []string{"finish-grace", "ci", "--why", "all restarted"}
 
@@ -188,10 +188,10 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	says(2, "", "locked with a passphrase, and there is no terminal", append(finish, "--ssh-key", alice.locked)...)
 	says(2, "", `--by says "bob", but the key`, append(finish, "--ssh-key", alice.file, "--by", "bob")...)
 	says(3, "no\n", "nothing was signed", append(finish, "--ssh-key", alice.file)...)
-	says(3, "", "asks for no signature of approve: it is in grace, and takes extend-grace, finish-grace", "approve", "ci", "--sign", "--yes", "--ssh-key", alice.file)
+	says(3, "", "asks for no signature on approve: it is in grace, and takes extend-grace, finish-grace", "approve", "ci", "--sign", "--yes", "--ssh-key", alice.file)
 
-	says(0, "yes\n", "finish-grace signed, 1 of 2. Another operator has to: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
-	says(3, "yes\n", "you (alice) have signed this already; another operator has to: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
+	says(0, "yes\n", "finish-grace signed, 1 of 2. Another operator has to sign too: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
+	says(3, "yes\n", "you (alice) have already signed this; another operator has to sign too: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
 	t.Setenv("SSH_AUTH_SOCK", bob.socket)
 	says(0, "", "finish-grace signed, 2 of 2. ci goes on.", append(finish, "--yes")...)
 
@@ -201,8 +201,8 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	if _, err := decide(context.Background(), s.client, "ci", rotation.Approve, rotation.DecisionMessage{ID: "ui", By: "alice", Why: "w"}); err == nil || !strings.Contains(err.Error(), "The Temporal UI cannot sign. An operator runs: rekey approve ci") {
 		t.Errorf("an approval without a signature: %v", err)
 	}
-	out := s.starter(0, "yes\n", "approve", "ci", "--ssh-key", alice.file, "--sign")
-	for _, want := range []string{"key        ci", "it says    " + st.Signing.Text, "yes means  these are revoked, for good: " + oldID, "revokes    " + oldID, "signed     0 of 2", "you        alice SHA256:", "Sign? Only yes counts: ", "approve signed, 1 of 2"} {
+	out := s.rekey(0, "yes\n", "approve", "ci", "--ssh-key", alice.file, "--sign")
+	for _, want := range []string{"key        ci", "it says    " + st.Signing.Text, "yes means  these are revoked, for good: " + oldID, "revokes    " + oldID, "signed     0 of 2", "you        alice SHA256:", "Sign? Type yes to continue: ", "approve signed, 1 of 2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it does not show %q:\n%s", want, out)
 		}

@@ -18,7 +18,8 @@ import (
 // keyState is what status knows about one key.
 type keyState struct {
 	Key string `json:"key"`
-	// State is the phase of the rotation under way, or how the last one ended, or "no rotation known": none yet, or none that Temporal still keeps.
+	// State is the phase of the running rotation, or how the last one ended, or "no rotation known": none yet, or none that
+	// Temporal still keeps.
 	State   string           `json:"state"`
 	Running bool             `json:"running"`
 	Status  *rotation.Status `json:"status,omitempty"`
@@ -29,7 +30,7 @@ type keyState struct {
 func (a *app) status() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [KEY]",
-		Short: "Show where rotations stand",
+		Short: "Show the state of rotations",
 		Example: `  rekey status
   rekey status openai-prod
   rekey status --json`,
@@ -95,7 +96,7 @@ func describe(s keyState) string {
 	case s.Result != nil:
 		text := fmt.Sprintf("%s: %s at %s. %s", s.Key, s.State, s.Result.EndedAt.Format(time.RFC3339), s.Result.Outcome)
 		for _, l := range s.Result.FollowUps {
-			text += "\n  to see to: " + l
+			text += "\n  to do: " + l
 		}
 		return text
 	}

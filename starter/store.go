@@ -21,7 +21,7 @@ import (
 func (a *app) stores() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "Look into a store; bring a first value into a local one, read it, accept a restored file",
+		Short: "Look into a store; put a first value into a local one, read it, accept a restored file",
 		Long: `list works on every store and never shows a value. put, get and accept are for stores of type local: other stores have
 tools of their own for that. Run them as the user, and on the machine, that the store's files belong to.`,
 		Example: `  rekey store list local openai-prod
@@ -79,7 +79,7 @@ func (s *storeAccess) keyAt(path string) (rotation.Key, error) {
 		return slices.Contains(k.Stores, rotation.Location{Store: s.name, Path: path})
 	})
 	if i < 0 {
-		return rotation.Key{}, badInput("no key of the file lies at path %q of store %s; its paths are: %s. List the key first: its provider says what its values look like",
+		return rotation.Key{}, badInput("no key in the file has path %q in store %s; the paths there are: %s. Add the key first: its provider says what its values look like",
 			path, s.name, strings.Join(s.paths(), ", "))
 	}
 	return s.cfg.Keys[i], nil

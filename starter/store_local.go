@@ -32,11 +32,11 @@ func (a *app) storePut() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put STORE PATH",
 		Short: "Make a value that you have the one that applications read (local stores)",
-		Long: `Reads a value from a prompt that does not show it, or from standard input, and makes it current without a rotation: that
-is how a key that exists already comes into a local store. rekey.yaml must have a key at this path, and the value must
+		Long: `Reads a value from a hidden prompt or from standard input, and makes it current without a rotation: that is how a key
+that already exists gets into a local store. rekey.yaml must have a key at this path, and the value must
 look like a key of its provider; the provider itself is not asked. A path that has a value, or one that a rotation has
 staged, is refused (exit code 3). A store that this machine does not have is made only with --create: where the worker
-runs elsewhere, nobody would read it. With --replace, a rotation under way sees a change behind its back, and stops to ask.`,
+runs elsewhere, nobody would read it. With --replace, a rotation that is running notices the change, and stops to ask.`,
 		Example: `  rekey store put local openai-prod
   rekey store put local ci-deploy < key.json
   rekey store put local openai-prod --create      before the worker was first started`,
@@ -54,7 +54,7 @@ runs elsewhere, nobody would read it. With --replace, a rotation under way sees 
 			if err != nil {
 				return err
 			}
-			// A file that is refused is told before anybody types a key.
+			// A file that is refused is reported before anybody types a key.
 			if _, err := opened.Load(cmd.Context(), args[1]); fault.Is(err, fault.Unavailable) && fault.Of(err).Code == local.CodeNoStore {
 				return refused("%w If this is that machine, and the worker was never started: --create", err)
 			} else if err != nil {
@@ -76,7 +76,7 @@ runs elsewhere, nobody would read it. With --replace, a rotation under way sees 
 				return s.explained(err)
 			}
 			return a.print(map[string]string{"store": s.name, "path": args[1], "version": number, "fingerprint": value.Fingerprint()},
-				fmt.Sprintf("Applications read %s at %s:%s now, as version %s. Whether the provider accepts it tells: rekey doctor", value.Fingerprint(), s.name, args[1], number))
+				fmt.Sprintf("Stored %s in %s:%s as version %s; applications read it now. To check whether the provider accepts it: rekey doctor", value.Fingerprint(), s.name, args[1], number))
 		},
 	}
 	cmd.Flags().BoolVar(&create, "create", false, "make the store if this machine does not have it: its folder, its identity")
@@ -132,7 +132,7 @@ screens.`,
 			}
 			terminal := isTerminal(a.out)
 			if terminal && !show {
-				return badInput("standard output is a terminal, where the key would stay in the scroll-back and in recordings. Send it to a pipe, or say --show")
+				return badInput("standard output is a terminal, where the key would stay in the scroll-back and in recordings. Send it to a pipe, or add --show")
 			}
 			if a.json {
 				return badInput("get prints the value and nothing else; leave --json out")
@@ -156,8 +156,8 @@ screens.`,
 // acceptable are the codes of files that somebody may accept as they are. Others must be repaired first.
 var acceptable = []string{"restored", "ledger_restored", "lost", "copied"}
 
-// stopped is a file of a local store that rekey refuses.
-type stopped struct {
+// refusedFile is a file of a local store that rekey refuses.
+type refusedFile struct {
 	Path string `json:"path"`
 	Code string `json:"code"`
 	// Detail says what is wrong, and what to do first.
@@ -197,12 +197,12 @@ with rekey doctor whether the providers accept the values.`,
 			if err != nil {
 				return err
 			}
-			refusedFiles, err := look(cmd.Context(), opened.(*local.Store), paths)
+			refusedFiles, err := findRefused(cmd.Context(), opened.(*local.Store), paths)
 			if refusedFiles == nil {
-				return errors.Join(err, a.print(map[string]any{"store": s.name, "accepted": []stopped{}}, "No file is refused that could be accepted: nothing to do."))
+				return errors.Join(err, a.print(map[string]any{"store": s.name, "accepted": []refusedFile{}}, "No file is refused that could be accepted: nothing to do."))
 			}
 			if !a.json {
-				fmt.Fprintln(a.out, outlook(refusedFiles))
+				fmt.Fprintln(a.out, acceptPreview(refusedFiles))
 			}
 			if question := fmt.Sprintf("\nFrom now on these %d file(s) count as they are. Type the store's name (%s) to accept them: ", len(refusedFiles), s.name); !yes && !a.confirm(question, s.name) {
 				return refused("not confirmed; nothing was changed")
@@ -213,15 +213,15 @@ with rekey doctor whether the providers accept the values.`,
 				}
 			}
 			return errors.Join(a.print(map[string]any{"store": s.name, "accepted": refusedFiles},
-				fmt.Sprintf("%d file(s) accepted. Start the worker, then ask whether the providers accept the values: rekey doctor", len(refusedFiles))), err)
+				fmt.Sprintf("%d file(s) accepted. Start the worker, then check whether the providers accept the values: rekey doctor", len(refusedFiles))), err)
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
 
-// look returns the files that can be accepted, and as an error what is wrong with others.
-func look(ctx context.Context, s *local.Store, paths []string) (found []stopped, others error) {
+// findRefused returns the files that can be accepted, and as an error what is wrong with others.
+func findRefused(ctx context.Context, s *local.Store, paths []string) (found []refusedFile, others error) {
 	for _, path := range paths {
 		_, err := s.Load(ctx, path)
 		if err == nil {
@@ -235,13 +235,13 @@ func look(ctx context.Context, s *local.Store, paths []string) (found []stopped,
 		case f.Class != fault.Rejected || !slices.Contains(acceptable, f.Code), readErr != nil && !fault.Is(readErr, fault.NotFound):
 			others = errors.Join(others, err)
 		default:
-			found = append(found, stopped{Path: path, Code: f.Code, Detail: f.Advice, Fingerprint: current.Fingerprint()})
+			found = append(found, refusedFile{Path: path, Code: f.Code, Detail: f.Advice, Fingerprint: current.Fingerprint()})
 		}
 	}
 	return found, others
 }
 
-func outlook(files []stopped) string {
+func acceptPreview(files []refusedFile) string {
 	var b strings.Builder
 	for _, f := range files {
 		then := "Accepted, it is empty: applications read nothing, and put or a rotation brings a value."

@@ -28,9 +28,9 @@ func (a *app) supply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "supply KEY",
 		Short: "Give a waiting rotation the new key that you made at the provider",
-		Long: `Reads the new key from a prompt that does not show it, or from standard input, checks it, puts it into the key's
-first store as a version that no application reads, and tells the rotation the version's number. The key itself
-never goes to Temporal.`,
+		Long: `Reads the new key from a hidden prompt or from standard input, checks it, puts it into the key's first store as a
+version that no application reads, and sends the version's number to the rotation. The key itself never goes to
+Temporal.`,
 		Example: `  rekey supply openai-prod
   pbpaste | rekey supply openai-prod`,
 		Args: cobra.ExactArgs(1),
@@ -74,10 +74,10 @@ never goes to Temporal.`,
 			}
 			st, err := decide(cmd.Context(), c, k.Name, rotation.KeySupplied, rotation.DecisionMessage{ID: uuid.NewString(), By: by, Why: why, Version: version, Fingerprint: fingerprint})
 			if err != nil {
-				return fmt.Errorf("the key %s stands in %s as version %s, but the rotation was not told (%w). If it still waits for a key, send it the update key-supplied with that version", fingerprint, k.Stores[0], version, err)
+				return fmt.Errorf("stored the key %s in %s as version %s, but the rotation was not notified: %w. If it still waits for a key, send it the update key-supplied with that version", fingerprint, k.Stores[0], version, err)
 			}
 			return a.print(map[string]any{"fingerprint": fingerprint, "version": version, "status": st},
-				fmt.Sprintf("The key %s stands in %s as version %s; the rotation checks it now.", fingerprint, k.Stores[0], version))
+				fmt.Sprintf("Stored the key %s in %s as version %s. The rotation is checking it now.", fingerprint, k.Stores[0], version))
 		},
 	}
 	cmd.Flags().StringVar(&by, "by", currentUser(), "who supplies it; recorded as a claim")
@@ -95,7 +95,7 @@ func (a *app) readKey(ctx context.Context, what string) (secret.Value, error) {
 		return secret.Value{}, fmt.Errorf("the key could not be read from standard input: %w", err)
 	}
 	if len(text) > maxSupplied {
-		return secret.Value{}, badInput("standard input holds more than %d KiB: that is no key", maxSupplied>>10)
+		return secret.Value{}, badInput("standard input holds more than %d KiB: that is not a key", maxSupplied>>10)
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return secret.Value{}, badInput("standard input is empty; expected the new key")

@@ -76,24 +76,24 @@ func (g *gate) pass(to io.WriteCloser, from io.Reader) {
 	}
 }
 
-// byHandStage is a stage with one OpenAI key and a rotation that waits for the new one.
-func byHandStage(t *testing.T) *stage {
+// byHandFixture is a fixture with one OpenAI key and a rotation that waits for the new one.
+func byHandFixture(t *testing.T) *fixture {
 	t.Helper()
-	s := newStage(t, func(c *scenario.Scenario) error {
+	s := newFixture(t, func(c *scenario.Scenario) error {
 		_, err := c.OpenAIKey("gpt", scenario.Alias, scenario.Latest)
 		return err
 	})
-	s.starter(exitOK, "", "rotate", "gpt")
+	s.rekey(exitOK, "", "rotate", "gpt")
 	s.waitFor("gpt", rotation.AwaitingKey)
 	return s
 }
 
-func (s *stage) create() (id string, v secret.Value) {
+func (s *fixture) create() (id string, v secret.Value) {
 	return s.OpenAI.CreateKey(scenario.OpenAIProject("gpt"), "made by hand, again")
 }
 
 // finish plays the person to the end and checks which key applications read then.
-func (s *stage) finish(id string, v secret.Value) {
+func (s *fixture) finish(id string, v secret.Value) {
 	s.Helper()
 	s.waitFor("gpt", rotation.AwaitingRevocation)
 	for _, k := range s.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
@@ -103,7 +103,7 @@ func (s *stage) finish(id string, v secret.Value) {
 			}
 		}
 	}
-	s.starter(exitOK, "", "key-revoked", "gpt")
+	s.rekey(exitOK, "", "key-revoked", "gpt")
 	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != v.Fingerprint() {
 		s.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, v.Fingerprint())
 	}
@@ -119,7 +119,7 @@ func (s *stage) finish(id string, v secret.Value) {
 }
 
 // killedSupply runs supply until the value stands in the store and kills it before the rotation hears of it.
-func (s *stage) killedSupply(v secret.Value) {
+func (s *fixture) killedSupply(v secret.Value) {
 	s.Helper()
 	g := newGate(s.T, s.address)
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -139,13 +139,13 @@ func (s *stage) killedSupply(v secret.Value) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	s.keep(out.Bytes())
-	if strings.Contains(out.String(), "stands in") {
+	if strings.Contains(strings.ToLower(out.String()), "stored the key") {
 		s.Fatalf("the command came to its end: the test proves nothing\n%s", out)
 	}
 }
 
 // added reports whether a value stands in a store.
-func (s *stage) added(v secret.Value) bool {
+func (s *fixture) added(v secret.Value) bool {
 	for _, seen := range s.SM.Seen() {
 		if seen.Equal(v) {
 			return true
@@ -156,17 +156,17 @@ func (s *stage) added(v secret.Value) bool {
 
 func TestASupplyThatIsKilledBeforeItTellsTheRotationIsNoDeadEnd(t *testing.T) {
 	t.Parallel()
-	for name, again := range map[string]func(s *stage, first string, v secret.Value) (string, secret.Value){
-		"the same key is supplied again": func(s *stage, first string, v secret.Value) (string, secret.Value) {
-			s.starter(exitOK, v.Reveal(), "supply", "gpt")
+	for name, again := range map[string]func(s *fixture, first string, v secret.Value) (string, secret.Value){
+		"the same key is supplied again": func(s *fixture, first string, v secret.Value) (string, secret.Value) {
+			s.rekey(exitOK, v.Reveal(), "supply", "gpt")
 			return first, v
 		},
-		"another key is supplied": func(s *stage, _ string, _ secret.Value) (string, secret.Value) {
+		"another key is supplied": func(s *fixture, _ string, _ secret.Value) (string, secret.Value) {
 			id, v := s.create()
-			s.starter(exitOK, v.Reveal(), "supply", "gpt")
+			s.rekey(exitOK, v.Reveal(), "supply", "gpt")
 			return id, v
 		},
-		"a signal without a version takes what stands there": func(s *stage, first string, v secret.Value) (string, secret.Value) {
+		"a signal without a version takes what stands there": func(s *fixture, first string, v secret.Value) (string, secret.Value) {
 			if err := s.client.SignalWorkflow(context.Background(), "rotate/gpt", "", string(rotation.KeySupplied), nil); err != nil {
 				s.Fatal(err)
 			}
@@ -175,7 +175,7 @@ func TestASupplyThatIsKilledBeforeItTellsTheRotationIsNoDeadEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := byHandStage(t)
+			s := byHandFixture(t)
 			first, v := s.create()
 			s.killedSupply(v)
 			if st := s.waitFor("gpt", rotation.AwaitingKey); st.Deadline.IsZero() || !strings.Contains(st.Details, "rekey supply gpt") {
@@ -188,24 +188,24 @@ func TestASupplyThatIsKilledBeforeItTellsTheRotationIsNoDeadEnd(t *testing.T) {
 
 func TestASupplyThatTheStoreDoesNotAnswerCanBeRepeated(t *testing.T) {
 	t.Parallel()
-	s := byHandStage(t)
+	s := byHandFixture(t)
 	id, v := s.create()
 	s.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AddSecretVersion", Times: 1, Kind: simcloud.LoseReply})
-	if out := s.starter(exitFailed, v.Reveal(), "supply", "gpt"); strings.Contains(out, "stands in") {
+	if out := s.rekey(exitFailed, v.Reveal(), "supply", "gpt"); strings.Contains(strings.ToLower(out), "stored the key") {
 		t.Errorf("the command says more than it knows: %s", out)
 	}
-	s.starter(exitOK, v.Reveal(), "supply", "gpt")
+	s.rekey(exitOK, v.Reveal(), "supply", "gpt")
 	s.finish(id, v)
 }
 
 func TestASupplyThatComesTooLateStagesNothing(t *testing.T) {
 	t.Parallel()
-	s := byHandStage(t)
+	s := byHandFixture(t)
 	id, v := s.create()
-	s.starter(exitOK, v.Reveal(), "supply", "gpt")
+	s.rekey(exitOK, v.Reveal(), "supply", "gpt")
 	s.waitFor("gpt", rotation.AwaitingRevocation)
 	_, late := s.create()
-	if out := s.starter(exitRefused, late.Reveal(), "supply", "gpt"); !strings.Contains(out, "takes no key now") || s.added(late) {
+	if out := s.rekey(exitRefused, late.Reveal(), "supply", "gpt"); !strings.Contains(out, "takes no key now") || s.added(late) {
 		t.Errorf("staged: %v; said: %s", s.added(late), out)
 	}
 	s.finish(id, v)
@@ -214,11 +214,11 @@ func TestASupplyThatComesTooLateStagesNothing(t *testing.T) {
 // A checkout on another machine names the same store, and does not have it.
 func TestASupplyFromAMachineWithoutTheStoreMakesNoneAndSaysSo(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(c *scenario.Scenario) error {
+	s := newFixture(t, func(c *scenario.Scenario) error {
 		_, err := c.OpenAIKey("gpt", scenario.Local)
 		return err
 	})
-	s.starter(exitOK, "", "rotate", "gpt")
+	s.rekey(exitOK, "", "rotate", "gpt")
 	s.waitFor("gpt", rotation.AwaitingKey)
 	id, v := s.create()
 	elsewhere := t.TempDir()
@@ -226,14 +226,14 @@ func TestASupplyFromAMachineWithoutTheStoreMakesNoneAndSaysSo(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(s.YAML(), filepath.Dir(s.file), elsewhere)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := s.starter(exitFailed, v.Reveal(), "--config", file, "supply", "gpt"); !strings.Contains(out, "This machine does not have the store") {
+	if out := s.rekey(exitFailed, v.Reveal(), "--config", file, "supply", "gpt"); !strings.Contains(out, "This machine does not have the store") {
 		t.Errorf("said: %s", out)
 	}
 	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 1 {
 		t.Errorf("it made %v, %v", left, err)
 	}
 	s.waitFor("gpt", rotation.AwaitingKey)
-	s.starter(exitOK, v.Reveal(), "supply", "gpt")
+	s.rekey(exitOK, v.Reveal(), "supply", "gpt")
 	if st := s.waitFor("gpt", rotation.AwaitingRevocation); !strings.Contains(st.Details, v.Fingerprint()) {
 		t.Errorf("the key %s (%s) was not taken: %s", v.Fingerprint(), id, st.Details)
 	}

@@ -273,7 +273,7 @@ func (p cliProgram) wrong(name, arguments string) string {
 		return fmt.Sprintf("%s has no command %q", name, command)
 	}
 	for _, m := range flagName.FindAllStringSubmatch(" "+arguments, -1) {
-		if f := m[1]; f != "help" && !slices.Contains(p[command], f) && !slices.Contains(p[""], f) {
+		if f := m[1]; f != "help" && f != "version" && !slices.Contains(p[command], f) && !slices.Contains(p[""], f) {
 			return fmt.Sprintf("%s %s has no flag --%s", name, command, f)
 		}
 	}

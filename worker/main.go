@@ -1,4 +1,4 @@
-// Command worker runs rekey's workers. It is where keys are minted, stored and revoked, and the only process that
+// Command worker is the program `rekey-worker`: it runs rekey's workers. It is where keys are minted, stored and revoked, and the only process that
 // ever holds one in plaintext.
 package main
 
@@ -22,6 +22,7 @@ import (
 	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/keyless"
+	"github.com/rekeyhq/rekey/internal/version"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/worker/triggers"
@@ -72,10 +73,11 @@ type options struct {
 func command(logs io.Writer) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:   "rekey-worker",
-		Short: "Run rekey's workers",
-		Long: `Works on rotations until it is asked to stop; then it finishes the steps that are under way, which takes less than a
-minute. Killed instead, it loses nothing: another worker goes on where it stopped.
+		Use:     "rekey-worker",
+		Version: version.String(),
+		Short:   "Run rekey's workers",
+		Long: `Works on rotations until it is stopped; then it finishes the steps in progress, which takes less than a minute. Killed
+instead, it loses nothing: another worker goes on where it stopped.
 
 Without --embedded it connects to the Temporal that TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, … or the Temporal config
 file name. It listens for webhooks only if rekey.yaml has a section "triggers" (docs/triggers.md). Exit codes:
@@ -85,6 +87,7 @@ file name. It listens for webhooks only if rekey.yaml has a section "triggers" (
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o, logs) },
 	}
+	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	f := cmd.Flags()
 	f.StringVar(&o.config, "config", config.DefaultFile, "the `file` that lists providers, stores and keys")
 	f.BoolVar(&o.embedded, "embedded", false, "bring a Temporal server and its UI, on loopback")
@@ -175,7 +178,7 @@ func run(ctx context.Context, o options, logs io.Writer) error {
 	fmt.Fprintf(logs, "Working on %d key(s) of install %s. Stop with Ctrl-C.\n", len(cfg.Keys), cfg.Install)
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(logs, "Stopping: finishing the steps that are under way.")
+		fmt.Fprintln(logs, "Stopping: finishing the steps in progress.")
 		stopListening()
 		w.Stop()
 		return nil

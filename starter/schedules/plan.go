@@ -46,7 +46,7 @@ type Actual struct {
 }
 
 // byHand: a person has paused the schedule.
-func (h Actual) byHand() bool { return h.Paused && !strings.HasPrefix(h.Note, pauseNote) }
+func (a Actual) byHand() bool { return a.Paused && !strings.HasPrefix(a.Note, pauseNote) }
 
 // Missed counts the beats that came to nothing since the schedule was made.
 type Missed struct {
@@ -93,7 +93,7 @@ type KeyPlan struct {
 	// Beats are the next beats of the schedule as it will be; none while it is paused.
 	Beats []time.Time `json:"beats,omitempty"`
 
-	want *Desired
+	desired *Desired
 }
 
 // Plan is what differs between rekey.yaml and the schedules.
@@ -103,7 +103,7 @@ type Plan struct {
 	Keys []KeyPlan `json:"steps"`
 }
 
-// Count tells how many steps have one of the given actions.
+// Count is how many steps have one of the given actions.
 func (p Plan) Count(actions ...Action) (n int) {
 	for _, s := range p.Keys {
 		if slices.Contains(actions, s.Action) {
@@ -113,82 +113,82 @@ func (p Plan) Count(actions ...Action) (n int) {
 	return n
 }
 
-// Applies tells how many steps apply would take.
+// Applies is how many steps apply would take.
 func (p Plan) Applies() int { return p.Count(Create, Update, Pause, Unpause) }
 
 // NewPlan compares what an install wants with what there is, at a moment. It asks nobody and changes nothing.
-func NewPlan(install string, want []Desired, have []Actual, now time.Time) (Plan, error) {
+func NewPlan(install string, desired []Desired, actual []Actual, now time.Time) (Plan, error) {
 	there := map[string]Actual{}
-	for _, h := range have {
-		there[h.Key] = h
+	for _, a := range actual {
+		there[a.Key] = a
 	}
 	p := Plan{Install: install}
-	for _, w := range want {
-		h, exists := there[w.Key.Name]
-		delete(there, w.Key.Name)
-		step, err := compare(install, w, h, exists, now)
+	for _, d := range desired {
+		a, exists := there[d.Key.Name]
+		delete(there, d.Key.Name)
+		step, err := compare(install, d, a, exists, now)
 		if err != nil {
 			return p, err
 		}
 		p.Keys = append(p.Keys, step)
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
-		if h := there[name]; h.Install == install {
-			p.Keys = append(p.Keys, KeyPlan{Key: name, Action: Delete, Missed: h.Missed})
+		if a := there[name]; a.Install == install {
+			p.Keys = append(p.Keys, KeyPlan{Key: name, Action: Delete, Missed: a.Missed})
 		}
 	}
 	return p, nil
 }
 
 // compare finds the step for one key, at a moment.
-func compare(install string, w Desired, h Actual, exists bool, now time.Time) (KeyPlan, error) {
-	wanted, err := schedule(install, w.Key)
+func compare(install string, d Desired, a Actual, exists bool, now time.Time) (KeyPlan, error) {
+	wanted, err := schedule(install, d.Key)
 	if err != nil {
 		return KeyPlan{}, err
 	}
-	s := decideAction(install, w, h, exists, settings(wanted))
+	s := decideAction(install, d, a, exists, settings(wanted))
 	if s.Paused || s.Action == Blocked {
 		return s, nil
 	}
-	s.Beats = h.Next
+	s.Beats = a.Next
 	if s.Action == Create || s.Action == Update || len(s.Beats) == 0 {
-		s.Beats = w.Key.Policy.Window.Beat(install, w.Key.Name).Next(now, 3)
+		s.Beats = d.Key.Policy.Window.Beat(install, d.Key.Name).Next(now, 3)
 	}
 	return s, nil
 }
 
-func decideAction(install string, w Desired, h Actual, exists bool, wanted Settings) KeyPlan {
-	s := KeyPlan{Key: w.Key.Name, Paused: w.Paused, want: &w}
+func decideAction(install string, d Desired, a Actual, exists bool, wanted Settings) KeyPlan {
+	s := KeyPlan{Key: d.Key.Name, Paused: d.Paused, desired: &d}
 	if !exists {
 		s.Action = Create
 		return s
 	}
-	s.Missed = h.Missed
+	s.Missed = a.Missed
 	switch {
-	case h.Install == "":
+	case a.Install == "":
 		s.Action, s.Notes = Blocked, []string{"the schedule of that name was not made by rekey. Look at it; delete it in the Temporal UI, then apply again"}
 		return s
-	case h.Install != install:
-		s.Action, s.Notes = Blocked, []string{fmt.Sprintf("the schedule belongs to rekey installation %s. Give each installation a Temporal namespace of its own", h.Install)}
+	case a.Install != install:
+		s.Action, s.Notes = Blocked, []string{fmt.Sprintf("the schedule belongs to rekey installation %s. Give each installation a Temporal namespace of its own", a.Install)}
 		return s
 	}
-	s.Changes = differences(h.Settings, wanted)
-	if len(s.Changes) > 0 && s.Changes[0].Setting != "memo."+digestMemo && h.Settings["memo."+digestMemo] != digest(h.Settings) {
+	s.Changes = differences(a.Settings, wanted)
+	if len(s.Changes) > 0 && s.Changes[0].Setting != "memo."+digestMemo && a.Settings["memo."+digestMemo] != digest(a.Settings) {
 		s.Notes = append(s.Notes, "somebody has changed the schedule by hand since the last apply; apply puts it back")
 	}
 	switch {
-	case h.byHand():
+	case a.byHand():
 		s.Paused = true
-		s.Notes = append(s.Notes, fmt.Sprintf("paused by hand (%q) and stays so: unpause it in the Temporal UI", h.Note))
-	case w.Paused != h.Paused:
-		s.Changes = append(s.Changes, Change{"paused", fmt.Sprint(h.Paused), fmt.Sprint(w.Paused)})
+		s.Notes = append(s.Notes, fmt.Sprintf("paused by hand (%q) and stays so: unpause it in the Temporal UI", a.Note))
+	case d.Paused != a.Paused:
+		s.Changes = append(s.Changes, Change{"paused", fmt.Sprint(a.Paused), fmt.Sprint(d.Paused)})
 	}
 	switch {
 	case len(s.Changes) == 0:
 		s.Action = Unchanged
 	case len(s.Changes) > 1 || s.Changes[0].Setting != "paused":
 		s.Action = Update
-	case w.Paused:
+	case d.Paused:
 		s.Action = Pause
 	default:
 		s.Action = Unpause
@@ -196,7 +196,7 @@ func decideAction(install string, w Desired, h Actual, exists bool, wanted Setti
 	return s
 }
 
-// differences lists the settings that differ, by name. A digest that differs is told only if nothing else does.
+// differences lists the settings that differ, by name. A digest that differs is shown only if nothing else does.
 func differences(from, to Settings) []Change {
 	var all []Change
 	names := maps.Clone(from)

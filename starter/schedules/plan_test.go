@@ -39,8 +39,8 @@ func wanted(t *testing.T, k rotation.Key) *schedulepb.Schedule {
 	return s
 }
 
-// have is a schedule as it is read back after somebody has changed it.
-func have(t *testing.T, k rotation.Key, change func(*schedulepb.Schedule)) Actual {
+// actual is a schedule as it is read back after somebody has changed it.
+func actual(t *testing.T, k rotation.Key, change func(*schedulepb.Schedule)) Actual {
 	t.Helper()
 	s := proto.CloneOf(wanted(t, k))
 	if change != nil {
@@ -58,8 +58,8 @@ func TestThePlanSaysWhatDiffersAndNothingElse(t *testing.T) {
 		return func(s *schedulepb.Schedule) { s.State.Paused, s.State.Notes = true, note }
 	}
 	for sentence, tc := range map[string]struct {
-		want    Desired
-		have    *Actual
+		desired Desired
+		actual  *Actual
 		action  Action
 		changes []string
 		notes   []string
@@ -67,56 +67,56 @@ func TestThePlanSaysWhatDiffersAndNothingElse(t *testing.T) {
 	}{
 		"a key without a schedule gets one":    {Desired{Key: k}, nil, Create, nil, nil, false},
 		"one that is to be paused, too":        {Desired{k, true}, nil, Create, nil, nil, true},
-		"a schedule as it should be is left":   {Desired{Key: k}, ptr(have(t, k, nil)), Unchanged, nil, nil, false},
-		"a new grace period is written":        {Desired{Key: k}, ptr(have(t, with(k, func(k *rotation.Key) { k.Policy.Grace = 0 }), nil)), Update, []string{"key.policy.grace: 0s -> 2d"}, nil, false},
-		"a key that moves gets another window": {Desired{Key: with(k, func(k *rotation.Key) { k.Policy.Window.Zone = "Europe/Berlin" })}, ptr(have(t, k, nil)), Update, []string{"key.policy.window.zone:  -> Europe/Berlin", "zone: UTC -> Europe/Berlin"}, nil, false},
+		"a schedule as it should be is left":   {Desired{Key: k}, ptr(actual(t, k, nil)), Unchanged, nil, nil, false},
+		"a new grace period is written":        {Desired{Key: k}, ptr(actual(t, with(k, func(k *rotation.Key) { k.Policy.Grace = 0 }), nil)), Update, []string{"key.policy.grace: 0s -> 2d"}, nil, false},
+		"a key that moves gets another window": {Desired{Key: with(k, func(k *rotation.Key) { k.Policy.Window.Zone = "Europe/Berlin" })}, ptr(actual(t, k, nil)), Update, []string{"key.policy.window.zone:  -> Europe/Berlin", "zone: UTC -> Europe/Berlin"}, nil, false},
 		"a beat moved by hand is put back": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Spec.StructuredCalendar[0].Hour = span(12, 12) })),
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) { s.Spec.StructuredCalendar[0].Hour = span(12, 12) })),
 			Update, []string{"beats: 12:04:13 -> 02:04:13"}, []string{"somebody has changed the schedule by hand"}, false,
 		},
 		"a catch-up window shortened by hand is put back": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.CatchupWindow = durationpb.New(time.Minute) })),
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) { s.Policies.CatchupWindow = durationpb.New(time.Minute) })),
 			Update, []string{"policies.catchupWindow: 60s -> 691200s"}, []string{"by hand"}, false,
 		},
 		"pause-on-failure is taken away": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.PauseOnFailure = true })),
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) { s.Policies.PauseOnFailure = true })),
 			Update, []string{"policies.pauseOnFailure: true -> "}, []string{"by hand"}, false,
 		},
 		"another overlap policy is put back": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Policies.OverlapPolicy = enumspb.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL })),
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) { s.Policies.OverlapPolicy = enumspb.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL })),
 			Update, []string{"policies.overlapPolicy: SCHEDULE_OVERLAP_POLICY_ALLOW_ALL -> SCHEDULE_OVERLAP_POLICY_SKIP"}, []string{"by hand"}, false,
 		},
 		"a limit of actions is taken away": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.State.LimitedActions = true })),
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) { s.State.LimitedActions = true })),
 			Update, []string{"state.limitedActions: true -> "}, []string{"by hand"}, false,
 		},
 		"another task queue is put back": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) { s.Action.GetStartWorkflow().TaskQueue.Name = "mine" })),
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) { s.Action.GetStartWorkflow().TaskQueue.Name = "mine" })),
 			Update, []string{"action.startWorkflow.taskQueue.name: mine -> rekey"}, []string{"by hand"}, false,
 		},
 		"a second beat is taken away": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) {
 				s.Spec.Interval = []*schedulepb.IntervalSpec{{Interval: durationpb.New(time.Hour)}}
 			})), Update, []string{"spec.interval[0].interval: 3600s -> "}, []string{"by hand"}, false,
 		},
 		"a digest of another release is written anew": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) {
 				s.Action.GetStartWorkflow().Memo.Fields[digestMemo] = text("0000")
 			})), Update, []string{"memo.rekey-digest: 0000 -> *"}, nil, false,
 		},
 		"ranges cut in another way are the same": {
-			Desired{Key: k}, ptr(have(t, k, func(s *schedulepb.Schedule) {
+			Desired{Key: k}, ptr(actual(t, k, func(s *schedulepb.Schedule) {
 				s.Spec.StructuredCalendar[0].DayOfWeek = span(0, 6)
 				s.Spec.StructuredCalendar[0].Month = append(span(1, 6), span(7, 12)...)
 				s.Spec.StructuredCalendar[0].Hour = []*schedulepb.Range{{Start: s.Spec.StructuredCalendar[0].Hour[0].Start}}
 			})), Unchanged, nil, nil, false,
 		},
-		"paused in the file: pause":               {Desired{k, true}, ptr(have(t, k, nil)), Pause, []string{"paused: false -> true"}, nil, true},
-		"paused in the file, and it is":           {Desired{k, true}, ptr(have(t, k, paused("rekey.yaml: paused"))), Unchanged, nil, nil, true},
-		"no longer paused in the file: unpause":   {Desired{Key: k}, ptr(have(t, k, paused("rekey.yaml: paused"))), Unpause, []string{"paused: true -> false"}, nil, false},
-		"paused by a person: stays so":            {Desired{Key: k}, ptr(have(t, k, paused("incident 4711"))), Unchanged, nil, []string{`paused by hand ("incident 4711") and stays so`}, true},
-		"paused by a person without a word: too":  {Desired{Key: k}, ptr(have(t, k, paused(""))), Unchanged, nil, []string{"paused by hand"}, true},
-		"paused by both: the person's pause wins": {Desired{k, true}, ptr(have(t, k, paused("incident"))), Unchanged, nil, []string{"paused by hand"}, true},
+		"paused in the file: pause":               {Desired{k, true}, ptr(actual(t, k, nil)), Pause, []string{"paused: false -> true"}, nil, true},
+		"paused in the file, and it is":           {Desired{k, true}, ptr(actual(t, k, paused("rekey.yaml: paused"))), Unchanged, nil, nil, true},
+		"no longer paused in the file: unpause":   {Desired{Key: k}, ptr(actual(t, k, paused("rekey.yaml: paused"))), Unpause, []string{"paused: true -> false"}, nil, false},
+		"paused by a person: stays so":            {Desired{Key: k}, ptr(actual(t, k, paused("incident 4711"))), Unchanged, nil, []string{`paused by hand ("incident 4711") and stays so`}, true},
+		"paused by a person without a word: too":  {Desired{Key: k}, ptr(actual(t, k, paused(""))), Unchanged, nil, []string{"paused by hand"}, true},
+		"paused by both: the person's pause wins": {Desired{k, true}, ptr(actual(t, k, paused("incident"))), Unchanged, nil, []string{"paused by hand"}, true},
 		"a schedule of another install": {
 			Desired{Key: k}, &Actual{Key: "ci", Install: "zzz999", Settings: Settings{"beats": "always"}}, Blocked, nil, []string{"belongs to rekey installation zzz999"}, false,
 		},
@@ -124,10 +124,10 @@ func TestThePlanSaysWhatDiffersAndNothingElse(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var there []Actual
-			if tc.have != nil {
-				there = append(there, *tc.have)
+			if tc.actual != nil {
+				there = append(there, *tc.actual)
 			}
-			p, err := NewPlan(install, []Desired{tc.want}, there, now)
+			p, err := NewPlan(install, []Desired{tc.desired}, there, now)
 			if err != nil || len(p.Keys) != 1 {
 				t.Fatalf("%+v, %v", p, err)
 			}
@@ -164,9 +164,9 @@ func with(k rotation.Key, change func(*rotation.Key)) rotation.Key {
 }
 
 func TestOnlyOurOwnSchedulesAreDeleted(t *testing.T) {
-	old, foreign := have(t, key("old"), nil), have(t, key("theirs"), nil)
+	old, foreign := actual(t, key("old"), nil), actual(t, key("theirs"), nil)
 	foreign.Install = "zzz999"
-	nobody := have(t, key("nobody"), nil)
+	nobody := actual(t, key("nobody"), nil)
 	nobody.Install = ""
 	p, err := NewPlan(install, []Desired{{Key: key("b")}, {Key: key("a")}}, []Actual{old, foreign, nobody}, now)
 	if err != nil {
@@ -241,7 +241,7 @@ func TestTheOutlookSaysWhatWouldBeRevokedAndWhen(t *testing.T) {
 	}
 	beat := time.Date(2026, 11, 24, 2, 4, 13, 0, time.UTC)
 	for sentence, tc := range map[string]struct {
-		want            Desired
+		desired         Desired
 		due             *activities.Dueness
 		rotates, revoke time.Time
 		notes           string
@@ -257,7 +257,7 @@ func TestTheOutlookSaysWhatWouldBeRevokedAndWhen(t *testing.T) {
 		"an unknown age is told":           {Desired{Key: k}, &activities.Dueness{Verdict: rotation.Verdict{Work: rotation.Nothing, Rule: "age-unknown"}}, time.Time{}, time.Time{}, "no schedule will rotate it before its age is known"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			p, err := NewPlan(install, []Desired{tc.want}, nil, now)
+			p, err := NewPlan(install, []Desired{tc.desired}, nil, now)
 			if err != nil {
 				t.Fatal(err)
 			}

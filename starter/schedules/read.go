@@ -11,7 +11,7 @@ import (
 
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
+	sdkclient "go.temporal.io/sdk/client"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
@@ -21,41 +21,42 @@ import (
 // inParallel is how many requests are on their way at once.
 const inParallel = 16
 
-// Client is the schedules of one install in a namespace.
+// Client reads and changes the schedules of one install in a namespace.
 type Client struct {
-	Client    client.Client
+	// Temporal is the connection; it stays the caller's to close.
+	Temporal  sdkclient.Client
 	Namespace string
 	Install   string
-	// Progress, if set, is told how many keys of how many are done. It is called by one goroutine at a time.
+	// Progress, if set, is called with how many keys of how many are done. One goroutine at a time calls it.
 	Progress func(done, of int)
 }
 
 // Read reads the schedules of the given keys. A key without one is missing in the answer.
-func (f *Client) Read(ctx context.Context, keys []string) ([]Actual, error) {
+func (c *Client) Read(ctx context.Context, keys []string) ([]Actual, error) {
 	all := make([]*Actual, len(keys))
-	err := Each(ctx, len(keys), f.Progress, func(ctx context.Context, i int) (err error) {
-		all[i], err = f.describe(ctx, keys[i])
+	err := Each(ctx, len(keys), c.Progress, func(ctx context.Context, i int) (err error) {
+		all[i], err = c.describe(ctx, keys[i])
 		return err
 	})
-	var have []Actual
-	for _, h := range all {
-		if h != nil {
-			have = append(have, *h)
+	var actual []Actual
+	for _, a := range all {
+		if a != nil {
+			actual = append(actual, *a)
 		}
 	}
-	return have, err
+	return actual, err
 }
 
 // Others names the keys that have a schedule, of whichever install, and are not among the given ones. The list that it
 // is taken from lags a moment behind; what it names is read again before anything is done.
-func (f *Client) Others(ctx context.Context, keys []string) ([]string, error) {
+func (c *Client) Others(ctx context.Context, keys []string) ([]string, error) {
 	var names []string
 	for token := []byte(nil); ; {
 		page, err := retried(ctx, func(ctx context.Context) (*workflowservice.ListSchedulesResponse, error) {
-			return f.Client.WorkflowService().ListSchedules(ctx, &workflowservice.ListSchedulesRequest{Namespace: f.Namespace, MaximumPageSize: 1000, NextPageToken: token})
+			return c.Temporal.WorkflowService().ListSchedules(ctx, &workflowservice.ListSchedulesRequest{Namespace: c.Namespace, MaximumPageSize: 1000, NextPageToken: token})
 		})
 		if err != nil {
-			return nil, fmt.Errorf("the schedules of namespace %s cannot be listed: %w", f.Namespace, err)
+			return nil, fmt.Errorf("the schedules of namespace %s cannot be listed: %w", c.Namespace, err)
 		}
 		for _, s := range page.GetSchedules() {
 			key, ours := strings.CutPrefix(s.GetScheduleId(), workflows.SchedulePrefix)
@@ -72,9 +73,9 @@ func (f *Client) Others(ctx context.Context, keys []string) ([]string, error) {
 }
 
 // describe reads one schedule from its own state; nil if there is none.
-func (f *Client) describe(ctx context.Context, key string) (*Actual, error) {
+func (c *Client) describe(ctx context.Context, key string) (*Actual, error) {
 	d, err := retried(ctx, func(ctx context.Context) (*workflowservice.DescribeScheduleResponse, error) {
-		return f.Client.WorkflowService().DescribeSchedule(ctx, &workflowservice.DescribeScheduleRequest{Namespace: f.Namespace, ScheduleId: workflows.ScheduleID(key)})
+		return c.Temporal.WorkflowService().DescribeSchedule(ctx, &workflowservice.DescribeScheduleRequest{Namespace: c.Namespace, ScheduleId: workflows.ScheduleID(key)})
 	})
 	if notFound(err) {
 		return nil, nil
@@ -82,15 +83,15 @@ func (f *Client) describe(ctx context.Context, key string) (*Actual, error) {
 		return nil, fmt.Errorf("the schedule of %s cannot be read: %w", key, err)
 	}
 	info := d.GetInfo()
-	h := &Actual{
+	a := &Actual{
 		Key: key, Install: owner(d.GetMemo(), d.GetSchedule()), Settings: settings(d.GetSchedule()), token: d.GetConflictToken(),
 		Paused: d.GetSchedule().GetState().GetPaused(), Note: d.GetSchedule().GetState().GetNotes(),
 		Missed: Missed{TooLate: info.GetMissedCatchupWindow(), Overlapped: info.GetOverlapSkipped(), Dropped: info.GetBufferDropped()},
 	}
 	for _, t := range info.GetFutureActionTimes()[:min(3, len(info.GetFutureActionTimes()))] {
-		h.Next = append(h.Next, t.AsTime())
+		a.Next = append(a.Next, t.AsTime())
 	}
-	return h, nil
+	return a, nil
 }
 
 func notFound(err error) bool {
@@ -125,7 +126,7 @@ func transient(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded)
 }
 
-// Each does something for 0…n-1, several at once, and tells how many are done. The first error stops it.
+// Each does something for 0…n-1, several at once, and reports how many are done. The first error stops it.
 func Each(ctx context.Context, n int, progress func(done, of int), do func(context.Context, int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(inParallel)

@@ -1,4 +1,4 @@
-// Package fleet keeps one Temporal Schedule per key in step with rekey.yaml. Plan says what differs, and is pure data;
+// Package schedules keeps one Temporal Schedule per key in step with rekey.yaml. Plan says what differs, and is pure data;
 // Apply carries it out. Each schedule starts a dispatcher at the key's beat.
 package schedules
 

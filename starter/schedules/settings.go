@@ -54,7 +54,7 @@ func settings(s *schedulepb.Schedule) Settings {
 		}
 		a.Input, a.Memo, a.UserMetadata = nil, nil, nil
 	}
-	// protojson fails for text that is no UTF-8 only; then the digest still tells the difference.
+	// protojson fails for text that is no UTF-8 only; then the digest still differs.
 	if b, err := protojson.Marshal(rest); err == nil {
 		var tree any
 		if json.Unmarshal(b, &tree) == nil {
@@ -94,7 +94,7 @@ func flatten(out Settings, path string, tree any) {
 	}
 }
 
-// digest names settings, so that a change by hand can be told from a change of the file.
+// digest names settings, so that a change by hand can be distinguished from a change of the file.
 func digest(s Settings) string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(s)) {
@@ -105,7 +105,7 @@ func digest(s Settings) string {
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
-// owner tells which install a schedule belongs to; empty if it is none of rekey's. The mark on the schedule itself
+// owner says which install a schedule belongs to; empty if it is none of rekey's. The mark on the schedule itself
 // counts before the input, which a person can edit.
 func owner(memo *commonpb.Memo, s *schedulepb.Schedule) string {
 	var install string

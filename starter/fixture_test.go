@@ -27,9 +27,9 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// stage is everything that the command line talks to: a simulated cloud, Temporal, workers. The command itself runs
+// fixture is everything that the command line talks to: a simulated cloud, Temporal, workers. The command itself runs
 // in processes of its own.
-type stage struct {
+type fixture struct {
 	*testing.T
 	*scenario.Scenario
 	cfg     *config.Config
@@ -43,17 +43,17 @@ type stage struct {
 	said bytes.Buffer
 }
 
-// newStage starts a stage on which nothing takes longer than it must. add adds the keys.
-func newStage(t *testing.T, add func(*scenario.Scenario) error) *stage {
+// newFixture starts a fixture in which nothing takes longer than it must. add adds the keys.
+func newFixture(t *testing.T, add func(*scenario.Scenario) error) *fixture {
 	t.Helper()
-	return newStageWith(t, func(*scenario.Options) {}, add)
+	return newFixtureWith(t, func(*scenario.Options) {}, add)
 }
 
-// newStageWith starts a stage whose options a test changes.
-func newStageWith(t *testing.T, change func(*scenario.Options), add func(*scenario.Scenario) error) *stage {
+// newFixtureWith starts a fixture whose options a test changes.
+func newFixtureWith(t *testing.T, change func(*scenario.Options), add func(*scenario.Scenario) error) *fixture {
 	t.Helper()
 	dir, ctx := t.TempDir(), context.Background()
-	s := &stage{T: t, file: filepath.Join(dir, "rekey.yaml")}
+	s := &fixture{T: t, file: filepath.Join(dir, "rekey.yaml")}
 	var err error
 	o := scenario.Options{
 		Dir: dir, RequestTimeout: "2s", Propagation: "1s", RevocationLag: "1s", KeyBits: 1024,
@@ -94,8 +94,8 @@ func newStageWith(t *testing.T, change func(*scenario.Options), add func(*scenar
 	return s
 }
 
-// command is the command line in a process of its own, against this stage. It is not started yet.
-func (s *stage) command(address, stdin string, args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
+// command is the command line in a process of its own, against this fixture. It is not started yet.
+func (s *fixture) command(address, stdin string, args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
 	cmd = exec.Command(os.Args[0])
 	// This test binary is the command line if it is called so.
 	cmd.Args = append([]string{"rekey", "--config", s.file, "--address", address, "--namespace", sdkclient.DefaultNamespace}, args...)
@@ -105,8 +105,8 @@ func (s *stage) command(address, stdin string, args ...string) (cmd *exec.Cmd, o
 	return cmd, out
 }
 
-// starter runs the command line and checks the exit code. It gives what was printed, on both outputs.
-func (s *stage) starter(want int, stdin string, args ...string) string {
+// rekey runs the command line and checks the exit code. It gives what was printed, on both outputs.
+func (s *fixture) rekey(want int, stdin string, args ...string) string {
 	s.Helper()
 	cmd, out := s.command(s.address, stdin, args...)
 	err := cmd.Run()
@@ -123,14 +123,14 @@ func (s *stage) starter(want int, stdin string, args ...string) string {
 	return out.String()
 }
 
-func (s *stage) keep(text []byte) {
+func (s *fixture) keep(text []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.said.Write(text)
 }
 
 // waitFor waits until the rotation of a key is in a phase.
-func (s *stage) waitFor(key string, p rotation.Phase) rotation.Status {
+func (s *fixture) waitFor(key string, p rotation.Phase) rotation.Status {
 	s.Helper()
 	var last rotation.Status
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -163,11 +163,11 @@ func named(t *testing.T, said string, v secret.Value) {
 	}
 }
 
-// values are all that ever stood in this stage's stores or was made in the console.
-func (s *stage) values() []secret.Value { return append(s.SM.Seen(), s.OpenAI.Made()...) }
+// values are all that ever stood in this fixture's stores or was made in the console.
+func (s *fixture) values() []secret.Value { return append(s.SM.Seen(), s.OpenAI.Made()...) }
 
 // ended waits for the rotation's result.
-func (s *stage) ended(key string) rotation.Result {
+func (s *fixture) ended(key string) rotation.Result {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

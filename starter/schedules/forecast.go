@@ -29,13 +29,13 @@ type Forecast struct {
 
 // Forecast says what will become of a key of the plan. d is nil if nobody looked at provider and stores. It asks nobody.
 func (p Plan) Forecast(s KeyPlan, d *activities.Dueness, underWay bool) Forecast {
-	k := s.want.Key
+	k := s.desired.Key
 	o := Forecast{Touches: []string{k.Provider + ":" + k.Account}, UnderWay: underWay}
 	for _, l := range k.Stores {
 		o.Touches = append(o.Touches, l.String())
 	}
 	if underWay {
-		o.note("a rotation is under way; see `rekey status " + k.Name + "`")
+		o.note("a rotation is running; see `rekey status " + k.Name + "`")
 	}
 	if d == nil {
 		return o
@@ -83,7 +83,7 @@ func (p Plan) rotatesAt(s KeyPlan, v rotation.Verdict) time.Time {
 	if after.Before(first) {
 		after = first.Add(-time.Second)
 	}
-	k := s.want.Key
+	k := s.desired.Key
 	if next := k.Policy.Window.Beat(p.Install, k.Name).Next(after, 1); len(next) > 0 {
 		return next[0]
 	}

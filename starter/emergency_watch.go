@@ -200,15 +200,15 @@ type finalKey struct {
 	ToNewKey  *float64 `json:"seconds_to_new_key,omitempty"`
 	ToRefused *float64 `json:"seconds_to_old_key_refused,omitempty"`
 	Outcome   string   `json:"outcome,omitempty"`
-	// ToDo is what a person has to do.
-	ToDo []string `json:"to_do,omitempty"`
+	// FollowUps is what a person has to do.
+	FollowUps []string `json:"follow_ups,omitempty"`
 }
 
 // emergencyEnded prints the table and chooses the exit code.
 func (a *app) emergencyEnded(ctx context.Context, c sdkclient.Client, f workflows.EmergencyProgress) error {
 	keys := make([]finalKey, len(f.Keys))
 	for i, r := range f.Keys {
-		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, ToDo: toDo(r)}
+		keys[i] = finalKey{Key: r.Key, State: r.State, Phase: string(r.Phase), Outcome: r.Why, FollowUps: toDo(r)}
 		if r.FollowUps > 0 || strings.HasSuffix(r.Why, "…") {
 			keys[i].inFull(ctx, c, f)
 		}
@@ -252,7 +252,7 @@ func (k *finalKey) inFull(ctx context.Context, c sdkclient.Client, f workflows.E
 	}
 	k.Outcome = res.Outcome
 	if len(res.FollowUps) > 0 {
-		k.ToDo = res.FollowUps
+		k.FollowUps = res.FollowUps
 	}
 }
 
@@ -267,7 +267,7 @@ func finalTable(f workflows.EmergencyProgress, keys []finalKey) string {
 	_ = w.Flush()
 	head := false
 	for _, k := range keys {
-		for _, l := range k.ToDo {
+		for _, l := range k.FollowUps {
 			if !head {
 				b.WriteString("\nTo do:\n")
 				head = true

@@ -17,17 +17,17 @@ import (
 type inboxContents struct {
 	Waiting []client.Waiting `json:"waiting"`
 	// ToDo is what rotations that have ended left for a person, of each key the latest only.
-	ToDo []followUps `json:"toDo"`
+	FollowUps []followUps `json:"followUps"`
 	// Partial: there were more ended rotations than could be looked at.
 	Partial bool `json:"partial,omitempty"`
 }
 
 // followUps is what one rotation left for a person.
 type followUps struct {
-	Key     string         `json:"key"`
-	Phase   rotation.Phase `json:"phase"`
-	EndedAt time.Time      `json:"endedAt"`
-	ToDo    []string       `json:"toDo"`
+	Key       string         `json:"key"`
+	Phase     rotation.Phase `json:"phase"`
+	EndedAt   time.Time      `json:"endedAt"`
+	FollowUps []string       `json:"followUps"`
 }
 
 func (a *app) inbox() *cobra.Command {
@@ -65,7 +65,7 @@ only Temporal, and needs neither a worker nor rekey.yaml.`,
 }
 
 func readInbox(ctx context.Context, c *client.Client) (inboxContents, error) {
-	in := inboxContents{ToDo: []followUps{}}
+	in := inboxContents{FollowUps: []followUps{}}
 	var err error
 	if in.Waiting, err = c.Inbox(ctx); err != nil {
 		return in, err
@@ -73,7 +73,7 @@ func readInbox(ctx context.Context, c *client.Client) (inboxContents, error) {
 	results, all, err := c.FollowUps(ctx)
 	in.Partial = !all
 	for _, r := range results {
-		in.ToDo = append(in.ToDo, followUps{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, ToDo: r.FollowUps})
+		in.FollowUps = append(in.FollowUps, followUps{Key: r.Key, Phase: r.Phase, EndedAt: r.EndedAt, FollowUps: r.FollowUps})
 	}
 	return in, err
 }
@@ -91,11 +91,11 @@ func (in inboxContents) text(now time.Time) string {
 		_ = w.Flush()
 		b.WriteString("\nWhat to do, step by step: rekey explain KEY\n")
 	}
-	if len(in.ToDo) > 0 {
+	if len(in.FollowUps) > 0 {
 		b.WriteString("\nTo do after rotations that have ended:\n")
-		for _, l := range in.ToDo {
+		for _, l := range in.FollowUps {
 			fmt.Fprintf(&b, "\n%s, %s at %s\n", l.Key, l.Phase, l.EndedAt.UTC().Format(rotation.MinuteLayout))
-			for _, s := range l.ToDo {
+			for _, s := range l.FollowUps {
 				fmt.Fprintf(&b, "  - %s\n", s)
 			}
 		}

@@ -42,7 +42,7 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 		t.Fatal(err)
 	}
 	if len(got.Waiting) != 2 || got.Waiting[0].Key != "zebra" || got.Waiting[0].Phase != rotation.AwaitingKey || got.Waiting[0].Tier == "" ||
-		got.Waiting[0].Reason != rotation.Manual || !got.Waiting[0].Deadline.After(time.Now()) || len(got.ToDo) != 0 {
+		got.Waiting[0].Reason != rotation.Manual || !got.Waiting[0].Deadline.After(time.Now()) || len(got.FollowUps) != 0 {
 		t.Errorf("%+v", got)
 	}
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
@@ -78,9 +79,13 @@ func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T)
 			t.Error("a message holds the new key")
 		}
 	}
-	h, err := replaytest.Check(context.Background(), p.Client, workflows.NotifyID("gpt", rotation.ID(run.GetRunID())), "")
+	id = workflows.NotifyID("gpt", rotation.ID(run.GetRunID()))
+	if err := client.New(p.Client).WaitRun(context.Background(), id, "", nil); err != nil {
+		t.Error(err)
+	}
+	h, err := replaytest.Check(context.Background(), p.Client, id, "")
 	if err == nil {
-		err = replaytest.Keep(h, "tell")
+		err = replaytest.Keep(h, "notify")
 	}
 	if err != nil {
 		t.Error(err)

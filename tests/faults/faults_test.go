@@ -275,10 +275,19 @@ func runAll(t *testing.T, server *devserver.Server, cases []one, done, failed *a
 	}
 }
 
+// some returns all courses where somebody asks for many cases, and four at random otherwise.
+func some(all []course) []course {
+	if os.Getenv(envFaults) != "" {
+		return all
+	}
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:4]
+}
+
 // chosen measures how many requests each course has, and returns the cases to run.
 func chosen(t *testing.T, server *devserver.Server) []one {
 	var all []one
-	for _, c := range courses() {
+	for _, c := range some(courses()) {
 		s, err := newStage(t, server, c)
 		if err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ const raiseConcurrency = 16
 // failure, and counted as none.
 var errUnchanged = fault.New(fault.Unavailable, "no_news", "wait for news of rotations").WithAdvice("Nothing is wrong: the Temporal server asks again until there is some.")
 
-// maxWhy is how many characters a row of a fleet says about itself: a history holds thousands of rows, many times.
+// maxWhy is how many characters a key of an emergency says about itself: a history holds thousands of rows, many times.
 const maxWhy = 100
 
 // RaiseAllInput raises one emergency over many keys.
@@ -107,14 +107,14 @@ type StatusesInput struct {
 	Known []KnownStatus `json:"known,omitempty"`
 }
 
-// KnownStatus is what a fleet knows of a rotation that is under way.
+// KnownStatus is what an emergency knows of a rotation that is under way.
 type KnownStatus struct {
 	Phase rotation.Phase `json:"phase,omitempty"`
 	// Unreadable: what it has recorded could not be read.
 	Unreadable bool `json:"unreadable,omitempty"`
 }
 
-// RotationStatus is a rotation.Standing without what would fill the history of a fleet.
+// RotationStatus is a rotation.LatestRotation without what would fill the history of an emergency.
 type RotationStatus struct {
 	Key     string         `json:"key"`
 	Running bool           `json:"running,omitempty"`

@@ -120,7 +120,7 @@ func TestTheBeatOfAKeyIsAlwaysTheSameAndAnotherInAnotherInstall(t *testing.T) {
 	if a, b := w.Beat("abc123", "ci"), w.Beat("abc123", "ci"); a.At != b.At {
 		t.Errorf("%s and %s", a.At, b.At)
 	}
-	// A beat that moved would be a change of every schedule of every fleet.
+	// A beat that moved would be a change of every schedule.
 	if got := w.Beat("abc123", "ci").At.String(); got != "3h4m13s" {
 		t.Errorf("the beat of ci has moved to %s", got)
 	}

@@ -103,7 +103,7 @@ func (d *dispatcher) run() (Dispatched, error) {
 	return d.finish()
 }
 
-// spread waits a little when the beat comes late: after an outage the beats of a whole fleet come in one second.
+// spread waits a little when the beat comes late: after an outage the beats of all keys come in one second.
 func (d *dispatcher) spread() error {
 	if d.Beat.IsZero() || workflow.Now(d.ctx).Sub(d.Beat) < lateFrom {
 		return nil

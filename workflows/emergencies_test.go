@@ -26,7 +26,7 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// emergencyFixture plays the rotations that an emergency raises, and RaiseAll: under test is the fleet's own logic. What RaiseAll
+// emergencyFixture plays the rotations that an emergency raises, and RaiseAll: under test is the emergency's own logic. What RaiseAll
 // really does is tested in activities and tests/manykeys.
 type emergencyFixture struct {
 	*testing.T

@@ -10,7 +10,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// Channel is a place where people are told.
+// Channel is a place where people are notified.
 type Channel struct {
 	rotation.Channel
 	Options webhook.Options
@@ -18,7 +18,7 @@ type Channel struct {
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// channels reads where people are told. They hold no secrets: they say where those lie.
+// channels reads where people are notified. They hold no secrets: they say where those lie.
 func (c *check) channels() {
 	names := map[string]bool{}
 	for i, f := range c.file.Channels {
@@ -116,7 +116,7 @@ func (c *check) notifications(where yamlPath, f filePolicy, p *rotation.Policy) 
 func (c *check) checkNotifications(where yamlPath, p rotation.Policy) {
 	for _, e := range p.Escalate {
 		if slices.ContainsFunc(p.Notify, func(n rotation.Channel) bool { return n.Name == e.Name }) {
-			c.problem(where.field("policy").field("escalate"), "%q is told first already (notify); expected another channel", e.Name)
+			c.problem(where.field("policy").field("escalate"), "%q is notified first already (notify); expected another channel", e.Name)
 		}
 	}
 	if p.EscalateAfter >= p.Patience && p.EscalateAfter > 0 {

@@ -83,7 +83,7 @@ func TestBadChannelsAreRefusedWithThePlaceAndWhatWasExpected(t *testing.T) {
 		"a time zone":                    {"Europe/Berlin", "Europe/Bonn", `channels[0].hours.zone: "Europe/Bonn" is not a valid time zone`},
 		"a channel that is not there":    {"notify: [team]", "notify: [taem]", `tiers.production.notify[0]: there is no channel "taem"; expected team or oncall`},
 		"a channel twice":                {"notify: [team]", "notify: [team, team]", `"team" is listed twice`},
-		"an escalation to who knows":     {"escalate: [oncall]", "escalate: [team]", `keys[0].policy.escalate: "team" is told first already`},
+		"an escalation to who knows":     {"escalate: [oncall]", "escalate: [team]", `keys[0].policy.escalate: "team" is notified first already`},
 		"an escalation after the end":    {"escalate_after: 2d", "escalate_after: 1w", "keys[0].policy.escalate_after: 1w is not before the deadline (patience 1w)"},
 		"reminders without end":          {"remind: 4h", "remind: 0s", "tiers.production.remind: must be longer than 0"},
 		"the address of the UI":          {"https://temporal.example.com/", "temporal.example.com:8233", `rekey.yaml:2:9: ui_url: "temporal.example.com:8233" is not the address of a Temporal UI`},

@@ -27,7 +27,7 @@ type Config struct {
 	Paused map[string]bool
 	// Triggers is nil where the worker does not listen for any.
 	Triggers *Triggers
-	// Channels are where people are told, in the order of the file.
+	// Channels are where people are notified, in the order of the file.
 	Channels []Channel
 	// Operators are the people whose signatures count under four eyes.
 	Operators []rotation.Operator

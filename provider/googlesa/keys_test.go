@@ -348,8 +348,9 @@ func TestAKeyThatExpiresSaysWhen(t *testing.T) {
 }
 
 func TestARequestThatHangsEndsWithItsTimeout(t *testing.T) {
-	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: Create, RequestTimeout: 50 * time.Millisecond})
+	w := newWorld(t, simcloud.GoogleIAMOptions{}, Options{Mode: Create, RequestTimeout: 500 * time.Millisecond})
 	_, v := w.foreign()
+	_, _ = w.p.List(t.Context(), ci) // so that it is the request which takes the time, not the connection
 	hang := make(chan struct{})
 	defer close(hang)
 	w.cloud.Inject(simcloud.Fault{Kind: simcloud.Hold, Release: hang})

@@ -184,7 +184,7 @@ type Beat struct {
 }
 
 // Beat is the beat of a key: always the same one, and spread over the whole window from key to key, so that many keys
-// never rotates in one second.
+// never rotate in one second.
 func (w Window) Beat(install, key string) Beat {
 	at := time.Duration(w.From)*time.Minute + Spread(install, key, w.Length())
 	if at >= day {

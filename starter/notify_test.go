@@ -10,7 +10,7 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 )
 
-// notifyFixture is a fixture with two channels and a key whose policy tells the first.
+// notifyFixture is a fixture with two channels and a key whose policy notifies the first.
 func notifyFixture(t *testing.T) *fixture {
 	t.Helper()
 	return newFixtureWith(t, func(o *scenario.Options) {

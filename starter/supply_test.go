@@ -118,7 +118,7 @@ func (s *fixture) finish(id string, v secret.Value) {
 	searched(s.T, s.said.Bytes(), s.values()...)
 }
 
-// killedSupply runs supply until the value stands in the store and kills it before the rotation hears of it.
+// killedSupply runs supply until the value is in the store and kills it before the rotation hears of it.
 func (s *fixture) killedSupply(v secret.Value) {
 	s.Helper()
 	g := newGate(s.T, s.address)
@@ -144,7 +144,7 @@ func (s *fixture) killedSupply(v secret.Value) {
 	}
 }
 
-// added reports whether a value stands in a store.
+// added reports whether a value is in a store.
 func (s *fixture) added(v secret.Value) bool {
 	for _, seen := range s.SM.Seen() {
 		if seen.Equal(v) {

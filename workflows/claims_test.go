@@ -27,7 +27,7 @@ func (r *fixture) madeIn(project string) (id string, v secret.Value) {
 func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) {
 	gpt := scenario.OpenAIProject("gpt")
 	for what, c := range map[string]struct {
-		// value is what stands in the store.
+		// value is what is in the store.
 		value func(*fixture) secret.Value
 		// wants are said in awaiting-key; none means that the key is taken.
 		wants []string

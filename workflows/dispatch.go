@@ -134,7 +134,7 @@ func dispatchRetry() *temporal.RetryPolicy {
 	return &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute, MaximumAttempts: 25, NonRetryableErrorTypes: needsAPerson}
 }
 
-// start starts the rotation, which outlives the dispatcher. That one is under way already is as good.
+// start starts the rotation, which outlives the dispatcher. An already running one counts as success.
 func (d *dispatcher) start() error {
 	in := Input{Key: d.in.Key, Reason: rotation.Scheduled, By: "schedule " + ScheduleID(d.in.Key.Name), Why: d.Verdict.Message}
 	// A cancel of the dispatcher must not take the rotation with it.

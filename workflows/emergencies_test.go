@@ -49,7 +49,7 @@ type emergencyFixture struct {
 	tries    map[string]int
 	messages []rotation.DecisionMessage
 
-	// asked and timers are how many activities and timers stand in the history of the run.
+	// asked and timers are how many activities and timers are in the history of the run.
 	asked, timers int
 }
 

@@ -230,7 +230,7 @@ func (r *fixture) foreign() (id string, value secret.Value) {
 	return id, value
 }
 
-// forgotten makes a live key whose value stands in the store under no stage.
+// forgotten makes a live key whose value is in the store under no stage.
 func (r *fixture) forgotten() (id string, value secret.Value) {
 	r.Helper()
 	id, value = r.foreign()

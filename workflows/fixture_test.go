@@ -41,7 +41,7 @@ type fixture struct {
 	key      rotation.Key
 	in       workflows.Input
 	rules    simcloud.Rules
-	// oldID is the key that stands in the stores before the rotation.
+	// oldID is the key that is in the stores before the rotation.
 	oldID string
 
 	mu      sync.Mutex
@@ -59,7 +59,7 @@ type setup struct {
 	opts   scenario.Options
 }
 
-// bothStores is a Google key that stands in a store read by alias and in one read as latest.
+// bothStores is a Google key that is in a store read by alias and in one read as latest.
 func bothStores() setup { return setup{stores: []string{scenario.Alias, scenario.Latest}} }
 
 func manualKey() setup { return setup{openai: true, stores: []string{scenario.Alias}} }

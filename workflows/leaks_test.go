@@ -145,7 +145,7 @@ func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
 	})
 }
 
-// exposed is a key that stands in an input.
+// exposed is a key that is in an input.
 const exposed = "sk-proj-0123456789_abcdefghij-ABCDEFGHIJ"
 
 func TestAnInputWithAKeyInItIsRefusedBeforeAnythingIsDone(t *testing.T) {

@@ -85,7 +85,7 @@ func (c *Cloud) KeyID(v secret.Value) string {
 }
 
 // Call runs one request of a service through the faults that are set for it and writes it to the journal.
-// handle does the work and tells how it ended; it runs at most once. A nil *Failure means that the caller gets
+// handle does the work and returns how it ended; it runs at most once. A nil *Failure means that the caller gets
 // handle's answer; otherwise the transport must answer as the failure says.
 func (c *Cloud) Call(ctx context.Context, service, method, target string, handle func()) *Failure {
 	c.Record(Event{Kind: Called, Service: service, Method: method, Target: target})

@@ -48,7 +48,7 @@ type Fault struct {
 	failed int
 }
 
-// Failure tells a transport how to answer.
+// Failure says to a transport how to answer.
 type Failure struct {
 	// Drop closes the connection without an answer.
 	Drop bool

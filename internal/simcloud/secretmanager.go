@@ -75,7 +75,7 @@ type smSecret struct {
 	aliases             map[string]int64
 	replication         *secretmanagerpb.Replication
 	versions            []*smVersion
-	// moves tells which version a name ("latest" or an alias) meant from when on; 0 is none.
+	// moves says which version a name ("latest" or an alias) meant from when on; 0 is none.
 	moves map[string][]smMove
 	// inPlace: the secret had a value before anybody set an alias.
 	inPlace bool

@@ -28,7 +28,7 @@ func (c *Client) Apply(ctx context.Context, p Plan) error {
 	return c.carryOut(ctx, p, []Action{Create, Update, Pause, Unpause}, func(ctx context.Context, s KeyPlan) error { return c.reconcile(ctx, *s.desired) })
 }
 
-// Prune deletes the schedules that a plan calls to be deleted. One that is gone is as good.
+// Prune deletes the schedules that a plan calls to be deleted. One that is gone counts as deleted.
 func (c *Client) Prune(ctx context.Context, p Plan) error {
 	return c.carryOut(ctx, p, []Action{Delete}, func(ctx context.Context, s KeyPlan) error { return c.remove(ctx, s.Key) })
 }

@@ -99,7 +99,7 @@ type KeyPlan struct {
 // Plan is what differs between rekey.yaml and the schedules.
 type Plan struct {
 	Install string `json:"install"`
-	// Keys stand in the order of rekey.yaml; what it does not have comes last, by name.
+	// Keys are in the order of rekey.yaml; what it does not have comes last, by name.
 	Keys []KeyPlan `json:"steps"`
 }
 

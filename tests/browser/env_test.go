@@ -174,7 +174,7 @@ func (w *env) revokeOld(t *testing.T, key string) {
 	w.old[key] = w.fresh[key]
 }
 
-// events are the types of what stands in the history of a rotation.
+// events are the types of what is in the history of a rotation.
 func (w *env) events(t *testing.T, key string) (types []string) {
 	t.Helper()
 	for it := w.Client.GetWorkflowHistory(t.Context(), workflows.ID(key), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext(); {

@@ -117,8 +117,8 @@ func (p *person) click(kind, text string) {
 	}
 }
 
-// paste puts a text in the place of what stands in a field (a dialog that is opened again still has its last input), and
-// looks whether it stands there.
+// paste puts a text in the place of what is in a field (a dialog that is opened again still has its last input), and
+// looks whether it is there.
 func (p *person) paste(field, text string) {
 	p.Helper()
 	p.until("paste into "+field, func() (bool, error) {

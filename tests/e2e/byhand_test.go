@@ -40,7 +40,7 @@ func (p *person) create() (id string, v secret.Value) {
 	return id, v
 }
 
-// stage puts a key into the first store, as `rekey supply` does before it tells the rotation.
+// stage puts a key into the first store, as `rekey supply` does before it signals the rotation.
 func (p *person) stage(v secret.Value) (version string) {
 	p.Helper()
 	version, err := p.tryStage(v)

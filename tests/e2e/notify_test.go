@@ -15,7 +15,7 @@ import (
 	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
-// channels are the options of a scenario whose policy tells its two channels.
+// channels are the options of a scenario whose policy notifies its two channels.
 func channels(t *testing.T, policy ...string) scenario.Options {
 	t.Helper()
 	return scenario.Options{Channels: true, Dir: t.TempDir(), Policy: append(slices.Clone(fast), policy...)}

@@ -45,7 +45,7 @@ func TestAnEmergencyThatNamesTheOldKeyBeforeARollBackHasBegunNeverPublishesIt(t 
 	}
 }
 
-// neighbours tells of rotations under way as Temporal would.
+// neighbours reports rotations under way as Temporal would.
 type neighbours map[string]time.Time
 
 func (n neighbours) Running(_ context.Context, key string) (time.Time, bool, error) {

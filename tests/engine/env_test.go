@@ -50,7 +50,7 @@ type fixture struct {
 	*testing.T
 	*testenv.Sim
 	key rotation.Key
-	// oldID is the key that stands in the stores before the first rotation.
+	// oldID is the key that is in the stores before the first rotation.
 	oldID string
 	rules simcloud.Rules
 	// rotations reports which rotations are under way.

@@ -143,7 +143,7 @@ func (h *holder) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 }
 
 // together lets the answer of an activity and a signal come to the workflow in one task: no worker is there for them
-// until both stand in the history. begin does what leads to the activity.
+// until both are in the history. begin does what leads to the activity.
 func (l *live) together(name string, begin func() client.WorkflowRun, kind rotation.DecisionKind, message func() rotation.DecisionMessage) client.WorkflowRun {
 	l.Helper()
 	h := l.hold(name)

@@ -55,7 +55,7 @@ func newEnvOn(t testing.TB, keys int, provider []string, own *devserver.Options,
 	return w
 }
 
-// start starts a rotation as a schedule or a person does; that one is under way already is as good.
+// start starts a rotation as a schedule or a person does; an already running one counts as success.
 func (w *env) start(k rotation.Key, reason rotation.Reason) {
 	_, err := client.New(w.Client).Start(context.Background(), client.Request{Key: k, Reason: reason, By: string(reason)})
 	if err != nil && !errors.Is(err, client.ErrRunning) {

@@ -74,7 +74,7 @@ func (e *Explored) add(s State, parent uint32, via Input) {
 	e.states, e.parent, e.via = append(e.states, s), append(e.parent, parent), append(e.via, via)
 }
 
-// path tells how a state was reached.
+// path returns how a state was reached.
 func (e *Explored) path(at int) []string {
 	var lines []string
 	for ; e.via[at] != inputs; at = int(e.parent[at]) {
@@ -100,7 +100,7 @@ func (e *Explored) Arrows() []Arrow {
 	return all
 }
 
-// String tells what a person would look at.
+// String returns what a person would look at.
 func (s State) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s", s.At())

@@ -83,7 +83,7 @@ func (m Model) createNext(s State) (State, bool, bool) {
 	return s, true, true
 }
 
-// staged reports whether this rotation's own value stands in a store: a workflow that was reset finds it.
+// staged reports whether this rotation's own value is in a store: a workflow that was reset finds it.
 func (m Model) staged(s State) bool { return s.values().has(s.own()) }
 
 // erase deletes a key that stands nowhere, and its values.

@@ -1,7 +1,7 @@
 // Package replay replays histories of released workflow code with the code of today: a rotation in its grace period
 // must survive new worker code (I9).
 //
-// The corpus has a folder for each version of the engine's decisions; testdata/README.md tells how and when it is made.
+// The corpus has a folder for each version of the engine's decisions; testdata/README.md says how and when it is made.
 package replay
 
 import (

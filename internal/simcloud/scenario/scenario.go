@@ -14,7 +14,7 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// The stores that a scenario's keys can stand in.
+// The stores that a scenario's keys can be in.
 const (
 	// Alias is Google Secret Manager, read by the alias `current`.
 	Alias = "gsm"

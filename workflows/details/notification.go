@@ -29,8 +29,8 @@ func (p Page) Otherwise() string {
 		return "Then the rotation rolls back, and what leaked stays live."
 	case p.AtDeadline == RollsBack:
 		return "Then the rotation rolls back to the old key."
-	case p.waiting() && p.emergency():
-		return "What leaked stays live."
+	case p.step() == rotation.StepAwaitContainment, p.waiting() && p.emergency():
+		return "The leaked key stays live."
 	case p.waiting():
 		return "Both keys stay as they are."
 	}

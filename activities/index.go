@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// lookers is how many keys a sighting looks at at once.
-	lookers = 16
+	// scanConcurrency is how many keys a scan looks at at once.
+	scanConcurrency = 16
 	// maxVersions is how many versions an Index remembers; past it, it begins anew.
 	maxVersions = 50_000
 )
@@ -69,7 +69,7 @@ func (l *Launcher) scan(ctx context.Context, deep bool) (*scan, error) {
 	s := &scan{deep: deep, refs: map[string][]Ref{}}
 	var mu sync.Mutex
 	var all errgroup.Group
-	all.SetLimit(lookers)
+	all.SetLimit(scanConcurrency)
 	for _, k := range l.Keys() {
 		all.Go(func() error {
 			refs, err := l.values(ctx, k, deep)

@@ -118,11 +118,11 @@ func (j *job) unstaged(ctx context.Context, l *look) ([]Ref, error) {
 	return others, nil
 }
 
-// together does n things, lookers of them at once, because an account can have hundreds of old values. It ends with the
+// together does n things, scanConcurrency of them at a time, because an account can have hundreds of old values. It ends with the
 // first failure.
 func together(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	all, each := errgroup.WithContext(ctx)
-	all.SetLimit(lookers)
+	all.SetLimit(scanConcurrency)
 	for i := range n {
 		all.Go(func() error { return do(each, i) })
 	}

@@ -26,8 +26,8 @@ const patience = 90 * time.Second
 type person struct {
 	*testing.T
 	tab context.Context
-	// album is where pictures go; empty: none are taken.
-	album string
+	// pictures is where pictures go; empty: none are taken.
+	pictures string
 	shots int
 }
 
@@ -37,14 +37,14 @@ func (w *env) sit(t *testing.T) *person {
 	if w == nil {
 		t.Skip(skipped)
 	}
-	album := os.Getenv("REKEY_ARTIFACTS")
-	if album != "" {
-		album = filepath.Join(album, "browser")
-		if err := os.MkdirAll(album, 0o750); err != nil {
+	pictures := os.Getenv("REKEY_ARTIFACTS")
+	if pictures != "" {
+		pictures = filepath.Join(pictures, "browser")
+		if err := os.MkdirAll(pictures, 0o750); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return &person{T: t, tab: w.browser, album: album}
+	return &person{T: t, tab: w.browser, pictures: pictures}
 }
 
 // visible is a function for the page: elements of a kind that can be seen and whose name, as a screen reader would
@@ -283,7 +283,7 @@ func (p *person) goTo(path string, query url.Values) {
 // picture keeps what the person sees now.
 func (p *person) picture(name string) {
 	p.Helper()
-	if p.album == "" {
+	if p.pictures == "" {
 		return // it takes a second, on a busy machine more
 	}
 	b, err := chromedp.Run(p.tab, chromedp.CaptureScreenshot())
@@ -291,7 +291,7 @@ func (p *person) picture(name string) {
 		p.Fatal(err)
 	}
 	p.shots++
-	file := filepath.Join(p.album, fmt.Sprintf("%s-%02d-%s.png", strings.ToLower(p.Name()), p.shots, name))
+	file := filepath.Join(p.pictures, fmt.Sprintf("%s-%02d-%s.png", strings.ToLower(p.Name()), p.shots, name))
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		p.Fatal(err)
 	}

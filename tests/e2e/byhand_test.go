@@ -72,7 +72,7 @@ func (p *person) supply() (id string, v secret.Value) {
 func (p *person) revoke() {
 	p.Helper()
 	p.waitFor(rotation.AwaitingRevocation)
-	p.mayGo()
+	p.checkRevocable()
 	if err := p.OpenAI.DeleteKey(p.oldID); err != nil {
 		p.Fatal(err)
 	}
@@ -90,8 +90,8 @@ func (p *person) revoke() {
 	}
 }
 
-// mayGo checks I2: a person is asked to revoke the old key only after every store gives applications a new one.
-func (p *person) mayGo() {
+// checkRevocable checks I2: a person is asked to revoke the old key only after every store gives applications a new one.
+func (p *person) checkRevocable() {
 	p.Helper()
 	for path, id := range p.Cloud.PublishedKeys() {
 		if id == p.oldID {

@@ -19,13 +19,13 @@ func (m Model) request(s State) (after State, risky, ok bool) {
 		return m.promoteNext(s)
 	case disable:
 		for _, k := range s.outgoing().each() {
-			if s.Live.has(k) && m.mayGo(s, k) && m.signed(s) {
+			if s.Live.has(k) && m.checkRevocable(s, k) && m.signed(s) {
 				s.Live, s.Off = s.Live&^set(k), s.Off|set(k)
 				return s, true, true
 			}
 		}
 	case remove:
-		if k := m.nextToDelete(s); k != NoKey && (s.Live | s.Off).has(k) && m.mayGo(s, k) && m.signed(s) {
+		if k := m.nextToDelete(s); k != NoKey && (s.Live | s.Off).has(k) && m.checkRevocable(s, k) && m.signed(s) {
 			s.Live, s.Off = s.Live&^set(k), s.Off&^set(k)
 			return s, true, true
 		}
@@ -146,9 +146,9 @@ func (m Model) promoteNext(s State) (State, bool, bool) {
 	return s, false, false
 }
 
-// mayGo is what every call that takes a key away asks the stores for: nobody reads it or is about to, a record owes it,
+// checkRevocable is what every call that takes a key away asks the stores for: nobody reads it or is about to, a record owes it,
 // and applications read in every store what was proven and is to stay. That is proven once more.
-func (m Model) mayGo(s State, k Key) bool {
+func (m Model) checkRevocable(s State, k Key) bool {
 	if m.breaks(TakeCurrent) {
 		return true
 	}

@@ -28,7 +28,7 @@ type person struct {
 	tab context.Context
 	// pictures is where pictures go; empty: none are taken.
 	pictures string
-	shots int
+	shots    int
 }
 
 // sit puts a person before the browser.

@@ -89,10 +89,10 @@ func parse(text string) (one, error) {
 type stage struct {
 	*virtual.World
 	course course
-	used   int
 
-	mu      sync.Mutex
-	waiting []func() // commits that are late
+	mu sync.Mutex
+	// pending is a commit that is late; nil when there is none any more.
+	pending *simcloud.Fault
 	later   bool
 	back    atomic.Bool
 }
@@ -118,15 +118,27 @@ func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) 
 	return s, nil
 }
 
-// commit lets what is late take effect.
+// commit lets what is late take effect, if its request has come.
 func (s *stage) commit() {
 	s.mu.Lock()
-	waiting := s.waiting
-	s.waiting = nil
-	s.mu.Unlock()
-	for _, f := range waiting {
-		f()
+	defer s.mu.Unlock()
+	if s.pending == nil {
+		return
 	}
+	select {
+	case <-s.pending.Reached:
+		close(s.pending.Release)
+		<-s.pending.Done
+		s.pending = nil
+	default:
+	}
+}
+
+// expect notes a commit that will be late; nil forgets it.
+func (s *stage) expect(f *simcloud.Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = f
 }
 
 // rotate runs the course once; fault may be nil. It returns what did not hold.
@@ -136,19 +148,8 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 		f.Skip, f.Times, f.Reached = n, 1, make(chan struct{})
 		if f.Kind == simcloud.CommitLate {
 			f.Release, f.Done = make(chan struct{}), make(chan struct{})
-			s.mu.Lock()
-			s.waiting = []func(){func() {
-				select {
-				case <-f.Reached:
-					close(f.Release)
-					<-f.Done
-				default: // it has not come to this request yet
-					s.mu.Lock()
-					s.waiting = append(s.waiting, s.again(f))
-					s.mu.Unlock()
-				}
-			}}
-			s.mu.Unlock()
+			s.expect(&f)
+			defer s.expect(nil)
 		}
 		defer s.Cloud.Inject(f)()
 		defer s.commit()
@@ -158,7 +159,6 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 	defer cancel()
 	res, err := s.Rotate(ctx, time.Duration(s.Key.Policy.Period), s.course.reason)
 	s.back.Store(false)
-	s.used++
 	var problems []string
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
@@ -170,20 +170,6 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 		problems = append(problems, fmt.Sprintf("it ended in %s: %s", res.Phase, res.Outcome))
 	}
 	return append(problems, s.Check()...)
-}
-
-func (s *stage) again(f simcloud.Fault) func() {
-	return func() {
-		select {
-		case <-f.Reached:
-			close(f.Release)
-			<-f.Done
-		default:
-			s.mu.Lock()
-			s.waiting = append(s.waiting, s.again(f))
-			s.mu.Unlock()
-		}
-	}
 }
 
 func (s *stage) calls() (n int) {

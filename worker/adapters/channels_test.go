@@ -11,31 +11,11 @@ import (
 )
 
 const channels = `install: acme01
-ui_url: https://temporal.example.com/
 channels:
-  - name: team
-    type: slack
-    url_file: slack-url
-    hours: {days: [mon, fri], from: "08:00", to: "18:00", zone: Europe/Berlin}
-  - name: oncall
-    type: webhook
-    url: https://oncall.example.com/hooks/rekey
-    secret_env: ONCALL_SECRET
+  - {name: team, type: slack, url_file: slack-url}
+  - {name: oncall, type: webhook, url: "https://oncall.example.com/hooks/rekey", secret_env: ONCALL_SECRET}
 providers: {openai: {type: openai}}
 stores: {local: {type: local, dir: secrets, identity: identity/identity.txt}}
-tiers:
-  production: {notify: [team], escalate: [oncall], remind: 4h}
-keys:
-  - name: openai-prod
-    provider: openai
-    account: proj_1
-    stores: [{store: local, path: openai-prod}]
-    policy: {escalate_after: 2d}
-  - name: openai-quiet
-    provider: openai
-    account: proj_2
-    stores: [{store: local, path: openai-quiet}]
-    policy: {notify: [], escalate: []}
 `
 
 func TestAChannelWhoseSecretIsMissingIsFoundWithoutNotifyingAnybody(t *testing.T) {

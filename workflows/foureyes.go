@@ -99,6 +99,9 @@ func (r *runner) notCounted(f *failure) rotation.State {
 		r.Direction.Trouble = why
 		return r.stay()
 	}
+	if r.At.Step == rotation.StepApproval && r.question().Answered {
+		return r.stay() // the question was withdrawn meanwhile: nothing is left to count
+	}
 	r.Approvals.Reverify = true
 	return r.pollAgain(min(15*time.Second<<min(r.Poll.Count, 10), 6*time.Hour), poll{why: why, summary: "read again who may sign"})
 }

@@ -97,6 +97,7 @@ type Server struct {
 	inner     temporal.Server
 	ui        *ui
 	hostPort  string
+	port      int
 	namespace string
 }
 
@@ -106,11 +107,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Namespace == "" {
 		o.Namespace = client.DefaultNamespace
 	}
-	inner, hostPort, err := startTemporal(o)
+	inner, port, err := startTemporal(o)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{inner: inner, hostPort: hostPort, namespace: o.Namespace}
+	s := &Server{inner: inner, hostPort: fmt.Sprintf("127.0.0.1:%d", port), port: port, namespace: o.Namespace}
 	if err := s.ready(ctx, o.Namespace, o.SearchAttributes); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -123,20 +124,20 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 }
 
 // startTemporal tries again with other ports when one that was free a moment ago is taken.
-func startTemporal(o Options) (temporal.Server, string, error) {
+func startTemporal(o Options) (inner temporal.Server, port int, err error) {
 	var refused error
 	for range 5 {
 		chosen, err := choosePorts(o.Port)
 		if err != nil {
-			return nil, "", errors.Join(err, refused)
+			return nil, 0, errors.Join(err, refused)
 		}
 		inner, err := startOn(o, chosen)
 		if !errors.As(err, new(fatalError)) {
-			return inner, fmt.Sprintf("127.0.0.1:%d", chosen.frontend), err
+			return inner, chosen.frontend, err
 		}
 		refused = err
 	}
-	return nil, "", refused
+	return nil, 0, refused
 }
 
 // startOn returns a fatalError if the server would have ended the process, as it does when it cannot listen.
@@ -188,6 +189,9 @@ func (s *Server) AddNamespace(ctx context.Context, name string, attributes map[s
 
 // HostPort is the address of the gRPC frontend.
 func (s *Server) HostPort() string { return s.hostPort }
+
+// Port is the port of the gRPC frontend.
+func (s *Server) Port() int { return s.port }
 
 // Namespace is the namespace that Start created.
 func (s *Server) Namespace() string { return s.namespace }

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -93,13 +92,7 @@ func (x *Temporal) UIURL() string { return x.server.UIURL() }
 
 // RestartServer stops the server, which must be the test's own and on a file, and starts it again on the same port.
 func (x *Temporal) RestartServer() error {
-	_, port, err := net.SplitHostPort(x.Address())
-	if err != nil {
-		return err
-	}
-	if x.own.Port, err = strconv.Atoi(port); err != nil {
-		return err
-	}
+	x.own.Port = x.server.Port()
 	if err := x.server.Stop(); err != nil {
 		return err
 	}

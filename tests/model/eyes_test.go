@@ -145,6 +145,8 @@ func (w *walk) afterCount(s State, ok bool) State {
 		return s
 	}
 	switch {
+	case !ok && s.Step == approval && s.Fact == Answered:
+		// The question was withdrawn meanwhile: nothing is left to count.
 	case !ok && s.Step != grace:
 		e.recount = true
 		e.poll = w.now().Add(min(15*time.Second<<min(e.polls, 10), 6*time.Hour))

@@ -39,6 +39,7 @@ func number(t *testing.T, name string, otherwise int) int {
 // of a seed.
 var once = map[uint64]string{
 	700133909: "reset after its promote had begun, and cancelled with prepare's answer: no old keys, so a leaked one stayed live",
+	20559461:  "grace extended while the signatures to a question could not be read: it went on reading who may sign, for a question that was withdrawn",
 }
 
 func TestStoriesThatOnceWentElsewhereGoWhereTheModelGoes(t *testing.T) {

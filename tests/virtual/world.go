@@ -58,6 +58,11 @@ type Options struct {
 	Mode string
 	// RequestTimeout is how long, in real time, a request to the cloud may take; empty means 10s.
 	RequestTimeout string
+	// Processes is how many worker processes there are; 0: the worker is in this process. The test binary is the worker
+	// process, too: its TestMain calls Main.
+	Processes int
+	// Scenario changes what the simulated cloud is made of.
+	Scenario func(*scenario.Options)
 }
 
 // World is a simulated cloud with one key, in a namespace of its own on a server, and its worker. All of it lives by one
@@ -72,15 +77,24 @@ type World struct {
 	Person func(ctx context.Context, n rotation.Notification) error
 	// Before, if set, is called when an activity begins, before the clock moves to that moment, and After when it has ended.
 	Before, After func(activity string)
+	// MayDie are the keys that somebody asks to take away before there is a new one.
+	MayDie []string
 	// Checks counts the health checks in grace, Messages the notifications.
 	Checks, Messages atomic.Int64
 
-	clock    *clock
-	temporal sdkclient.Client
-	stops    []func()
+	// Namespace is where its workflows are; Temporal is a client in it.
+	Namespace string
+	Temporal  sdkclient.Client
+
+	clock     *clock
+	stops     []func()
+	url       string
+	processes []*process
 
 	mu      sync.Mutex
 	problem error
+	// last is the worker that began an activity last.
+	last int
 }
 
 var worlds atomic.Int64
@@ -94,11 +108,14 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 			w.Close()
 		}
 	}()
-	w.Scenario, err = scenario.Start(scenario.Options{
-		Now: w.clock.Now, Mode: cmp.Or(o.Mode, "create"), KeyBits: 1024, RequestTimeout: cmp.Or(o.RequestTimeout, "10s"), Dir: o.Dir, Channels: true,
+	options := scenario.Options{
+		Now: w.clock.Now, Mode: cmp.Or(o.Mode, "create"), KeyBits: 1024, AWS: slices.Contains(o.Shape.Stores, scenario.AWS), RequestTimeout: cmp.Or(o.RequestTimeout, "10s"), Dir: o.Dir, Channels: true,
 		Policy: append([]string{"notify: [team]"}, o.Shape.Policy...),
-	})
-	if err != nil {
+	}
+	if o.Scenario != nil {
+		o.Scenario(&options)
+	}
+	if w.Scenario, err = scenario.Start(options); err != nil {
 		return w, err
 	}
 	w.stops = append(w.stops, w.Scenario.Stop)
@@ -119,30 +136,44 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 	}
 	w.Acts.Now = w.clock.Now
 	w.Acts.Channels["team"] = channel{w}
-	namespace := fmt.Sprintf("world-%d", worlds.Add(1))
-	if err = server.AddNamespace(ctx, namespace, workflows.SearchAttributes()); err != nil {
+	w.Namespace = fmt.Sprintf("world-%d", worlds.Add(1))
+	if err = server.AddNamespace(ctx, w.Namespace, workflows.SearchAttributes()); err != nil {
 		return w, err
 	}
-	if w.temporal, err = sdkclient.DialContext(ctx, sdkclient.Options{
-		HostPort: server.HostPort(), Namespace: namespace, Logger: silent,
-		ConnectionOptions: sdkclient.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(skipTime)}},
-	}); err != nil {
+	if w.Temporal, err = dial(ctx, server.HostPort(), w.Namespace); err != nil {
 		return w, err
 	}
-	w.stops = append(w.stops, w.temporal.Close)
-	running, err := engine.Start(ctx, w.temporal, namespace, w.Acts, engine.Options{Interceptors: []interceptor.WorkerInterceptor{&follow{world: w}}})
-	if err != nil {
-		return w, err
+	w.stops = append(w.stops, w.Temporal.Close)
+	if o.Processes > 0 {
+		if err = w.listen(server.HostPort(), w.Namespace); err != nil {
+			return w, err
+		}
+		for n := range o.Processes {
+			w.startProcess(n)
+		}
+	} else {
+		running, err := engine.Start(ctx, w.Temporal, w.Namespace, w.Acts, engine.Options{Interceptors: []interceptor.WorkerInterceptor{&follow{hears: w}}})
+		if err != nil {
+			return w, err
+		}
+		w.stops = append(w.stops, running.Stop)
 	}
-	w.stops = append(w.stops, running.Stop)
-	drives := worker.New(w.temporal, driverType, worker.Options{})
+	drives := worker.New(w.Temporal, driverType, worker.Options{})
 	drives.RegisterWorkflowWithOptions(driver, workflow.RegisterOptions{Name: driverType})
 	if err = drives.Start(); err != nil {
 		return w, err
 	}
 	w.stops = append(w.stops, drives.Stop)
-	_, err = w.temporal.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: driverType, TaskQueue: driverType}, driverType)
+	_, err = w.Temporal.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: driverType, TaskQueue: driverType}, driverType)
 	return w, err
+}
+
+// dial connects to a namespace whose workflows skip time.
+func dial(ctx context.Context, hostPort, namespace string) (sdkclient.Client, error) {
+	return sdkclient.DialContext(ctx, sdkclient.Options{
+		HostPort: hostPort, Namespace: namespace, Logger: silent,
+		ConnectionOptions: sdkclient.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(skipTime)}},
+	})
 }
 
 // Close ends the world.
@@ -157,9 +188,9 @@ func (w *World) Now() time.Time { return w.clock.Now() }
 
 // Rotate starts a rotation when the given time has passed, and waits until it has ended. An error means that it did not
 // end by itself, or that a person could not act.
-func (w *World) Rotate(ctx context.Context, after time.Duration, reason rotation.Reason) (rotation.Result, error) {
+func (w *World) Rotate(ctx context.Context, after time.Duration, reason rotation.Reason, emergencies ...rotation.Decision) (rotation.Result, error) {
 	var out ended
-	err := w.order(ctx, rotateUpdate, order{After: after, Input: workflows.Input{Key: w.Key, Reason: reason, By: "test"}}, &out)
+	err := w.order(ctx, rotateUpdate, order{After: after, Input: workflows.Input{Key: w.Key, Reason: reason, By: "test", Emergencies: emergencies}}, &out)
 	if out.Closed != "" {
 		err = errors.Join(err, errors.New(out.Closed))
 	}
@@ -175,18 +206,42 @@ func (w *World) Beat(ctx context.Context, after time.Duration) error {
 
 // Status returns the state of the rotation that runs.
 func (w *World) Status(ctx context.Context) (rotation.Status, error) {
-	return client.New(w.temporal).Status(ctx, w.Key.Name)
+	return client.New(w.Temporal).Status(ctx, w.Key.Name)
 }
 
 // Wait waits until the latest rotation has ended.
 func (w *World) Wait(ctx context.Context) (res rotation.Result, err error) {
-	err = client.New(w.temporal).WaitRun(ctx, workflows.ID(w.Key.Name), "", &res)
+	err = client.New(w.Temporal).WaitRun(ctx, workflows.ID(w.Key.Name), "", &res)
 	return res, err
+}
+
+// Closed waits until no rotation runs, however the latest one ended.
+func (w *World) Closed(ctx context.Context) error {
+	for {
+		_, runs, err := client.New(w.Temporal).Running(ctx, w.Key.Name)
+		if err == nil && !runs {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Fail is an error of whoever acts beside the rotation; the next Rotate returns it.
+func (w *World) Fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.problem == nil {
+		w.problem = err
+	}
 }
 
 func (w *World) order(ctx context.Context, update string, o order, out any) error {
 	o.Now = w.clock.Now()
-	h, err := w.temporal.UpdateWorkflow(ctx, sdkclient.UpdateWorkflowOptions{
+	h, err := w.Temporal.UpdateWorkflow(ctx, sdkclient.UpdateWorkflowOptions{
 		WorkflowID: driverType, UpdateName: update, Args: []any{o}, WaitForStage: sdkclient.WorkflowUpdateStageAccepted,
 	})
 	if err != nil {
@@ -197,7 +252,9 @@ func (w *World) order(ctx context.Context, update string, o order, out any) erro
 
 // Check returns what does not hold: the invariants in the cloud's journal, and whether one key is left.
 func (w *World) Check() []string {
-	broken := w.Cloud.Check(scenario.Rules("key", w.Stores...))
+	rules := w.Rules("key", w.Stores...)
+	rules.MayDie = w.MayDie
+	broken := w.Cloud.Check(rules)
 	for _, id := range w.Cloud.Orphans() {
 		broken = append(broken, "I3: "+id+" is an orphan")
 	}
@@ -212,30 +269,52 @@ type channel struct{ *World }
 
 // Notify implements the channel.
 func (c channel) Notify(ctx context.Context, n rotation.Notification) error {
-	c.Messages.Add(1)
-	if n.Event == rotation.EventCompleted || n.Event == rotation.EventRolledBack {
-		return nil
-	}
-	if err := c.Person(ctx, n); err != nil {
-		c.mu.Lock()
-		if c.problem == nil {
-			c.problem = fmt.Errorf("a person in %s: %w", n.Phase, err)
-		}
-		c.mu.Unlock()
-	}
+	c.notified(ctx, n)
 	return nil
+}
+
+// notified lets the person act.
+func (w *World) notified(ctx context.Context, n rotation.Notification) {
+	w.Messages.Add(1)
+	if n.Event == rotation.EventCompleted || n.Event == rotation.EventRolledBack {
+		return
+	}
+	if err := w.Person(ctx, n); err != nil {
+		w.Fail(fmt.Errorf("a person in %s: %w", n.Phase, err))
+	}
+}
+
+// begin is called when an activity begins, in whatever process.
+func (w *World) begin(m moment) {
+	w.mu.Lock()
+	w.last = m.Worker
+	w.mu.Unlock()
+	if w.Before != nil {
+		w.Before(m.Activity)
+	}
+	w.clock.advance(m.Scheduled)
+	if m.Activity == activities.CheckHealthName {
+		w.Checks.Add(1)
+	}
+}
+
+// end is called when an activity has ended.
+func (w *World) end(m moment) {
+	if w.After != nil {
+		w.After(m.Activity)
+	}
 }
 
 // Decide sends a decision as the rotation's person.
 func (w *World) Decide(ctx context.Context, kind rotation.DecisionKind, m rotation.DecisionMessage) error {
 	m.By = "a person"
-	_, err := client.New(w.temporal).Decide(ctx, w.Key.Name, kind, m)
+	_, err := client.New(w.Temporal).Decide(ctx, w.Key.Name, kind, m)
 	return err
 }
 
 // Act does what a notification asks for.
 func (w *World) Act(ctx context.Context, n rotation.Notification) error {
-	status, err := client.New(w.temporal).Status(ctx, w.Key.Name)
+	status, err := client.New(w.Temporal).Status(ctx, w.Key.Name)
 	if err != nil {
 		return err
 	}
@@ -271,34 +350,32 @@ func (w *World) Act(ctx context.Context, n rotation.Notification) error {
 	return nil // it is blocked: it goes on when what is wrong is over
 }
 
+// hears is who is told of activities.
+type hears interface {
+	begin(moment)
+	end(moment)
+}
+
 // follow is a worker interceptor: the world's clock follows the moments at which Temporal schedules activities.
 type follow struct {
 	interceptor.WorkerInterceptorBase
-	world *World
+	hears
 }
 
 func (f *follow) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	return &followInbound{interceptor.ActivityInboundInterceptorBase{Next: next}, f.world}
+	return &followInbound{interceptor.ActivityInboundInterceptorBase{Next: next}, f.hears}
 }
 
 type followInbound struct {
 	interceptor.ActivityInboundInterceptorBase
-	world *World
+	hears
 }
 
 func (f *followInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	info := activity.GetInfo(ctx)
-	name := info.ActivityType.Name
-	if f.world.Before != nil {
-		f.world.Before(name)
-	}
-	f.world.clock.advance(info.ScheduledTime)
-	if name == activities.CheckHealthName {
-		f.world.Checks.Add(1)
-	}
-	if f.world.After != nil {
-		defer f.world.After(name)
-	}
+	m := moment{Activity: info.ActivityType.Name, Scheduled: info.ScheduledTime}
+	f.begin(m)
+	defer f.end(m)
 	return f.Next.ExecuteActivity(ctx, in)
 }
 

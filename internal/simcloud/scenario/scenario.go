@@ -22,6 +22,8 @@ const (
 	Latest = "gsm-latest"
 	// Local is an encrypted file.
 	Local = "local"
+	// AWS is AWS Secrets Manager.
+	AWS = "asm"
 )
 
 // Project is the Google Cloud project of a scenario.
@@ -56,6 +58,8 @@ type Options struct {
 	// configuration; Quiet are the hours of team, one `field: value` a line. It needs Dir for the files of their secrets.
 	Channels bool
 	Quiet    []string
+	// AWS starts AWS Secrets Manager and adds the store `asm`.
+	AWS bool
 }
 
 // Scenario is a running simulated cloud.
@@ -64,6 +68,8 @@ type Scenario struct {
 	IAM    *simcloud.GoogleIAM
 	SM     *simcloud.SecretManager
 	OpenAI *simcloud.OpenAI
+	// AWS is nil without Options.AWS.
+	AWS *simcloud.AWSSecrets
 	// Post is nil without Channels.
 	Post *simcloud.Receiver
 
@@ -71,6 +77,7 @@ type Scenario struct {
 	readers map[string]string
 	keys    []string
 	first   map[string]secret.Value
+	arns    map[string]string
 }
 
 // Start starts the services. Stop them with Stop.
@@ -82,7 +89,7 @@ func Start(o Options) (s *Scenario, err error) {
 			*field = standard
 		}
 	}
-	s = &Scenario{Cloud: simcloud.New(o.Now), opts: o, readers: map[string]string{}, first: map[string]secret.Value{}}
+	s = &Scenario{Cloud: simcloud.New(o.Now), opts: o, readers: map[string]string{}, first: map[string]secret.Value{}, arns: map[string]string{}}
 	defer func() {
 		if err != nil {
 			s.Stop()
@@ -94,8 +101,16 @@ func Start(o Options) (s *Scenario, err error) {
 	if s.SM, err = s.Cloud.StartSecretManager(simcloud.SecretManagerOptions{Project: Project, Readers: s.readers, Quota: o.Quota}); err != nil {
 		return s, err
 	}
-	if s.OpenAI, err = s.Cloud.StartOpenAI(simcloud.OpenAIOptions{}); err != nil || !o.Channels {
+	if s.OpenAI, err = s.Cloud.StartOpenAI(simcloud.OpenAIOptions{}); err != nil {
 		return s, err
+	}
+	if o.AWS {
+		if s.AWS, err = s.Cloud.StartAWSSecrets(simcloud.AWSSecretsOptions{}); err != nil {
+			return s, err
+		}
+	}
+	if !o.Channels {
+		return s, nil
 	}
 	err = s.startPost()
 	return s, err
@@ -111,6 +126,9 @@ func (s *Scenario) Stop() {
 	}
 	if s.OpenAI != nil {
 		s.OpenAI.Stop()
+	}
+	if s.AWS != nil {
+		s.AWS.Stop()
 	}
 	if s.Post != nil {
 		s.Post.Stop()
@@ -186,6 +204,16 @@ func (s *Scenario) put(store, name string, value secret.Value) error {
 		return errors.Join(s.SM.CreateSecret(secretID, value), s.SM.CreateSecret(secretID+"-rekey-pending", secret.Value{}))
 	case Local:
 		return s.putLocal(secretID, value)
+	case AWS:
+		if s.AWS == nil {
+			return errors.New("a scenario without AWS has no store on it")
+		}
+		arn, err := s.AWS.CreateSecret(secretID, value)
+		if err == nil {
+			_, err = s.AWS.CreateSecret("rekey/"+secretID, secret.Value{})
+		}
+		s.arns[name] = arn
+		return err
 	}
 	return fmt.Errorf("a scenario has no store %q", store)
 }
@@ -214,6 +242,9 @@ func (s *Scenario) YAML() string {
 	if s.opts.Dir != "" {
 		fmt.Fprintf(&b, "  %s:\n    type: local\n    dir: %q\n    identity: %q\n", Local, s.localDir(), s.identity())
 	}
+	if s.AWS != nil {
+		fmt.Fprintf(&b, "  %s:\n    type: aws-secrets-manager\n    region: %s\n    endpoint: %q\n    request_timeout: %s\n    read_lag: %s\n", AWS, s.AWS.Region, s.AWS.URL, s.opts.RequestTimeout, s.opts.ReadLag)
+	}
 	if len(s.keys) == 0 {
 		return b.String()
 	}
@@ -223,7 +254,16 @@ func (s *Scenario) YAML() string {
 func (s *Scenario) localDir() string { return filepath.Join(s.opts.Dir, "secrets") }
 func (s *Scenario) identity() string { return filepath.Join(s.opts.Dir, "identity", "identity.txt") }
 
-// Rules are the invariants of one key that is in the given stores.
+// Rules are the invariants of one key of the scenario that is in the given stores.
+func (s *Scenario) Rules(name string, stores ...string) simcloud.Rules {
+	r := Rules(name, slices.DeleteFunc(slices.Clone(stores), func(store string) bool { return store == AWS })...)
+	if slices.Contains(stores, AWS) {
+		r.Groups[0] = append(r.Groups[0], s.arns[name])
+	}
+	return r
+}
+
+// Rules are the invariants of one key that is in the given stores, none of them on AWS.
 func Rules(name string, stores ...string) simcloud.Rules {
 	var group []string
 	for _, store := range stores {

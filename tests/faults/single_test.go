@@ -23,8 +23,6 @@ import (
 )
 
 const (
-	// envFaults is how many cases are run, or "all"; empty runs some, others each time.
-	envFaults = "REKEY_FAULTS"
 	// envFault runs one case again: what a failure prints.
 	envFault = "REKEY_FAULT"
 )

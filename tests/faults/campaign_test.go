@@ -1,0 +1,112 @@
+package faults
+
+import (
+	"bufio"
+	"context"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// few is how many schedules go test tells.
+const few = 6
+
+// TestCampaign tells schedules that nobody has thought of. What it finds goes, in its shortest form, into
+// testdata/regressions.
+func TestCampaign(t *testing.T) {
+	servers := &servers{seed: 1}
+	t.Cleanup(servers.stop)
+	if text := os.Getenv(envSchedule); text != "" {
+		tellOne(t, servers, text)
+		return
+	}
+	c := &campaign{seed: Seed(rand.Uint64()), n: few, servers: servers, told: map[int]bool{}}
+	var err error
+	if text := os.Getenv(envSeed); text != "" {
+		if c.seed, err = ParseSeed(text); err != nil {
+			t.Fatalf("%s: %v", envSeed, err)
+		}
+	}
+	if text := os.Getenv(envFaults); text != "" && text != "all" {
+		if c.n, err = strconv.Atoi(text); err != nil || c.n < 1 {
+			t.Fatalf("%s=%q: expected a number of schedules, or all", envFaults, text)
+		}
+	}
+	if file := os.Getenv(envLog); file != "" {
+		if err := c.resume(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%s=%s: %d schedules, of which %d were told before", envSeed, c.seed, c.n, len(c.told))
+	began := time.Now()
+	if err := c.run(t.Context(), 6, func(n int, s Schedule, broken []string) {
+		short, broken := shorten(context.Background(), s, broken, servers)
+		t.Errorf("schedule %d of %s (%s)\n  %s\n  %s", n, c.seed, s, repeat(short), strings.Join(broken, "\n  "))
+	}); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%.0f s", time.Since(began).Seconds())
+	os.Stdout.WriteString(c.String() + "\n") //nolint:errcheck // the last line of a campaign
+}
+
+// tellOne tells one schedule: a text, or "seed" and the seed beside it.
+func tellOne(t *testing.T, servers *servers, text string) {
+	t.Helper()
+	s, err := Parse(text)
+	if text == "seed" {
+		var seed Seed
+		if seed, err = ParseSeed(os.Getenv(envSeed)); err == nil {
+			s = Generate(uint64(seed))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken, happened, err := tell(t.Context(), s, servers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: %d of %d events happened", s, happened, len(s.Events))
+	for _, b := range broken {
+		t.Error(b)
+	}
+}
+
+func TestWhatACampaignOnceFoundStaysMended(t *testing.T) {
+	f, err := os.Open("testdata/regressions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	servers := &servers{seed: 1}
+	t.Cleanup(servers.stop)
+	lines := bufio.NewScanner(f)
+	t.Run("all", func(t *testing.T) {
+		for n := 1; lines.Scan(); n++ {
+			line := strings.TrimSpace(lines.Text())
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			s, err := Parse(line)
+			if err != nil {
+				t.Fatalf("testdata/regressions:%d: %v", n, err)
+			}
+			t.Run(line, func(t *testing.T) {
+				t.Parallel()
+				broken, _, err := tell(t.Context(), s, servers)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range broken {
+					t.Error(b)
+				}
+			})
+		}
+	})
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,496 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+
+	"github.com/rekeyhq/rekey/client"
+	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/simcloud"
+	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/tests/virtual"
+	"github.com/rekeyhq/rekey/workflows"
+)
+
+const (
+	// patience is how long, in real time, a rotation may take before it counts as stuck.
+	patience = 90 * time.Second
+	// calm is how many rotations without faults may follow until all is well again: the first of them may find something
+	// that the schedule left behind, and ask about it.
+	calm = 3
+)
+
+// story is a schedule that is being told.
+type story struct {
+	Schedule
+	*virtual.World
+	server *server
+
+	mu sync.Mutex
+	// began and notices count activities and notifications.
+	began, notices int
+	// over: nothing goes wrong any more.
+	over bool
+	// done are the events that have happened.
+	done map[Event]bool
+	// late are requests that take effect after their caller has gone.
+	late []*lateRequest
+}
+
+type lateRequest struct {
+	*simcloud.Fault
+	// next: just before the next activity; otherwise when the one that sent it has ended.
+	next bool
+}
+
+// tell runs a schedule and returns what did not hold, and how many of its events have happened.
+func tell(ctx context.Context, s Schedule, servers *servers) (problems []string, happened int, err error) {
+	dir, err := os.MkdirTemp("", "rekey-story-")
+	if err != nil {
+		return nil, 0, err
+	}
+	defer os.RemoveAll(dir)
+	server, release, err := servers.get(ctx, s.Settings[ofTemporal], dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer release()
+	t := &story{Schedule: s, server: server, done: map[Event]bool{}}
+	workers := map[string]int{"0": 0, "1": 1, "2": 2}[s.Settings[ofWorkers]]
+	shape := virtual.Shape{
+		Name: s.String(), ByHand: s.Settings[ofProvider] == "openai", Stores: strings.Split(s.Settings[ofStores], ","),
+		Policy: []string{"grace: " + s.Settings[ofGrace], "soak: " + s.Settings[ofSoak], "step_timeout: 3s"},
+	}
+	if s.Settings[ofApproval] == "yes" {
+		shape.Policy = append(shape.Policy, "approve: true")
+	}
+	timing := simcloud.Timing{}
+	t.World, err = virtual.NewWorld(ctx, server.get(), virtual.Options{
+		Shape: shape, Dir: dir, Mode: "upload", RequestTimeout: "1s", Processes: workers,
+		Scenario: func(o *scenario.Options) {
+			if s.Settings[ofLags] == "some" {
+				o.Propagation, o.RevocationLag, o.ListLag, o.ReadLag = "2m", "2m", "1m", "1m"
+				timing = simcloud.Timing{Propagation: 90 * time.Second, RevocationLag: 90 * time.Second, ListLag: 40 * time.Second, VisibleLag: 5 * time.Second, AliasLag: 40 * time.Second}
+			}
+		},
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer t.Close()
+	t.Cloud.SetTiming(timing)
+	t.Before, t.After, t.Person = t.before, t.after, t.person
+	problems = t.tell(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return problems, len(t.done), nil
+}
+
+func (t *story) tell(ctx context.Context) []string {
+	remove := t.inject()
+	reason := rotation.Reason(t.Settings[ofReason])
+	var problems []string
+	if t.Settings[ofReason] == "revoke-first" {
+		reason = rotation.Emergency
+		t.MayDie = t.live()
+	}
+	// How it ends is judged by what is left when all is over: a person may have ended it.
+	if stuck := t.rotate(ctx, reason, t.Settings[ofReason] == "revoke-first"); stuck != "" {
+		problems = append(problems, stuck)
+	}
+	remove()
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+	t.commit(true)
+	if len(problems) == 0 {
+		problems = t.calm(ctx)
+	}
+	if broken := t.Check(); len(problems) > 0 {
+		// Whatever did not end leaves more behind; that says nothing.
+		problems = append(problems, slices.DeleteFunc(broken, func(b string) bool { return !strings.HasPrefix(b, "event") })...)
+	} else {
+		problems = broken
+	}
+	return problems
+}
+
+// rotate lets a rotation run to its end, and returns why it does not come there.
+func (t *story) rotate(ctx context.Context, reason rotation.Reason, revokeFirst bool) (stuck string) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := t.Rotate(ctx, time.Duration(t.Key.Policy.Period), reason, emergencies(revokeFirst)...)
+	if err == nil || ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+		// It was ended, or goes on elsewhere: after a reset its parent learns of nothing.
+		err = t.Closed(ctx)
+	}
+	if err == nil {
+		return ""
+	}
+	now, _ := t.Status(context.Background())
+	return fmt.Sprintf("I7: the rotation does not end: %v; it is in %s since %v, now %v:\n%s", err, now.Phase, now.Trail, t.Now(), now.Details)
+}
+
+func emergencies(revokeFirst bool) []rotation.Decision {
+	if !revokeFirst {
+		return nil
+	}
+	return []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{ID: uuid.NewString(), By: "somebody", RevokeFirst: true}}}
+}
+
+// calm rotates without faults until one rotation is completed.
+func (t *story) calm(ctx context.Context) []string {
+	var last string
+	for range calm {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		res, err := t.Rotate(limited, time.Duration(t.Key.Policy.Period), rotation.Manual)
+		cancel()
+		if err == nil && res.Phase == rotation.Completed && !res.NotDue {
+			return nil
+		}
+		if last = fmt.Sprintf("%v: %s. %s", err, res.Phase, res.Outcome); err != nil {
+			now, _ := t.Status(context.Background())
+			last += fmt.Sprintf("; it is in %s since %v:\n%s", now.Phase, now.Trail, now.Details)
+			break
+		}
+	}
+	return []string{"I7: all is quiet, and yet no rotation is completed: " + last}
+}
+
+// inject sets the faults of requests.
+func (t *story) inject() (remove func()) {
+	var removes []func()
+	for _, e := range t.Events {
+		if e.At != atRequest {
+			continue
+		}
+		f := simcloud.Fault{Skip: e.N, Times: 1, Reached: make(chan struct{})}
+		switch e.What {
+		case "hang", "kill-before":
+			f.Kind, f.Release = simcloud.Hold, make(chan struct{}) // nobody closes it: it ends with its caller
+		case "late", "later", "kill-after":
+			f.Kind, f.Release, f.Done = simcloud.CommitLate, make(chan struct{}), make(chan struct{})
+		default:
+			f = kinds[e.What]
+			f.Skip, f.Times, f.Reached = e.N, 1, make(chan struct{})
+		}
+		stop := make(chan struct{})
+		go func() {
+			select {
+			case <-f.Reached:
+			case <-stop:
+				return
+			}
+			t.happened(e)
+			switch e.What {
+			case "kill-before":
+				t.KillWorker()
+			case "kill-after":
+				t.KillWorker()
+				close(f.Release)
+			case "late", "later":
+				t.mu.Lock()
+				t.late = append(t.late, &lateRequest{&f, e.What == "later"})
+				t.mu.Unlock()
+			}
+		}()
+		removes = append(removes, t.Cloud.Inject(f), func() { close(stop) })
+	}
+	return func() {
+		for _, r := range removes {
+			r()
+		}
+	}
+}
+
+func (t *story) happened(e Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done[e] = true
+}
+
+// commit lets late requests take effect.
+func (t *story) commit(next bool) {
+	t.mu.Lock()
+	var now []*lateRequest
+	t.late = slices.DeleteFunc(t.late, func(l *lateRequest) bool {
+		if next || !l.next {
+			now = append(now, l)
+			return true
+		}
+		return false
+	})
+	t.mu.Unlock()
+	for _, l := range now {
+		close(l.Release)
+		<-l.Done
+	}
+}
+
+// before is called when an activity begins.
+func (t *story) before(string) {
+	t.commit(true)
+	for _, e := range t.due(atActivity, &t.began) {
+		if e.What != "kill-end" {
+			t.happened(e)
+			t.act(e)
+		}
+	}
+}
+
+// after is called when an activity has ended, before Temporal learns of it.
+func (t *story) after(string) {
+	t.commit(false)
+	t.mu.Lock()
+	n, over := t.began-1, t.over
+	t.mu.Unlock()
+	for _, e := range t.Events {
+		if !over && e.At == atActivity && e.What == "kill-end" && e.N == n {
+			t.happened(e)
+			t.KillWorker()
+		}
+	}
+}
+
+// due returns what happens at the present count, and counts on.
+func (t *story) due(at counter, count *int) (due []Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.Events {
+		if !t.over && e.At == at && e.N == *count {
+			due = append(due, e)
+		}
+	}
+	*count++
+	return due
+}
+
+// live are the keys that exist.
+func (t *story) live() (ids []string) {
+	for id := range t.Cloud.LiveKeys() {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// act does what somebody or something does while an activity is about to begin. What is refused is no violation: people try.
+func (t *story) act(e Event) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	id := workflows.ID(t.Key.Name)
+	m := rotation.DecisionMessage{ID: uuid.NewString(), By: "somebody", Why: "the schedule says so"}
+	signal := func(k rotation.DecisionKind) { _ = t.Temporal.SignalWorkflow(ctx, id, "", string(k), m) }
+	switch e.What {
+	case "kill":
+		t.KillWorker()
+	case "terminate":
+		_ = t.Temporal.TerminateWorkflow(ctx, id, "", m.Why)
+	case "cancel":
+		_ = t.Temporal.CancelWorkflow(ctx, id, "")
+	case "reset":
+		_ = t.reset(ctx, id, e.N)
+	case "roll-back":
+		signal(rotation.RollBack)
+	case "finish-grace":
+		signal(rotation.FinishGrace)
+	case "extend-grace":
+		m.For = rotation.Duration(24 * time.Hour)
+		signal(rotation.ExtendGrace)
+	case "note":
+		signal(rotation.AddNote)
+	case "emergency":
+		signal(rotation.RaiseEmergency)
+	case "revoke-first":
+		m.RevokeFirst = true
+		t.mu.Lock()
+		t.MayDie = append(t.MayDie, t.live()...)
+		t.mu.Unlock()
+		signal(rotation.RaiseEmergency)
+	case "start":
+		_, _ = client.New(t.Temporal).StartManual(ctx, t.Key, m.By, m.Why)
+	case "restart":
+		// The activity that is about to begin waits for it.
+		if err := t.server.restart(ctx); err != nil {
+			t.Fail(fmt.Errorf("Temporal does not start again: %w", err))
+		}
+	}
+}
+
+// reset begins the rotation anew after one of its workflow tasks.
+func (t *story) reset(ctx context.Context, id string, n int) error {
+	var at []int64
+	var run string
+	iter := t.Temporal.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iter.HasNext() {
+		e, err := iter.Next()
+		if err != nil {
+			return err
+		}
+		if e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED {
+			at = append(at, e.GetEventId())
+		}
+	}
+	if len(at) == 0 {
+		return errors.New("there is nothing to reset to")
+	}
+	_, err := t.Temporal.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace: t.Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: run},
+		Reason: "the schedule says so", WorkflowTaskFinishEventId: at[n%len(at)], RequestId: uuid.NewString(),
+	})
+	return err
+}
+
+// person does what a notification asks for, or what people do instead. Whatever a person does not do now, the next reminder
+// asks for again.
+func (t *story) person(ctx context.Context, n rotation.Notification) error {
+	right := func() error {
+		// While something goes wrong a person's own requests go wrong, too; the next reminder finds them at it again.
+		if err := t.Act(ctx, n); err != nil && t.quiet() {
+			return err
+		}
+		return nil
+	}
+	due := t.due(atNotice, &t.notices)
+	if len(due) == 0 {
+		return right()
+	}
+	t.happened(due[0])
+	switch due[0].What {
+	case "late":
+		return nil
+	case "twice":
+		if err := right(); err != nil {
+			return err
+		}
+		_ = t.Act(ctx, n)
+		return nil
+	case "wrong":
+		t.wrong(ctx)
+		return nil
+	case "reject":
+		_ = t.Decide(ctx, rotation.Reject, rotation.DecisionMessage{Why: "I do not like it"})
+	case "roll-back":
+		_ = t.Decide(ctx, rotation.RollBack, rotation.DecisionMessage{Why: "I do not like it"})
+	}
+	return nil
+}
+
+func (t *story) quiet() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.over
+}
+
+// wrong does what must not work.
+func (t *story) wrong(ctx context.Context) {
+	// The old key once more, and one that is none.
+	for _, v := range []secret.Value{t.First("key"), secret.New([]byte("not a key at all, but as long as one is"))} {
+		if _, _, err := t.Acts.StageSupplied(ctx, t.Key, "", v); err == nil {
+			_ = t.Decide(ctx, rotation.KeySupplied, rotation.DecisionMessage{})
+		}
+	}
+	_ = t.Decide(ctx, rotation.KeySupplied, rotation.DecisionMessage{Version: "1"})
+	_ = t.Decide(ctx, rotation.KeySupplied, rotation.DecisionMessage{Version: "17"})
+	_ = t.Decide(ctx, rotation.KeyRevoked, rotation.DecisionMessage{Why: "I think so"})
+	_ = t.Decide(ctx, rotation.Approve, rotation.DecisionMessage{Question: "another-one"})
+}
+
+// servers are the Temporals of a campaign.
+type servers struct {
+	mu     sync.Mutex
+	shared map[string]*server
+	// seed makes what lies lie the same each time.
+	seed int64
+}
+
+// server is a Temporal that can be stopped and started.
+type server struct {
+	mu      sync.Mutex
+	running *devserver.Server
+	options devserver.Options
+}
+
+func (s *server) get() *devserver.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
+func start(ctx context.Context, o devserver.Options) (*server, error) {
+	o.SearchAttributes, o.SkipTime = workflows.SearchAttributes(), true
+	running, err := devserver.Start(ctx, o)
+	return &server{running: running, options: o}, err
+}
+
+// restart stops the server and starts it again on its port.
+func (s *server) restart(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.options.Port = s.running.Port()
+	if err := s.running.Stop(); err != nil {
+		return err
+	}
+	again, err := devserver.Start(ctx, s.options)
+	if err == nil {
+		s.running = again
+	}
+	return err
+}
+
+// get returns a server of a kind, and what to do when it is no longer needed.
+func (s *servers) get(ctx context.Context, kind, dir string) (*server, func(), error) {
+	if kind == "file" {
+		one, err := start(ctx, devserver.Options{DatabaseFile: filepath.Join(dir, "temporal.db")})
+		return one, func() { _ = one.get().Stop() }, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shared[kind] == nil {
+		var o devserver.Options
+		if kind == "lies" {
+			o.Faults = lies(s.seed)
+		}
+		one, err := start(ctx, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		if s.shared == nil {
+			s.shared = map[string]*server{}
+		}
+		s.shared[kind] = one
+	}
+	return s.shared[kind], func() {}, nil
+}
+
+func (s *servers) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.shared {
+		_ = one.get().Stop()
+	}
+}
+
+// lies are how the database of Temporal fails: one call in twenty, and half of those have done what was asked for.
+func lies(seed int64) (all []devserver.Fault) {
+	for _, method := range []string{"CreateWorkflowExecution", "UpdateWorkflowExecution", "AppendHistoryNodes", "GetWorkflowExecution", "ReadHistoryBranch"} {
+		all = append(all, devserver.Fault{Method: method, Kind: "Timeout", Rate: 0.025, Seed: seed})
+		if !strings.HasPrefix(method, "Get") && !strings.HasPrefix(method, "Read") {
+			all = append(all, devserver.Fault{Method: method, Kind: "ExecuteAndTimeout", Rate: 0.025, Seed: seed})
+		}
+	}
+	return all
+}

@@ -119,17 +119,19 @@ func (c *campaign) run(ctx context.Context, atOnce int, failed func(n int, s Sch
 		all.Go(func() {
 			for n := range work {
 				s := Generate(uint64(c.seed.nth(n)))
-				broken, happened, err := tell(context.WithoutCancel(ctx), s, c.servers)
+				out, err := tell(context.WithoutCancel(ctx), s, c.servers)
 				c.mu.Lock()
 				if err == nil {
-					e := entry{N: n, Schedule: s.String(), Events: happened, Broken: broken}
+					e := entry{N: n, Schedule: s.String(), Events: out.happened, Broken: out.broken}
 					c.count(e)
 					err = c.write(e)
 				}
-				problem = errors.Join(problem, err)
+				if err != nil {
+					problem = errors.Join(problem, fmt.Errorf("%s: %w", s, err))
+				}
 				c.mu.Unlock()
-				if len(broken) > 0 {
-					failed(n, s, broken)
+				if len(out.broken) > 0 {
+					failed(n, s, out.broken)
 				}
 			}
 		})
@@ -167,11 +169,11 @@ func shorten(ctx context.Context, s Schedule, broken []string, servers *servers)
 		if time.Now().After(until) {
 			return false
 		}
-		now, _, err := tell(ctx, c, servers)
-		if err != nil || kind(now) != kind(broken) {
+		now, err := tell(ctx, c, servers)
+		if err != nil || kind(now.broken) != kind(broken) {
 			return false
 		}
-		broken = now
+		broken = now.broken
 		return true
 	})
 	return short, broken

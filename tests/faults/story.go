@@ -27,8 +27,9 @@ import (
 )
 
 const (
-	// patience is how long, in real time, a rotation may take before it counts as stuck.
-	patience = 90 * time.Second
+	// patience is how long, in real time, a rotation may take before it counts as stuck. Where Temporal's database lies, every
+	// twentieth step waits for a timeout; where it was started again, workers take most of a minute to come back.
+	patience, patienceWithTemporal = 90 * time.Second, 5 * time.Minute
 	// calm is how many rotations without faults may follow until all is well again: the first of them may find something
 	// that the schedule left behind, and ask about it.
 	calm = 3
@@ -47,6 +48,8 @@ type story struct {
 	over bool
 	// done are the events that have happened.
 	done map[Event]bool
+	// refused is why a person could not act the last time.
+	refused error
 	// late are requests that take effect after their caller has gone.
 	late []*lateRequest
 }
@@ -57,16 +60,25 @@ type lateRequest struct {
 	next bool
 }
 
-// tell runs a schedule and returns what did not hold, and how many of its events have happened.
-func tell(ctx context.Context, s Schedule, servers *servers) (problems []string, happened int, err error) {
+// outcome is how a story went.
+type outcome struct {
+	// broken is what did not hold.
+	broken []string
+	// happened is how many of the schedule's events have happened.
+	happened int
+	journal  []simcloud.Event
+}
+
+// tell runs a schedule. An error means that it could not be run.
+func tell(ctx context.Context, s Schedule, servers *servers) (out outcome, err error) {
 	dir, err := os.MkdirTemp("", "rekey-story-")
 	if err != nil {
-		return nil, 0, err
+		return out, err
 	}
 	defer os.RemoveAll(dir)
 	server, release, err := servers.get(ctx, s.Settings[ofTemporal], dir)
 	if err != nil {
-		return nil, 0, err
+		return out, err
 	}
 	defer release()
 	t := &story{Schedule: s, server: server, done: map[Event]bool{}}
@@ -89,15 +101,17 @@ func tell(ctx context.Context, s Schedule, servers *servers) (problems []string,
 		},
 	})
 	if err != nil {
-		return nil, 0, err
+		return out, err
 	}
 	defer t.Close()
 	t.Cloud.SetTiming(timing)
 	t.Before, t.After, t.Person = t.before, t.after, t.person
-	problems = t.tell(ctx)
+	out.broken = t.tell(ctx)
+	out.journal = t.Cloud.Journal()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return problems, len(t.done), nil
+	out.happened = len(t.done)
+	return out, nil
 }
 
 func (t *story) tell(ctx context.Context) []string {
@@ -106,7 +120,6 @@ func (t *story) tell(ctx context.Context) []string {
 	var problems []string
 	if t.Settings[ofReason] == "revoke-first" {
 		reason = rotation.Emergency
-		t.MayDie = t.live()
 	}
 	// How it ends is judged by what is left when all is over: a person may have ended it.
 	if stuck := t.rotate(ctx, reason, t.Settings[ofReason] == "revoke-first"); stuck != "" {
@@ -116,6 +129,12 @@ func (t *story) tell(ctx context.Context) []string {
 	t.mu.Lock()
 	t.over = true
 	t.mu.Unlock()
+	if t.revokeFirst() {
+		// Whatever there was until it ended was named as leaked: after a reset also what it had made itself.
+		for _, e := range t.Cloud.Journal() {
+			t.MayDie = append(t.MayDie, e.KeyID)
+		}
+	}
 	t.commit(true)
 	if len(problems) == 0 {
 		problems = t.calm(ctx)
@@ -131,7 +150,7 @@ func (t *story) tell(ctx context.Context) []string {
 
 // rotate lets a rotation run to its end, and returns why it does not come there.
 func (t *story) rotate(ctx context.Context, reason rotation.Reason, revokeFirst bool) (stuck string) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, t.patience())
 	defer cancel()
 	_, err := t.Rotate(ctx, time.Duration(t.Key.Policy.Period), reason, emergencies(revokeFirst)...)
 	if err == nil || ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -141,8 +160,35 @@ func (t *story) rotate(ctx context.Context, reason rotation.Reason, revokeFirst 
 	if err == nil {
 		return ""
 	}
-	now, _ := t.Status(context.Background())
-	return fmt.Sprintf("I7: the rotation does not end: %v; it is in %s since %v, now %v:\n%s", err, now.Phase, now.Trail, t.Now(), now.Details)
+	return fmt.Sprintf("I7: the rotation does not end: %v; %s", err, t.stands())
+}
+
+// stands says how the rotation stands, for whoever looks for why it does not get on.
+func (t *story) stands() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	now, err := t.Status(ctx)
+	var last []string
+	iter := t.Temporal.GetWorkflowHistory(ctx, workflows.ID(t.Key.Name), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iter.HasNext() {
+		e, err := iter.Next()
+		if err != nil {
+			last = append(last, err.Error())
+			break
+		}
+		last = append(last, fmt.Sprintf("%d %s %s", e.GetEventId(), e.GetEventTime().AsTime().Format(time.DateTime), e.GetEventType()))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return fmt.Sprintf("it is in %s (%v) since %v, now %v; a person: %v; its last events: %s\n%s\n%s",
+		now.Phase, err, now.Trail, t.Now(), t.refused, strings.Join(last[max(0, len(last)-6):], ", "), now.Details, t.Logs())
+}
+
+func (t *story) patience() time.Duration {
+	if t.Settings[ofTemporal] != "memory" {
+		return patienceWithTemporal
+	}
+	return patience
 }
 
 func emergencies(revokeFirst bool) []rotation.Decision {
@@ -156,15 +202,14 @@ func emergencies(revokeFirst bool) []rotation.Decision {
 func (t *story) calm(ctx context.Context) []string {
 	var last string
 	for range calm {
-		limited, cancel := context.WithTimeout(ctx, patience)
+		limited, cancel := context.WithTimeout(ctx, t.patience())
 		res, err := t.Rotate(limited, time.Duration(t.Key.Policy.Period), rotation.Manual)
 		cancel()
 		if err == nil && res.Phase == rotation.Completed && !res.NotDue {
 			return nil
 		}
 		if last = fmt.Sprintf("%v: %s. %s", err, res.Phase, res.Outcome); err != nil {
-			now, _ := t.Status(context.Background())
-			last += fmt.Sprintf("; it is in %s since %v:\n%s", now.Phase, now.Trail, now.Details)
+			last += "; " + t.stands()
 			break
 		}
 	}
@@ -279,12 +324,9 @@ func (t *story) due(at counter, count *int) (due []Event) {
 	return due
 }
 
-// live are the keys that exist.
-func (t *story) live() (ids []string) {
-	for id := range t.Cloud.LiveKeys() {
-		ids = append(ids, id)
-	}
-	return ids
+// revokeFirst reports whether somebody has asked to take keys away before there is a new one.
+func (t *story) revokeFirst() bool {
+	return t.Settings[ofReason] == "revoke-first" || slices.ContainsFunc(t.Events, func(e Event) bool { return e.What == "revoke-first" })
 }
 
 // act does what somebody or something does while an activity is about to begin. What is refused is no violation: people try.
@@ -316,9 +358,6 @@ func (t *story) act(e Event) {
 		signal(rotation.RaiseEmergency)
 	case "revoke-first":
 		m.RevokeFirst = true
-		t.mu.Lock()
-		t.MayDie = append(t.MayDie, t.live()...)
-		t.mu.Unlock()
 		signal(rotation.RaiseEmergency)
 	case "start":
 		_, _ = client.New(t.Temporal).StartManual(ctx, t.Key, m.By, m.Why)
@@ -357,42 +396,33 @@ func (t *story) reset(ctx context.Context, id string, n int) error {
 // person does what a notification asks for, or what people do instead. Whatever a person does not do now, the next reminder
 // asks for again.
 func (t *story) person(ctx context.Context, n rotation.Notification) error {
-	right := func() error {
-		// While something goes wrong a person's own requests go wrong, too; the next reminder finds them at it again.
-		if err := t.Act(ctx, n); err != nil && t.quiet() {
-			return err
-		}
-		return nil
+	// A person's own requests go wrong, too, and the rotation may have ended since; the next reminder finds them at it again,
+	// and what they never bring about is stuck.
+	right := func() {
+		err := t.Act(ctx, n)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.refused = err
 	}
 	due := t.due(atNotice, &t.notices)
 	if len(due) == 0 {
-		return right()
+		right()
+		return nil
 	}
 	t.happened(due[0])
 	switch due[0].What {
-	case "late":
-		return nil
+	case "late": // it is left lying
 	case "twice":
-		if err := right(); err != nil {
-			return err
-		}
-		_ = t.Act(ctx, n)
-		return nil
+		right()
+		right()
 	case "wrong":
 		t.wrong(ctx)
-		return nil
 	case "reject":
 		_ = t.Decide(ctx, rotation.Reject, rotation.DecisionMessage{Why: "I do not like it"})
 	case "roll-back":
 		_ = t.Decide(ctx, rotation.RollBack, rotation.DecisionMessage{Why: "I do not like it"})
 	}
 	return nil
-}
-
-func (t *story) quiet() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.over
 }
 
 // wrong does what must not work.

@@ -18,6 +18,10 @@ const (
 	beatUpdate   = "beat"
 )
 
+// taskTimeout is how long, in real time, a workflow task waits for a worker that was killed; the server's 10 s would be most
+// of what a test takes.
+const taskTimeout = 3 * time.Second
+
 // order is one thing to start.
 type order struct {
 	// Now is the world's time; the driver catches up with it first, and then waits for After.
@@ -43,7 +47,7 @@ func driver(ctx workflow.Context) error {
 		}
 		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 			WorkflowID: workflows.ID(o.Input.Key.Name), TaskQueue: workflows.ProviderTaskQueue(o.Input.Key.Provider),
-			ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, TypedSearchAttributes: workflows.StartAttributes(o.Input.Key, o.Input.Reason),
+			ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, WorkflowTaskTimeout: taskTimeout, TypedSearchAttributes: workflows.StartAttributes(o.Input.Key, o.Input.Reason),
 		})
 		if err := workflow.ExecuteChildWorkflow(child, workflows.RotateKeyType, o.Input).Get(child, &out.Result); err != nil {
 			out.Closed = err.Error()

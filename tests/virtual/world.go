@@ -11,10 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.temporal.io/sdk/activity"
 	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
@@ -164,8 +166,20 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 		return w, err
 	}
 	w.stops = append(w.stops, drives.Stop)
-	_, err = w.Temporal.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: driverType, TaskQueue: driverType}, driverType)
-	return w, err
+	return w, persist(ctx, func() error {
+		_, err := w.Temporal.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: driverType, TaskQueue: driverType}, driverType)
+		return err
+	})
+}
+
+// persist repeats what fails because a Temporal's database lies, for a while.
+func persist(ctx context.Context, do func() error) error {
+	for tries := 20; ; tries-- {
+		err := do()
+		if err == nil || tries == 0 || ctx.Err() != nil || errors.As(err, new(*temporal.ApplicationError)) {
+			return err
+		}
+	}
 }
 
 // dial connects to a namespace whose workflows skip time.
@@ -241,13 +255,16 @@ func (w *World) Fail(err error) {
 
 func (w *World) order(ctx context.Context, update string, o order, out any) error {
 	o.Now = w.clock.Now()
-	h, err := w.Temporal.UpdateWorkflow(ctx, sdkclient.UpdateWorkflowOptions{
-		WorkflowID: driverType, UpdateName: update, Args: []any{o}, WaitForStage: sdkclient.WorkflowUpdateStageAccepted,
+	id := uuid.NewString() // repeated, it is still one
+	return persist(ctx, func() error {
+		h, err := w.Temporal.UpdateWorkflow(ctx, sdkclient.UpdateWorkflowOptions{
+			UpdateID: id, WorkflowID: driverType, UpdateName: update, Args: []any{o}, WaitForStage: sdkclient.WorkflowUpdateStageAccepted,
+		})
+		if err != nil {
+			return err
+		}
+		return h.Get(ctx, out)
 	})
-	if err != nil {
-		return err
-	}
-	return h.Get(ctx, out)
 }
 
 // Check returns what does not hold: the invariants in the cloud's journal, and whether one key is left.

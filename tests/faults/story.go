@@ -27,9 +27,12 @@ import (
 )
 
 const (
-	// patience is how long, in real time, a rotation may take before it counts as stuck. Where Temporal's database lies, every
-	// twentieth step waits for a timeout; where it was started again, workers take most of a minute to come back.
-	patience, patienceWithTemporal = 90 * time.Second, 5 * time.Minute
+	// patience is for how long, in real time, nothing happens in a rotation before it counts as stuck. Where Temporal's
+	// database lies, every twentieth step waits for a timeout; where it was started again, workers take most of a minute to come
+	// back.
+	patience = 2 * time.Minute
+	// endless is how many events are too many: it goes round and round.
+	endless = 3000
 	// calm is how many rotations without faults may follow until all is well again: the first of them may find something
 	// that the schedule left behind, and ask about it.
 	calm = 3
@@ -150,17 +153,17 @@ func (t *story) tell(ctx context.Context) []string {
 
 // rotate lets a rotation run to its end, and returns why it does not come there.
 func (t *story) rotate(ctx context.Context, reason rotation.Reason, revokeFirst bool) (stuck string) {
-	ctx, cancel := context.WithTimeout(ctx, t.patience())
+	ctx, cancel := t.watched(ctx)
 	defer cancel()
 	_, err := t.Rotate(ctx, time.Duration(t.Key.Policy.Period), reason, emergencies(revokeFirst)...)
-	if err == nil || ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() == nil {
 		// It was ended, or goes on elsewhere: after a reset its parent learns of nothing.
 		err = t.Closed(ctx)
 	}
 	if err == nil {
 		return ""
 	}
-	return fmt.Sprintf("I7: the rotation does not end: %v; %s", err, t.stands())
+	return fmt.Sprintf("I7: the rotation does not end: %v (%v); %s", context.Cause(ctx), err, t.stands())
 }
 
 // stands says how the rotation stands, for whoever looks for why it does not get on.
@@ -184,11 +187,34 @@ func (t *story) stands() string {
 		now.Phase, err, now.Trail, t.Now(), t.refused, strings.Join(last[max(0, len(last)-6):], ", "), now.Details, t.Logs())
 }
 
-func (t *story) patience() time.Duration {
-	if t.Settings[ofTemporal] != "memory" {
-		return patienceWithTemporal
-	}
-	return patience
+// watched is ctx until the rotation is stuck.
+func (t *story) watched(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		var run string
+		var length int64
+		for since := time.Now(); time.Since(since) < patience; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(2 * time.Second):
+			}
+			d, err := t.Temporal.DescribeWorkflowExecution(ctx, workflows.ID(t.Key.Name), "")
+			if err != nil {
+				continue
+			}
+			info := d.GetWorkflowExecutionInfo()
+			if now, n := info.GetExecution().GetRunId(), info.GetHistoryLength(); now != run || n != length {
+				run, length, since = now, n, time.Now()
+			}
+			if length > endless {
+				cancel(fmt.Errorf("it goes round and round: %d events", length))
+				return
+			}
+		}
+		cancel(fmt.Errorf("nothing has happened for %v", patience))
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 func emergencies(revokeFirst bool) []rotation.Decision {
@@ -202,8 +228,9 @@ func emergencies(revokeFirst bool) []rotation.Decision {
 func (t *story) calm(ctx context.Context) []string {
 	var last string
 	for range calm {
-		limited, cancel := context.WithTimeout(ctx, t.patience())
-		res, err := t.Rotate(limited, time.Duration(t.Key.Policy.Period), rotation.Manual)
+		watched, cancel := t.watched(ctx)
+		res, err := t.Rotate(watched, time.Duration(t.Key.Policy.Period), rotation.Manual)
+		err = errors.Join(err, context.Cause(watched))
 		cancel()
 		if err == nil && res.Phase == rotation.Completed && !res.NotDue {
 			return nil

@@ -15,9 +15,13 @@ import (
 	"github.com/rekeyhq/rekey/secret"
 )
 
-// window is how many characters in a row give a secret away. A printer that cuts its text shows a part of a key only.
-// Windows begin every step characters, so that an excerpt of window+step-1 holds one whole.
-const window, step = 24, 8
+// window is how many characters in a row give a secret away, wherever in the value they are. A printer that cuts its text
+// shows a part of a key only.
+const window = 12
+
+// constant is the first line of a private key in PKCS #8 and base64. It says what kind of key it is, and begins the modulus,
+// which is public; the rest of such keys is secret, or follows from it.
+var constant = regexp.MustCompile(`^MII[A-Za-z0-9+/]{61}`)
 
 // material are the runs of a value that are long enough to be secret: the lines of a private key, an API key.
 var material = regexp.MustCompile(`[A-Za-z0-9+/_=-]{32,}`)
@@ -81,9 +85,9 @@ func forms(v secret.Value) []string {
 			continue
 		}
 		all = append(all, run[:8]+strings.Repeat("*", len(run)-12)+run[len(run)-4:])
-		for at := 0; at < len(run); at += step {
-			begin := min(at, len(run)-window)
-			all = append(all, encoded(run[begin:begin+window])...)
+		run = run[len(constant.FindString(run)):]
+		for at := 0; at+window <= len(run); at++ {
+			all = append(all, encoded(run[at:at+window])...)
 		}
 	}
 	slices.Sort(all)

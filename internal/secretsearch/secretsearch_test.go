@@ -37,6 +37,8 @@ func TestASecretIsFoundInEveryFormThatItCanHave(t *testing.T) {
 		"in JSON":                           string(asJSON),
 		"in JSON of those who escape a /":   strings.ReplaceAll(string(asJSON), "/", `\/`),
 		"shortened, as OpenAI's errors do":  "Incorrect API key provided: " + key[:8] + strings.Repeat("*", len(key)-12) + key[len(key)-4:] + ".",
+		"twelve characters of it":           "…" + key[13:25] + "…",
+		"twelve of its characters in hex":   hex.EncodeToString([]byte(key[21:33])),
 		"among binary":                      "\x00\xff" + key[8:40] + "\x00",
 		"at the very end of a longer text":  strings.Repeat("sk-proj-", 1000) + key[len(key)-24:],
 		"in a Go string with escaped quote": fmt.Sprintf("%q", `"`+key+`"`),
@@ -58,6 +60,14 @@ func TestTheLinesOfAPrivateKeyAreFound(t *testing.T) {
 	}
 	if got := s.In([]byte("the key 0123456789012345678901234567890123456789 was disabled")); len(got) != 0 {
 		t.Error("a key's id was taken for a secret")
+	}
+}
+
+func TestWhatAllPrivateKeysBeginWithIsNoSecret(t *testing.T) {
+	begin := "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDQIIAKDl+8jjHw\n"
+	key := secret.FromString(begin + rand.Text() + rand.Text())
+	if got := New(key).In([]byte(begin)); len(got) != 0 {
+		t.Error("the form of a key was taken for a secret")
 	}
 }
 

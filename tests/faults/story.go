@@ -73,7 +73,8 @@ type outcome struct {
 }
 
 // tell runs a schedule. An error means that it could not be run.
-func tell(ctx context.Context, s Schedule, servers *servers) (out outcome, err error) {
+// It ends with a search for leaks, before which also are called.
+func tell(ctx context.Context, s Schedule, servers *servers, also ...func(*story)) (out outcome, err error) {
 	dir, err := os.MkdirTemp("", "rekey-story-")
 	if err != nil {
 		return out, err
@@ -110,6 +111,10 @@ func tell(ctx context.Context, s Schedule, servers *servers) (out outcome, err e
 	t.Cloud.SetTiming(timing)
 	t.Before, t.After, t.Person = t.before, t.after, t.person
 	out.broken = t.tell(ctx)
+	for _, do := range also {
+		do(t)
+	}
+	out.broken = append(out.broken, t.leaks(ctx, dir)...)
 	out.journal = t.Cloud.Journal()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -181,10 +186,11 @@ func (t *story) stands() string {
 		}
 		last = append(last, fmt.Sprintf("%d %s %s", e.GetEventId(), e.GetEventTime().AsTime().Format(time.DateTime), e.GetEventType()))
 	}
+	logs := t.Logs()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return fmt.Sprintf("it is in %s (%v) since %v, now %v; a person: %v; its last events: %s\n%s\n%s",
-		now.Phase, err, now.Trail, t.Now(), t.refused, strings.Join(last[max(0, len(last)-6):], ", "), now.Details, t.Logs())
+		now.Phase, err, now.Trail, t.Now(), t.refused, strings.Join(last[max(0, len(last)-6):], ", "), now.Details, logs[max(0, len(logs)-2000):])
 }
 
 // watched is ctx until the rotation is stuck.

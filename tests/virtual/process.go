@@ -110,10 +110,11 @@ type process struct {
 	n    int
 	gone chan struct{}
 
+	logs buffer
+
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	ending bool
-	logs   bytes.Buffer
 }
 
 func (w *World) startProcess(n int) {
@@ -128,7 +129,7 @@ func (p *process) run() {
 	for {
 		cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // the test binary itself
 		cmd.Env = append(os.Environ(), envWorld+"="+p.url, envWorker+"="+strconv.Itoa(p.n))
-		cmd.Stdout, cmd.Stderr = p, p
+		cmd.Stdout, cmd.Stderr = &p.logs, &p.logs
 		p.mu.Lock()
 		if p.ending {
 			p.mu.Unlock()
@@ -142,7 +143,7 @@ func (p *process) run() {
 		}
 		// One that ends by itself has said why. Another one is started all the same, but not in a tight circle.
 		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() >= 0 {
-			fmt.Fprintf(p, "the worker ended by itself: %v\n", err)
+			fmt.Fprintf(&p.logs, "the worker ended by itself: %v\n", err)
 			time.Sleep(time.Second)
 		}
 	}
@@ -164,22 +165,13 @@ func (p *process) stop() {
 	<-p.gone
 }
 
-// Write keeps what the processes log.
-func (p *process) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.logs.Write(text)
-}
-
-// Logs are what the worker processes have logged so far.
+// Logs are what the workers have logged so far.
 func (w *World) Logs() string {
-	var all bytes.Buffer
+	all := w.logs.String()
 	for _, p := range w.processes {
-		p.mu.Lock()
-		all.Write(p.logs.Bytes())
-		p.mu.Unlock()
+		all += p.logs.String()
 	}
-	return all.String()
+	return all
 }
 
 // KillWorker ends the worker process that began an activity last, as a power cut would; another one is started. It reports

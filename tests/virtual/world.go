@@ -1,6 +1,7 @@
 package virtual
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -88,6 +89,7 @@ type World struct {
 	Namespace string
 	Temporal  sdkclient.Client
 
+	logs      buffer
 	clock     *clock
 	stops     []func()
 	url       string
@@ -133,7 +135,7 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 		return w, err
 	}
 	w.Key = cfg.Keys[0]
-	if w.Acts, err = adapters.Open(ctx, cfg, nil); err != nil {
+	if w.Acts, err = adapters.Open(ctx, cfg, slog.New(slog.NewJSONHandler(&w.logs, nil))); err != nil {
 		return w, err
 	}
 	w.Acts.Now = w.clock.Now
@@ -188,6 +190,25 @@ func dial(ctx context.Context, hostPort, namespace string) (sdkclient.Client, er
 		HostPort: hostPort, Namespace: namespace, Logger: silent,
 		ConnectionOptions: sdkclient.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(skipTime)}},
 	})
+}
+
+// buffer keeps what is logged.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *buffer) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(text)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // Close ends the world.

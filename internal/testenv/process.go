@@ -36,6 +36,8 @@ const (
 	envKill = "REKEY_TEST_KILL"
 	// envKilled is the folder that remembers where it did.
 	envKilled = "REKEY_TEST_KILLED"
+	// envPause are the activities before which the process waits, each once in all, until the test lets it go on.
+	envPause = "REKEY_TEST_PAUSE"
 	// envSticky "0" makes every workflow task replay from the beginning of the history.
 	envSticky = "REKEY_STICKY_CACHE"
 )
@@ -47,9 +49,8 @@ const stickyTimeout = 200 * time.Millisecond
 // process keeps one worker process running: when it dies, another one is started.
 type process struct {
 	e *Env
-	// kill are the moments at which it kills itself.
-	kill []string
-	// dir has a file for each moment at which it did.
+	ProcessOptions
+	// dir has a file for each moment at which it killed itself, or waited.
 	dir string
 
 	// hold keeps the next one from starting.
@@ -62,11 +63,29 @@ type process struct {
 	gone   chan struct{}
 }
 
+// ProcessOptions say what becomes of a worker process.
+type ProcessOptions struct {
+	// Kill are the moments at which it kills itself, each once: "<activity>/before" or "<activity>/after".
+	Kill []string
+	// Pause are the activities before which it waits, each once; see AwaitPaused and Resume.
+	Pause []string
+	// Environ is added to its environment.
+	Environ []string
+	// MayDie: it is no failure if it ends by itself, as a process does that gets no memory.
+	MayDie bool
+}
+
 // StartWorkerProcess starts a worker in a process of its own, and another one whenever it dies. It kills itself once at
-// each moment of kill: "<activity>/before" or "<activity>/after".
+// each moment of kill.
 func (e *Env) StartWorkerProcess(kill ...string) {
 	e.Helper()
-	p := &process{e: e, kill: kill, dir: filepath.Dir(e.File), gone: make(chan struct{})}
+	e.StartProcess(ProcessOptions{Kill: kill})
+}
+
+// StartProcess is StartWorkerProcess with all options.
+func (e *Env) StartProcess(o ProcessOptions) {
+	e.Helper()
+	p := &process{e: e, ProcessOptions: o, dir: filepath.Dir(e.File), gone: make(chan struct{})}
 	e.mu.Lock()
 	if before := e.process; before != nil {
 		p.logs.WriteString(before.log())
@@ -98,6 +117,28 @@ func (e *Env) KillWorker() {
 	_ = p.cmd.Process.Kill()
 }
 
+// TerminateWorker asks the worker process to stop, as a deployment does; another one is started when it has ended.
+func (e *Env) TerminateWorker() {
+	p := e.worker()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+}
+
+// AwaitStopping waits until so many worker processes have heard that they are to stop.
+func (e *Env) AwaitStopping(n int) {
+	e.Helper()
+	e.Await("a worker that stops", func() bool { return strings.Count(e.Logs(), stopping) >= n })
+}
+
+// WorkerPID is the id of the worker process that runs now, or of the one that was the last.
+func (e *Env) WorkerPID() int {
+	p := e.worker()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.Process.Pid
+}
+
 // WithoutWorker kills the worker process and starts another one when something has happened.
 func (e *Env) WithoutWorker(during func()) {
 	p := e.worker()
@@ -122,7 +163,7 @@ func (e *Env) AwaitWorkerProcess() {
 func (e *Env) Killed() {
 	e.Helper()
 	p := e.worker()
-	for _, moment := range p.kill {
+	for _, moment := range p.Kill {
 		if _, err := os.Stat(killedFile(p.dir, moment)); err != nil {
 			e.Errorf("nobody was killed at %s: the test proves nothing", moment)
 		}
@@ -137,7 +178,8 @@ func (p *process) run() {
 	for {
 		cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // the test binary itself
 		cmd.Env = append(os.Environ(), envConfig+"="+p.e.File, envAddress+"="+p.e.Address(), envNamespace+"="+p.e.Namespace,
-			envKill+"="+strings.Join(p.kill, ","), envKilled+"="+p.dir)
+			envKill+"="+strings.Join(p.Kill, ","), envKilled+"="+p.dir, envPause+"="+strings.Join(p.Pause, ","))
+		cmd.Env = append(cmd.Env, p.Environ...)
 		cmd.Stdout, cmd.Stderr = p, p
 		p.hold.Lock()
 		p.hold.Unlock() //nolint:staticcheck // whoever holds it lets go of it when the worker may start
@@ -160,7 +202,7 @@ func (p *process) run() {
 		if ending {
 			return
 		}
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 && !p.MayDie {
 			p.e.Errorf("the worker ended by itself: %v\n%s", err, p.log())
 			return
 		}
@@ -206,6 +248,7 @@ func workerProcess() error {
 	if err != nil {
 		return err
 	}
+	acts.Now = movable(os.Getenv(envKilled))
 	namespace := os.Getenv(envNamespace)
 	c, err := sdkclient.DialContext(ctx, sdkclient.Options{HostPort: os.Getenv(envAddress), Namespace: namespace, Identity: "test worker", Logger: sdklog.NewStructuredLogger(logs)})
 	if err != nil {
@@ -217,9 +260,13 @@ func workerProcess() error {
 		return err
 	}
 	<-ctx.Done()
+	logs.Info(stopping)
 	w.Stop()
 	return nil
 }
+
+// stopping is what a worker process logs when it has been asked to stop.
+const stopping = "test worker: stopping"
 
 // killer ends the process as a power cut would, at a chosen moment.
 type killer struct {
@@ -237,6 +284,7 @@ type killing struct {
 func (k *killing) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	name := activity.GetInfo(ctx).ActivityType.Name
 	killAt(name + "/before")
+	pauseBefore(name)
 	out, err := k.Next.ExecuteActivity(ctx, in)
 	killAt(name + "/after")
 	return out, err

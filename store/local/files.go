@@ -102,7 +102,7 @@ func (s *Store) lock(ctx context.Context, path, doing string, how take) (release
 		return nil, fault.New(fault.Unavailable, "locked", s.doing(doing)).WithAdvice("Another process is writing to this store.")
 	}
 	if err != nil {
-		return nil, s.fault(err, doing)
+		return nil, s.fault(err, lock.Path(), doing)
 	}
 	return func() { _ = lock.Close() }, nil
 }
@@ -149,7 +149,7 @@ func (s *Store) write(st *state) error {
 	if st.noted == nil && st.Instance == "" {
 		st.noted = &entry{Instance: randomID()}
 		if err := s.writeEntry(st.Path, *st.noted); err != nil {
-			return s.fault(err, doing)
+			return s.fault(err, s.entryFile(st.Path), doing)
 		}
 	}
 	if st.Instance == "" {
@@ -157,7 +157,7 @@ func (s *Store) write(st *state) error {
 	}
 	if st.noted != nil && st.Generation > st.noted.Generation {
 		if err := s.writeEntry(st.Path, st.entry()); err != nil {
-			return s.fault(err, doing)
+			return s.fault(err, s.entryFile(st.Path), doing)
 		}
 	}
 	st.Generation++
@@ -173,12 +173,12 @@ func (s *Store) write(st *state) error {
 	}
 	s.removeTemps()
 	if err := replace(s.file(st.Path), data); err != nil {
-		f := s.fault(err, doing)
+		f := s.fault(err, s.file(st.Path), doing)
 		f.Unsettled = errors.Is(err, errRenamed)
 		return f
 	}
 	if err := s.writeEntry(st.Path, st.entry()); err != nil {
-		f := s.fault(err, doing)
+		f := s.fault(err, s.entryFile(st.Path), doing)
 		f.Unsettled = true
 		return f
 	}
@@ -216,7 +216,7 @@ func (s *Store) Accept(ctx context.Context, path string) error {
 		return nil
 	case c == nil:
 		if err := s.writeEntry(path, entry{Instance: randomID(), Last: noted.Last}); err != nil {
-			return s.fault(err, doing)
+			return s.fault(err, s.entryFile(path), doing)
 		}
 		return nil
 	case c.Path != path:
@@ -242,12 +242,12 @@ func (s *Store) readFile(path, doing string) (*content, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, s.fault(err, doing)
+		return nil, s.fault(err, s.file(path), doing)
 	}
 	defer func() { _ = file.Close() }()
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
-		return nil, s.fault(err, doing)
+		return nil, s.fault(err, s.file(path), doing)
 	}
 	c, err := decrypt(data, s.identities)
 	noMatch := new(age.NoIdentityMatchError)
@@ -271,7 +271,7 @@ func (s *Store) readEntry(path, doing string) (*entry, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, s.fault(err, doing)
+		return nil, s.fault(err, s.entryFile(path), doing)
 	}
 	var e entry
 	if json.Unmarshal(text, &e) != nil || e.Instance == "" {
@@ -333,31 +333,44 @@ func (s *Store) removeTemps() {
 	}
 }
 
-// probe reports whether both folders can be written to.
-func (s *Store) probe() error {
-	for _, dir := range []string{s.opts.Dir, s.ledger} {
+// probeRoom is how much more than a path's file has now must fit beside it: a write makes the whole file anew, with
+// another version in it.
+const probeRoom = 16 << 10
+
+// probe reports whether both folders can be written to, and whether there is room for another file of path.
+func (s *Store) probe(path string) error {
+	room := probeRoom
+	if info, err := os.Stat(s.file(path)); err == nil {
+		room += int(info.Size())
+	}
+	for _, file := range []string{s.file(path), s.entryFile(path)} {
+		dir := filepath.Dir(file)
 		temp, err := os.CreateTemp(dir, tempPrefix+"*")
 		if err == nil {
-			err = errors.Join(temp.Close(), os.Remove(temp.Name()))
+			_, err = temp.Write(make([]byte, room))
+			// A disk that only promised the room says so when it is written out.
+			err = errors.Join(err, temp.Sync(), temp.Close(), os.Remove(temp.Name()))
 		}
 		if err != nil {
-			return s.fault(err, "write to "+dir)
+			return s.fault(err, file, "write to "+dir)
 		}
 	}
 	return nil
 }
 
-// fault classifies an error of the file system.
-func (s *Store) fault(err error, doing string) *fault.Error {
+// fault classifies an error of the file system about a file, or a folder.
+func (s *Store) fault(err error, file, doing string) *fault.Error {
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return fault.New(fault.AccessDenied, "file_permission", s.doing(doing)).WithAdvice("rekey must be able to read and write %s and %s.", s.opts.Dir, s.ledger)
-	case errors.Is(err, syscall.ENOSPC):
-		return fault.New(fault.Unavailable, "no_space", s.doing(doing)).WithAdvice("The disk is full.")
+		return fault.New(fault.AccessDenied, "file_permission", s.doing(doing)).WithAdvice("rekey must be able to read and write %s and %s; this is about %s. When it may, this goes on by itself.", s.opts.Dir, s.ledger, file)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fault.New(fault.Unavailable, "no_space", s.doing(doing)).WithAdvice("There is no space left for %s. Free some, or raise the quota; then this goes on by itself.", file)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return fault.New(fault.Unavailable, "too_many_files", s.doing(doing)).WithAdvice("This process, or the machine, has as many files open as it may, so %s could not be opened. Raise the limit (ulimit -n) and start rekey again.", file)
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(fault.Unavailable, "no_folder", s.doing(doing)).WithAdvice("%s or %s is not there.", s.opts.Dir, s.ledger)
 	}
-	return fault.New(fault.Unavailable, "file_error", s.doing(doing))
+	return fault.New(fault.Unavailable, "file_error", s.doing(doing)).WithAdvice("%s cannot be read or written.", file)
 }
 
 func randomID() string {

@@ -21,10 +21,10 @@ func (s *Store) openFolders() error {
 	const doing = "set up the store"
 	var err error
 	if s.opts.Dir, err = filepath.Abs(s.opts.Dir); err != nil {
-		return s.fault(err, doing)
+		return s.fault(err, s.opts.Dir, doing)
 	}
 	if s.opts.IdentityFile, err = filepath.Abs(s.opts.IdentityFile); err != nil {
-		return s.fault(err, doing)
+		return s.fault(err, s.opts.IdentityFile, doing)
 	}
 	s.ledger = s.opts.IdentityFile + ".ledger"
 	if inside(s.opts.IdentityFile, s.opts.Dir) {
@@ -41,17 +41,17 @@ func (s *Store) openFolders() error {
 	}
 	for _, dir := range []string{s.opts.Dir, filepath.Dir(s.opts.IdentityFile), s.ledger} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return s.fault(err, doing)
+			return s.fault(err, dir, doing)
 		}
 	}
 	// Once more with links followed, now that everything exists.
 	dir, err := filepath.EvalSymlinks(s.opts.Dir)
 	if err != nil {
-		return s.fault(err, doing)
+		return s.fault(err, s.opts.Dir, doing)
 	}
 	beside, err := filepath.EvalSymlinks(filepath.Dir(s.opts.IdentityFile))
 	if err != nil {
-		return s.fault(err, doing)
+		return s.fault(err, s.opts.IdentityFile, doing)
 	}
 	target := filepath.Join(beside, filepath.Base(s.opts.IdentityFile))
 	if real, err := filepath.EvalSymlinks(target); err == nil {
@@ -80,7 +80,7 @@ func inside(file, dir string) bool {
 func (s *Store) checkPrivate(name, mode string) error {
 	info, err := os.Stat(name)
 	if err != nil {
-		return s.fault(err, "look at "+name)
+		return s.fault(err, name, "look at "+name)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return s.refuse("too_open", "use "+name, "Others than its owner can use it. chmod %s %s", mode, name)
@@ -98,7 +98,7 @@ func (s *Store) openIdentity() error {
 		return s.refuse("identity_lost", "set up the store", "%s is gone, but %s holds files that are encrypted to it. Put it back; a new identity cannot read them.", s.opts.IdentityFile, s.opts.Dir)
 	}
 	if err := s.createIdentity(); err != nil {
-		return s.fault(err, "make the identity "+s.opts.IdentityFile)
+		return s.fault(err, s.opts.IdentityFile, "make the identity "+s.opts.IdentityFile)
 	}
 	return s.readIdentity()
 }
@@ -137,7 +137,7 @@ func (s *Store) readIdentity() error {
 		return fault.New(fault.AccessDenied, "file_permission", s.doing(doing)).WithAdvice("Only its owner can read it: run as that user.")
 	}
 	if err != nil {
-		return s.fault(err, doing)
+		return s.fault(err, s.opts.IdentityFile, doing)
 	}
 	if err := s.checkPrivate(s.opts.IdentityFile, "600"); err != nil {
 		return err

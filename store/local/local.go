@@ -97,9 +97,9 @@ func (s *Store) Console(path string) string { return s.file(path) }
 
 func (s *Store) file(path string) string { return filepath.Join(s.opts.Dir, path+ending) }
 
-// Check reports whether path can be read, and whether files can be written here.
+// Check reports whether path can be read, and whether there is room here for another version of it.
 func (s *Store) Check(ctx context.Context, path string) error {
-	return s.exclusive(ctx, path, "check "+path, func(*state) error { return s.probe() })
+	return s.exclusive(ctx, path, "check "+path, func(*state) error { return s.probe(path) })
 }
 
 // Load reads the record.

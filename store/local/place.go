@@ -13,11 +13,11 @@ func (s *Store) checkPlace(names ...string) error {
 	for _, name := range names {
 		named, err := filepath.Abs(name)
 		if err != nil {
-			return s.fault(err, "look at "+name)
+			return s.fault(err, name, "look at "+name)
 		}
 		behind, err := filepath.EvalSymlinks(named)
 		if err != nil {
-			return s.fault(err, "look at "+name)
+			return s.fault(err, name, "look at "+name)
 		}
 		for _, way := range []string{named, behind} {
 			if err := s.checkWay(way); err != nil {
@@ -33,7 +33,7 @@ func (s *Store) checkWay(name string) error {
 	for at := name; ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
 		if err != nil {
-			return s.fault(err, "look at "+at)
+			return s.fault(err, at, "look at "+at)
 		}
 		if uid, ok := owner(info); ok && uid != os.Geteuid() && uid != 0 {
 			return s.refuse("other_owner", "use "+name, "%s belongs to another user (%d), who could put other keys there. Run as that user, or give it to the one who runs this: chown %d %s", at, uid, os.Geteuid(), at)

@@ -27,6 +27,6 @@ func (s *Scenario) putLocal(path string, value secret.Value) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.Promote(ctx, path, snap, store.Version{Number: number, Fingerprint: value.Fingerprint(), CurrentSince: s.Cloud.Now()})
+	_, err = l.Promote(ctx, path, snap, store.Version{Number: number, KeyID: s.Cloud.KeyID(value), Fingerprint: value.Fingerprint(), CurrentSince: s.Cloud.Now()})
 	return err
 }

@@ -22,6 +22,7 @@ func startEmbedded(ctx context.Context, o options, namespace string, setup *engi
 	server, err := devserver.Start(ctx, devserver.Options{
 		DatabaseFile: o.database, Namespace: namespace, Port: o.port, UI: true, UIPort: o.uiPort,
 		SearchAttributes: workflows.SearchAttributes(),
+		Trouble:          func(text string) { fmt.Fprintln(logs, text) },
 	})
 	if err != nil {
 		return reach, nil, err

@@ -54,6 +54,9 @@ type Options struct {
 	UIPort int
 	// SearchAttributes are registered in the namespace, and usable when Start returns.
 	SearchAttributes map[string]enumspb.IndexedValueType
+	// Trouble is told, in sentences for a person, what keeps the server from writing its database, and again every minute
+	// while it does. It is called by many goroutines. Nil: nobody is told.
+	Trouble func(string)
 	// Faults make the server's own database fail, or lie; for tests.
 	Faults []Fault
 	// SkipTime lets workflows that were started with a TimeSkippingConfig skip the time of their timers; for tests. It is
@@ -157,7 +160,7 @@ func startOn(o Options, p ports) (temporal.Server, error) {
 		inner, err = temporal.NewServer(
 			temporal.WithConfig(cfg),
 			temporal.ForServices(temporal.DefaultServices),
-			temporal.WithLogger(logger{log.NewNoopLogger()}),
+			temporal.WithLogger(logger{log.NewNoopLogger(), &database{file: o.DatabaseFile, tell: o.Trouble, told: map[string]time.Time{}}}),
 			temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
 			temporal.WithDynamicConfigClient(dynamicConfig(o)),
 		)

@@ -60,7 +60,9 @@ type process struct {
 	logs   bytes.Buffer
 	cmd    *exec.Cmd
 	ending bool
-	gone   chan struct{}
+	// stopped counts the processes that ended by themselves because they were asked to.
+	stopped int
+	gone    chan struct{}
 }
 
 // ProcessOptions say what becomes of a worker process.
@@ -131,6 +133,14 @@ func (e *Env) AwaitStopping(n int) {
 	e.Await("a worker that stops", func() bool { return strings.Count(e.Logs(), stopping) >= n })
 }
 
+// Stopped is how many worker processes have finished what they did and ended, because they were asked to.
+func (e *Env) Stopped() int {
+	p := e.worker()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopped
+}
+
 // WorkerPID is the id of the worker process that runs now, or of the one that was the last.
 func (e *Env) WorkerPID() int {
 	p := e.worker()
@@ -198,6 +208,9 @@ func (p *process) run() {
 		err = cmd.Wait()
 		p.mu.Lock()
 		ending := p.ending
+		if err == nil {
+			p.stopped++
+		}
 		p.mu.Unlock()
 		if ending {
 			return

@@ -62,6 +62,9 @@ func (s *Steps) Create(ctx context.Context, in CreateInput) (Created, error) {
 	if q := j.foreignClaim(m.records, in.StartedAt, in.Predecessors); q != nil && !q.In(in.ApprovedQuestions) {
 		return Created{Question: q}, nil
 	}
+	if m.records[0], err = j.redate(ctx, 0, m.records[0]); err != nil {
+		return Created{}, err
+	}
 	if wait := m.stillOpen(); wait > 0 {
 		return Created{Wait: waitFor(wait)}, nil
 	}

@@ -82,7 +82,7 @@ const (
 	ChangedCurrent = "changed-current"
 )
 
-// Prepare looks at provider and stores and changes nothing: is the key due, what is the old set, can every store
+// Prepare looks at provider and stores and changes no key: is the key due, what is the old set, can every store
 // be read and written, is there room for another key, who else has a claim.
 func (e *Environment) Prepare(ctx context.Context, in PrepareInput) (Prepared, error) {
 	j, err := e.job(in.Target)
@@ -114,6 +114,9 @@ func (e *Environment) Prepare(ctx context.Context, in PrepareInput) (Prepared, e
 		return out, err
 	}
 	if out.Wait = j.unsettledCurrent(in, look); out.Wait > 0 {
+		if err := j.redateWhileLooking(ctx, look.records); err != nil {
+			return Prepared{}, err
+		}
 		return out, nil
 	}
 	look.keys = slices.DeleteFunc(look.keys, func(k providerKey) bool { return slices.Contains(in.Revoked, k.ID) })

@@ -58,6 +58,9 @@ func (s *Steps) Promote(ctx context.Context, in PromoteInput) (Promoted, error) 
 	if !found || !to.pendingHere && !to.wasRead && !to.isDuty {
 		return Promoted{To: in.To}, j.unknownValue(ctx, in.To)
 	}
+	if records[0], err = j.redate(ctx, 0, records[0]); err != nil {
+		return Promoted{To: in.To}, err
+	}
 	if rest := j.pendingRevoke(to.Ref, records); rest > 0 {
 		return Promoted{To: in.To}, j.unsettled(to.Ref, rest)
 	}

@@ -117,6 +117,9 @@ func (s *Steps) Verify(ctx context.Context, in VerifyInput) (Verified, error) {
 		return Verified{}, err
 	}
 	if rest := j.pendingRevoke(in.Value, records); rest > 0 {
+		if err := j.redateWhileLooking(ctx, records); err != nil {
+			return Verified{}, err
+		}
 		return Verified{Wait: waitFor(rest)}, nil
 	}
 	var value secret.Value

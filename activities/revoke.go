@@ -380,6 +380,12 @@ func (j *job) sweep(ctx context.Context, keys []providerKey, records []store.Sna
 	}
 	mine := claim != nil && claim.Install == j.Install && isMine(claim.Rotation)
 	if j.caps.List && j.caps.Delete && mine && !claim.Settled {
+		if records[0], err = j.redate(ctx, 0, records[0]); err != nil {
+			return Retired{}, err
+		}
+		if claim = records[0].Claim; claim == nil {
+			return Retired{}, store.ErrConflict(j.path(0)) // asked again, it looks again
+		}
 		if rest := claim.At.Add(j.horizon()).Sub(j.now()); rest > 0 {
 			return Retired{SweepIn: waitFor(rest)}, nil
 		}

@@ -28,6 +28,36 @@ func (j *job) pendingRevoke(r Ref, records []store.Snapshot) time.Duration {
 	return rest
 }
 
+// redate gives what is dated later than now in the i-th record the present time, and writes that down: its clock was wrong
+// when it was written, or was set back since. It may still take effect until the horizon is over, which is counted from
+// now; were that not written, it would be counted anew at each look, until the wrong time has come.
+func (j *job) redate(ctx context.Context, i int, s store.Snapshot) (store.Snapshot, error) {
+	now := j.now()
+	return j.editFrom(ctx, i, s, func(s *store.Snapshot) (changed bool, err error) {
+		if c := s.Claim; c != nil && c.At.After(now) {
+			claim := *c
+			claim.At = now
+			s.Claim, changed = &claim, true
+		}
+		s.Revokes = slices.Clone(s.Revokes)
+		for k := range s.Revokes {
+			if s.Revokes[k].At.After(now) {
+				s.Revokes[k].At, changed = now, true
+			}
+		}
+		return changed, nil
+	})
+}
+
+// redateWhileLooking is redate for an activity that otherwise only looks: nobody but a rotation of the key may change its record.
+func (j *job) redateWhileLooking(ctx context.Context, records []store.Snapshot) (err error) {
+	if _, err := j.changing(ctx, j.Target); err != nil {
+		return nil //nolint:nilerr // somebody who is only curious
+	}
+	records[0], err = j.redate(ctx, 0, records[0])
+	return err
+}
+
 // RevokePending is the code of the fault that refuses to make a key current that may yet be taken away.
 const RevokePending = "may_yet_go"
 

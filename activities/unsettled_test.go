@@ -297,13 +297,66 @@ func TestARequestThatWasHeldUpIsNotSent(t *testing.T) {
 }
 
 func TestATimeInTheFutureHoldsNobodyUpLongerThanTheHorizon(t *testing.T) {
-	r := newFixture(t, google(scenario.Alias))
-	r.write(0, func(s *store.Snapshot) {
-		s.Revokes = []store.Revoke{{KeyID: r.oldID, At: r.Now().Add(365 * 24 * time.Hour)}}
-	})
-	p, err := r.prepare(r1, rotation.Manual)
-	if err != nil || p.Wait <= 0 || time.Duration(p.Wait) > r.horizon() {
-		t.Errorf("it waits %v, %v", p.Wait, err)
+	const ahead = 24 * time.Hour // the clock is set back after the record was written
+	revoked := func(r *fixture) {
+		r.write(0, func(s *store.Snapshot) { s.Revokes = []store.Revoke{{KeyID: r.oldID, At: r.Now().Add(ahead)}} })
+	}
+	claimed := func(r *fixture) {
+		r.write(0, func(s *store.Snapshot) {
+			s.Claim = &store.Claim{Install: r.acts.Install, Rotation: r1, Attempt: 1, At: r.Now().Add(ahead)}
+		})
+	}
+	var old []activities.Ref
+	for sentence, c := range map[string]struct {
+		given func(*fixture)
+		wait  func(*fixture) rotation.Duration
+	}{
+		"before it is decided what is due": {revoked, func(r *fixture) rotation.Duration {
+			p, err := r.prepare(r1, rotation.Manual)
+			if err != nil {
+				r.Fatal(err)
+			}
+			return p.Wait
+		}},
+		"before a key is minted": {claimed, func(r *fixture) rotation.Duration {
+			out, err := r.tryCreate(r1)
+			if err != nil {
+				r.Fatal(err)
+			}
+			return out.Wait
+		}},
+		"before a key is made current again": {
+			func(r *fixture) {
+				_, old = r.published(r1)
+				revoked(r)
+			},
+			func(r *fixture) rotation.Duration { return r.verify(r1, old[0]).Wait },
+		},
+		"before what was minted is swept": {
+			func(r *fixture) {
+				r.published(r1)
+				claimed(r)
+			},
+			func(r *fixture) rotation.Duration {
+				out, err := r.acts.Retire(context.Background(), activities.RetireInput{Target: r.target(r1)})
+				if err != nil {
+					r.Fatal(err)
+				}
+				return out.SweepIn
+			},
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newFixture(t, google(scenario.Alias))
+			c.given(r)
+			if wait := c.wait(r); wait <= 0 || time.Duration(wait) > r.horizon()+time.Second {
+				t.Errorf("it waits %v", wait)
+			}
+			r.Advance(r.horizon() + time.Second)
+			if wait := c.wait(r); wait > 0 {
+				t.Errorf("after the horizon it waits %v more", wait)
+			}
+		})
 	}
 }
 

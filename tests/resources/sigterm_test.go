@@ -203,6 +203,9 @@ var held = map[string]simcloud.Fault{
 	"Revoke": {Service: "google-iam", Method: "DeleteServiceAccountKey"},
 }
 
+// irrevocable are the activities that are tried without the switch.
+var irrevocable = []string{"Create", "Promote", "Revoke"}
+
 // silent are the activities that make no request to providers, stores or channels.
 var silent = []string{"Guard", "Conflict", "RaiseAll", "Statuses", "StartRotation", "Signers"}
 
@@ -229,14 +232,17 @@ func TestAWorkerThatIsToldToStopInAnyActivityFinishesItAndTheNextOneGoesOn(t *te
 			w := newEnv(t, o)
 			w.oldID = old
 			w.others = len(w.Config.Keys) - 1
-			w.StartProcess(testenv.ProcessOptions{Pause: s.in})
+			in := slices.DeleteFunc(slices.Clone(s.in), func(a string) bool { return !all() && !slices.Contains(irrevocable, a) })
+			w.StartProcess(testenv.ProcessOptions{Pause: in})
 			n := 0
 			s.play(w, func(activity string) {
-				n++
-				w.stopIn(activity, n)
+				if slices.Contains(in, activity) {
+					n++
+					w.stopIn(activity, n)
+				}
 			})
-			if got := w.Stopped(); n != len(s.in) || got < n {
-				t.Errorf("the worker was told to stop in %d of %d activities, and %d times it ended by itself", n, len(s.in), got)
+			if got := w.Stopped(); n == 0 || n != len(in) || got < n {
+				t.Errorf("the worker was told to stop in %d of %d activities, and %d times it ended by itself", n, len(in), got)
 			}
 		})
 	}

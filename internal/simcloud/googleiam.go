@@ -187,6 +187,13 @@ func (g *GoogleIAM) AnswerGone(code codes.Code) {
 	g.gone = code
 }
 
+// SetClockSkew changes how far Google's clock is ahead of this machine's.
+func (g *GoogleIAM) SetClockSkew(skew time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opts.ClockSkew = skew
+}
+
 // StrictStates makes Google refuse to disable what is disabled and to enable what is enabled. Whether the real one does is
 // not documented.
 func (g *GoogleIAM) StrictStates(strict bool) {

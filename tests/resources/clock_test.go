@@ -125,3 +125,27 @@ func (w *env) undisturbed(res rotation.Result) {
 		w.Errorf("it left work to people: %v", res.FollowUps)
 	}
 }
+
+// Google refuses what is signed by a machine whose clock is wrong, in the words with which it refuses a key that is gone.
+func TestAMachineWhoseClockIsADayOffTakesNothingAwayUntilItIsSet(t *testing.T) {
+	t.Parallel()
+	for way, by := range map[string]time.Duration{"ahead": -day, "behind": day} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			w := newClock(t)
+			w.StartProcess(testenv.ProcessOptions{})
+			run := w.Rotate(name, rotation.Manual)
+			w.AwaitPhase(name, rotation.Grace)
+			w.MoveWorkerClock(-by)
+			w.IAM.SetClockSkew(by)
+			w.AwaitPhase(name, rotation.Revoke)
+			w.says("clock_skew", "set this machine's clock")
+			if live := w.Cloud.LiveKeys(); len(live) != 2 {
+				t.Errorf("a key was taken away: %v", live)
+			}
+			w.MoveWorkerClock(0)
+			w.IAM.SetClockSkew(0)
+			w.undisturbed(w.replaced(run))
+		})
+	}
+}

@@ -42,7 +42,10 @@ func TestADiskThatIsFullUnderTheLocalStoreHoldsARotationUpAndNothingElse(t *test
 
 func TestAFolderOfTheLocalStoreThatIsReadOnlyHoldsARotationUpAndNothingElse(t *testing.T) {
 	t.Parallel()
-	for _, step := range some(1, "Promote", "Prepare", "Create", "Revoke", "Retire") {
+	if !all() {
+		t.Skip("what is denied is asked for again after 15 seconds: " + envAll + "=all waits for that")
+	}
+	for _, step := range []string{"Prepare", "Create", "Promote", "Revoke", "Retire"} {
 		t.Run("while it begins "+step, func(t *testing.T) {
 			t.Parallel()
 			heldUp(t, values, step, func(d *small) { d.readOnly(true) }, func(d *small) { d.readOnly(false) },

@@ -7,6 +7,7 @@ require (
 	cloud.google.com/go/iam v1.15.0
 	cloud.google.com/go/secretmanager v1.23.0
 	filippo.io/age v1.3.2
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/aws/aws-lambda-go v1.55.1
 	github.com/aws/aws-sdk-go-v2 v1.47.7
 	github.com/aws/aws-sdk-go-v2/config v1.33.10

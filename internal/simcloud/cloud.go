@@ -35,6 +35,7 @@ type Cloud struct {
 	timing   Timing
 	faults   []*Fault
 	journal  []Event
+	spared   string
 	identify []func(secret.Value) (keyID string, ok bool)
 }
 

@@ -97,3 +97,18 @@ func (c *Cloud) take(service, method, target string) *Fault {
 	}
 	return nil
 }
+
+// Spare lets the requests of clients whose user agent begins with agent through every fault, and keeps them out of the
+// journal: faults and journal are about rekey's connections, and a test's applications have their own.
+func (c *Cloud) Spare(agent string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spared = agent
+}
+
+// spares reports whether a request of that user agent is spared.
+func (c *Cloud) spares(agent string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.spared != "" && strings.HasPrefix(agent, c.spared)
+}

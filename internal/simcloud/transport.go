@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -27,6 +28,9 @@ func (c *Cloud) ServeGRPC(service string, target func(request any) string, regis
 		return "", nil, fmt.Errorf("simulated %s: %w", service, err)
 	}
 	intercept := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if agent := metadata.ValueFromIncomingContext(ctx, "user-agent"); len(agent) > 0 && c.spares(agent[0]) {
+			return handler(ctx, req)
+		}
 		// Of their own, because a CommitLate fills them after this function has returned.
 		var resp any
 		var err error
@@ -83,6 +87,10 @@ func (c *Cloud) ServeHTTP(service string, route func(*http.Request) (method, tar
 		return "", nil, fmt.Errorf("simulated %s: %w", service, err)
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.spares(r.UserAgent()) {
+			next.ServeHTTP(w, r)
+			return
+		}
 		// Read the body now: net/http notices that a caller has gone only when its request was read to the end, and
 		// a CommitLate needs the body after that.
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

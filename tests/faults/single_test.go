@@ -18,6 +18,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation"
+	"github.com/rekeyhq/rekey/tests/auditor"
 	"github.com/rekeyhq/rekey/tests/virtual"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -93,6 +94,10 @@ type stage struct {
 	pending *simcloud.Fault
 	later   bool
 	back    atomic.Bool
+
+	// client is nil where only the journal judges.
+	client       *auditor.Auditor
+	closeClients func()
 }
 
 func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) {
@@ -113,7 +118,7 @@ func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) 
 			s.commit()
 		}
 	}
-	return s, nil
+	return s, s.audited()
 }
 
 // commit lets what is late take effect, if its request has come.
@@ -153,6 +158,7 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 		defer s.commit()
 	}
 	s.back.Store(s.course.back)
+	s.begins(s.course.reason)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	res, err := s.Rotate(ctx, time.Duration(s.Key.Policy.Period), s.course.reason)
@@ -167,7 +173,7 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 	case res.Phase != rotation.Completed && res.Phase != rotation.RolledBack || res.NotDue:
 		problems = append(problems, fmt.Sprintf("it ended in %s: %s", res.Phase, res.Outcome))
 	}
-	return append(problems, s.Check()...)
+	return append(problems, s.judged(res)...)
 }
 
 func (s *stage) calls() (n int) {

@@ -44,10 +44,13 @@ func (c *clock) Now() time.Time {
 
 func (c *clock) now() time.Time { return c.base.Add(time.Since(c.real)) }
 
-func (c *clock) advance(to time.Time) {
+// advance reports whether the clock moved.
+func (c *clock) advance(to time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if to.After(c.now()) {
-		c.base, c.real = to, time.Now()
+	if !to.After(c.now()) {
+		return false
 	}
+	c.base, c.real = to, time.Now()
+	return true
 }

@@ -82,6 +82,8 @@ type World struct {
 	Before, After func(activity string)
 	// MayDie are the keys that somebody asks to take away before there is a new one.
 	MayDie []string
+	// Moved, if set, is called when the clock has moved, before the activity that it moved for.
+	Moved func()
 	// Checks counts the health checks in grace, Messages the notifications.
 	Checks, Messages atomic.Int64
 
@@ -330,7 +332,9 @@ func (w *World) begin(m moment) {
 	if w.Before != nil {
 		w.Before(m.Activity)
 	}
-	w.clock.advance(m.Scheduled)
+	if w.clock.advance(m.Scheduled) && w.Moved != nil {
+		w.Moved()
+	}
 	if m.Activity == activities.CheckHealthName {
 		w.Checks.Add(1)
 	}

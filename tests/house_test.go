@@ -88,7 +88,7 @@ var house = []room{
 	{folder: "internal/markdowntest", is: "what renderers make of a page", may: "rotation", temporal: nowhere},
 	{folder: "internal/testenv", is: "the one test environment with a real Temporal", may: "worker/adapters worker/engine " + everything, temporal: everywhere},
 	{folder: "internal/...", is: "helpers that know no engine", may: "internal/... provider store rotation/... secret", temporal: everywhere},
-	{folder: "tests/auditor", is: "judges rotations by what a client sees, and knows nothing of the simulators", may: "tests/auditor worker/engine internal/config internal/secretsearch provider/... store/... rotation/... secret", temporal: nowhere},
+	{folder: "tests/auditor", is: "judges rotations by what a client sees, and knows nothing of the simulators", inTests: "activities", may: "tests/auditor worker/engine internal/config internal/secretsearch provider/... store/... rotation/... secret", temporal: nowhere},
 	{folder: "tests/model", is: "the engine's model, explored whole", may: "tests/model rotation/...", inTests: everything, temporal: testsOnly},
 	{folder: "tests/...", is: "what is tested across rooms", may: "tests/... worker/adapters worker/engine worker/triggers worker/lambda/... starter/schedules " + everything, temporal: everywhere},
 }

@@ -212,11 +212,9 @@ var recordModel = porcupine.Model{
 					s = s.with(op.Before, "").changed(op.Revision)
 					s.noted = op.id + 1
 				}
-			case op.late && s.noted == op.id+1:
-				return true, s.promoted(op.Fingerprint)
 			case op.late:
-				if s.at(op.Revision) {
-					return true, s.with(op.Before, "").changed(op.Revision).promoted(op.Fingerprint)
+				if s.noted == op.id+1 {
+					s = s.promoted(op.Fingerprint)
 				}
 			default:
 				if !s.at(op.Revision) || currentOf(op.After) != op.Fingerprint {

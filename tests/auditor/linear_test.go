@@ -13,7 +13,7 @@ func judgeLinear(s *story) string {
 }
 
 // lost is a save whose answer is lost; took says that it has taken effect.
-func (s *story) lost(l string, took bool, change func(*store.Record)) {
+func (s *story) lost(took bool, change func(*store.Record)) {
 	at := s.Key.Stores[0]
 	r, from := s.state[at], s.revision(at)
 	change(&r)
@@ -32,18 +32,18 @@ func TestAHistoryOfARecordHasAnOrder(t *testing.T) {
 	for sentence, tell := range map[string]func(*story){
 		"nothing goes wrong": func(s *story) { s.save(first, installed); s.load(first, rekey) },
 		"a save without an answer has taken effect": func(s *story) {
-			s.lost("", true, installed)
+			s.lost(true, installed)
 			s.load(first, rekey)
 			s.save(first, duty)
 		},
 		"a save without an answer has not": func(s *story) {
-			s.lost("", false, installed)
+			s.lost(false, installed)
 			s.load(first, rekey)
 			s.save(first, duty)
 			s.load(first, rekey)
 		},
 		"a save takes effect when its caller has long gone": func(s *story) {
-			s.lost("", false, installed)
+			s.lost(false, installed)
 			s.load(first, rekey)
 			s.wait(time.Hour)
 			installedLate := s.state[first]
@@ -58,9 +58,10 @@ func TestAHistoryOfARecordHasAnOrder(t *testing.T) {
 			s.load(first, rekey)
 		},
 		"a promote without an answer has taken effect": func(s *story) {
+			s.save(first, func(r *store.Record) { r.Pending = &store.Version{Number: "2", Fingerprint: newValue} })
 			r := s.state[first]
-			s.do(Op{Kind: Promote, Where: first, Revision: "0", Before: copied(r), Fingerprint: newValue, Number: "2", Outcome: Unknown})
-			r.Current = &store.Version{Number: "2", Fingerprint: newValue}
+			s.do(Op{Kind: Promote, Where: first, Revision: "1", Before: copied(r), Fingerprint: newValue, Number: "2", Outcome: Unknown})
+			r.Current, r.Pending = r.Pending, nil
 			s.state[first] = r
 			s.rev[first]++
 			s.do(Op{Kind: Published, Where: first, Fingerprint: newValue})
@@ -114,7 +115,7 @@ func TestAHistoryThatNoOrderExplainsIsFound(t *testing.T) {
 			s.do(Op{Kind: Save, Where: first, Revision: "0", Before: copied(s.state[first]), Outcome: Conflict})
 		},
 		"a late save is there although somebody else was faster": func(s *story) {
-			s.lost("", false, installed)
+			s.lost(false, installed)
 			s.save(first, duty)
 			r := s.state[first]
 			r.Duties, r.Install = nil, install
@@ -135,6 +136,10 @@ func TestAHistoryThatNoOrderExplainsIsFound(t *testing.T) {
 		"a promote publishes another value": func(s *story) {
 			s.promote(first, store.Version{Number: "2", Fingerprint: newValue})
 			s.History[len(s.History)-1].Fingerprint = "cccccccccccc"
+		},
+		"a promote that was refused has published all the same": func(s *story) {
+			s.do(Op{Kind: Promote, Where: first, Revision: "0", Before: copied(s.state[first]), Fingerprint: newValue, Number: "2", Outcome: Refused})
+			s.do(Op{Kind: Published, Where: first, Fingerprint: newValue})
 		},
 		"a version holds another value": func(s *story) {
 			s.add(first, newValue)
@@ -170,7 +175,7 @@ func TestWhatIsNotDecidedIsTold(t *testing.T) {
 	s := newStory()
 	s.load(first, rekey)
 	for range 40 {
-		s.lost("", false, installed)
+		s.lost(false, installed)
 	}
 	s.do(Op{Kind: Published, Where: first, Fingerprint: newValue})
 	found := strings.Join(linearizable(s.History, nil, time.Nanosecond), "\n")

@@ -19,8 +19,9 @@ type Case struct {
 	// ReadLags say how late readers of a store are.
 	ReadLags map[string]time.Duration
 	Reason   rotation.Reason
-	Result   rotation.Result
-	History  []Op
+	// Result is how the rotation says that it ended; without a Phase it has not, and nobody knows what should be left.
+	Result  rotation.Result
+	History []Op
 }
 
 const (
@@ -46,7 +47,9 @@ func Judge(c Case) []string {
 			j.begun(m.Op)
 		}
 	}
-	j.end()
+	if c.Result.Phase != "" {
+		j.end()
+	}
 	j.found = append(j.found, linearizable(c.History, c.ReadLags, decideWithin)...)
 	if n := len(j.found); n > most {
 		j.found = append(j.found[:most], fmt.Sprintf("and %d more", n-most))

@@ -16,6 +16,14 @@ func TestAGoodRotationHasNoFindings(t *testing.T) {
 	}
 }
 
+func TestOfARotationThatGoesOnNobodyKnowsWhatShouldBeLeft(t *testing.T) {
+	s := newStory()
+	s.stage()
+	for _, f := range Judge(s.Case) {
+		t.Error(f)
+	}
+}
+
 func TestAWayBackHasNoFindings(t *testing.T) {
 	for _, f := range Judge(back().Case) {
 		t.Error(f)
@@ -90,8 +98,13 @@ func TestEachRuleSpeaksOfAHistoryThatBreaksIt(t *testing.T) {
 		"a request is made before it is written down":          {told("not written down"), "I3: taken away before that was written down"},
 		"somebody's key is taken away":                         {told("somebody's key"), "I4: taken away, but rekey did not make it"},
 		"a key is left that no record knows":                   {left(provider.Key{ID: "key-lost", Stamp: stampOf(2)}), "I3: the key key-lost is left, and no record knows it"},
-		"the current key is disabled in the end":               {goodUntil(func(s *story) { s.look(provider.Key{ID: newKey, Disabled: true}) }), "I1: the key key-new is disabled"},
-		"the current key is not listed":                        {goodUntil(func(s *story) { s.look() }), "I1: the key key-new is not listed"},
+		"a key is left that a record still names": {goodUntil(func(s *story) {
+			s.save(first, func(r *store.Record) { r.Previous = &store.Version{Number: "1", KeyID: oldKey, Fingerprint: oldValue} })
+			s.look(mintedKey, provider.Key{ID: oldKey})
+		}), "I3: the key key-old is left, and no application reads it"},
+		"the old key is enabled before it is deleted": {told("enabled"), "I2: deleted without having been disabled first"},
+		"the current key is disabled in the end":      {goodUntil(func(s *story) { s.look(provider.Key{ID: newKey, Disabled: true}) }), "I1: the key key-new is disabled"},
+		"the current key is not listed":               {goodUntil(func(s *story) { s.look() }), "I1: the key key-new is not listed"},
 		"the old value is accepted in the end": {
 			left(provider.Key{ID: oldKey}), "I3: aaaaaaaaaaaa is still accepted, which no application reads"},
 		"a version is left pending": {goodUntil(func(s *story) {
@@ -246,5 +259,15 @@ func TestInAnEmergencyThereIsNoGrace(t *testing.T) {
 	s.Reason = rotation.Emergency
 	for _, f := range Judge(s.Case) {
 		t.Error(f)
+	}
+}
+
+func TestAMintThatWasLostMayLeaveAThirdKeyForAWhile(t *testing.T) {
+	for _, f := range Judge(mints(claimAndMint(1, Unknown, 0), func(s *story) {
+		s.do(Op{Kind: List, Keys: []provider.Key{{ID: "1"}, {ID: "2"}, {ID: "3"}}})
+	}).Case) {
+		if strings.Contains(f, "keys at once") {
+			t.Error(f)
+		}
 	}
 }

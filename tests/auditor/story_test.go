@@ -239,6 +239,9 @@ func told(wrong string) *story {
 	default:
 		s.takeAway(Disable, oldKey, oldValue)
 	}
+	if wrong == "enabled" {
+		s.do(Op{Kind: Enable, KeyID: oldKey})
+	}
 	if wrong != "no soak" {
 		s.wait(soak)
 	}

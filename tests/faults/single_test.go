@@ -167,7 +167,8 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
 		now, _ := s.Status(context.Background())
-		return []string{fmt.Sprintf("I7: it does not end: %v; it is in %s since %v, now %v:\n%s", err, now.Phase, now.Trail, s.Now(), now.Details)}
+		does := fmt.Sprintf("I7: it does not end: %v; it is in %s since %v, now %v:\n%s", err, now.Phase, now.Trail, s.Now(), now.Details)
+		return append([]string{does}, s.seen(rotation.Result{})...)
 	case err != nil:
 		problems = append(problems, err.Error())
 	case res.Phase != rotation.Completed && res.Phase != rotation.RolledBack || res.NotDue:

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"time"
 
 	"cloud.google.com/go/auth"
@@ -20,7 +23,9 @@ import (
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/store"
+	"github.com/rekeyhq/rekey/store/awssm"
 	"github.com/rekeyhq/rekey/store/googlesm"
+	"github.com/rekeyhq/rekey/store/local"
 )
 
 // Agent is the user agent of the applications' requests, and of the auditor's.
@@ -52,18 +57,11 @@ func (c *Clients) Close() {
 func Dial(ctx context.Context, cfg *config.Config, key rotation.Key) (*Clients, error) {
 	c := &Clients{Stores: map[string]store.Store{}}
 	for _, l := range key.Stores {
-		s := cfg.Stores[l.Store]
-		if s.Type != config.GoogleSecretManager {
-			return nil, fmt.Errorf("store %s: the auditor has no client of a %s", l.Store, s.Type)
-		}
-		sm, err := googlesm.New(ctx, googlesm.Options{
-			Name: l.Store, Project: s.Project, Endpoint: s.Endpoint, Readers: googlesm.Readers(s.Readers), RequestTimeout: patience,
-			ClientOptions: []option.ClientOption{option.WithUserAgent(Agent)},
-		})
-		if err != nil {
+		var err error
+		if c.Stores[l.Store], err = c.open(ctx, l.Store, cfg.Stores[l.Store]); err != nil {
+			c.Close()
 			return nil, err
 		}
-		c.Stores[l.Store], c.closers = sm, append(c.closers, func() { _ = sm.Close() })
 	}
 	transport := &http.Transport{}
 	client := &http.Client{Transport: named{transport}, Timeout: patience}
@@ -86,6 +84,46 @@ func Dial(ctx context.Context, cfg *config.Config, key rotation.Key) (*Clients, 
 		return nil, fmt.Errorf("provider %s: the auditor has no client of a %s", key.Provider, p.Type)
 	}
 	return c, nil
+}
+
+// open makes the official client of a store.
+func (c *Clients) open(ctx context.Context, name string, s config.Store) (store.Store, error) {
+	switch s.Type {
+	case config.GoogleSecretManager:
+		sm, err := googlesm.New(ctx, googlesm.Options{
+			Name: name, Project: s.Project, Endpoint: s.Endpoint, Readers: googlesm.Readers(s.Readers), RequestTimeout: patience,
+			ClientOptions: []option.ClientOption{option.WithUserAgent(Agent)},
+		})
+		if err != nil {
+			return nil, err
+		}
+		c.closers = append(c.closers, func() { _ = sm.Close() })
+		return sm, nil
+	case config.AWSSecretsManager:
+		endpoint, err := c.named(s.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		return awssm.New(awssm.Options{Name: name, Region: s.Region, Endpoint: endpoint, RequestTimeout: patience})
+	case config.Local:
+		return local.New(local.Options{Name: name, Dir: s.Dir, IdentityFile: s.Identity})
+	}
+	return nil, fmt.Errorf("store %s: the auditor has no client of a %s", name, s.Type)
+}
+
+// named is an address of loopback whose requests come to endpoint under the applications' user agent: AWS's SDK writes its
+// own into every request, and signs all but that.
+func (c *Clients) named(endpoint string) (string, error) {
+	to, err := url.Parse(endpoint)
+	if err != nil {
+		return "", err
+	}
+	transport := &http.Transport{}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{Transport: named{transport}, Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, r.In.Host
+	}})
+	c.closers = append(c.closers, proxy.Close, transport.CloseIdleConnections)
+	return proxy.URL, nil
 }
 
 // named sends requests under the applications' user agent.

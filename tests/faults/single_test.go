@@ -18,7 +18,6 @@ import (
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/tests/auditor"
 	"github.com/rekeyhq/rekey/tests/virtual"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -86,7 +85,7 @@ func parse(text string) (one, error) {
 
 // stage is a world in which one course runs again and again.
 type stage struct {
-	*virtual.World
+	audited
 	course course
 
 	mu sync.Mutex
@@ -94,10 +93,6 @@ type stage struct {
 	pending *simcloud.Fault
 	later   bool
 	back    atomic.Bool
-
-	// client is nil where only the journal judges.
-	client       *auditor.Auditor
-	closeClients func()
 }
 
 func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) {
@@ -118,7 +113,7 @@ func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) 
 			s.commit()
 		}
 	}
-	return s, s.audited()
+	return s, s.watch()
 }
 
 // commit lets what is late take effect, if its request has come.

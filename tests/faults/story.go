@@ -41,7 +41,7 @@ const (
 // story is a schedule that is being told.
 type story struct {
 	Schedule
-	*virtual.World
+	audited
 	server *server
 
 	mu sync.Mutex
@@ -86,6 +86,7 @@ func tell(ctx context.Context, s Schedule, servers *servers, also ...func(*story
 	}
 	defer release()
 	t := &story{Schedule: s, server: server, done: map[Event]bool{}}
+	defer t.Close()
 	workers := map[string]int{"0": 0, "1": 1, "2": 2}[s.Settings[ofWorkers]]
 	shape := virtual.Shape{
 		Name: s.String(), ByHand: s.Settings[ofProvider] == "openai", Stores: strings.Split(s.Settings[ofStores], ","),
@@ -107,9 +108,14 @@ func tell(ctx context.Context, s Schedule, servers *servers, also ...func(*story
 	if err != nil {
 		return out, err
 	}
-	defer t.Close()
 	t.Cloud.SetTiming(timing)
 	t.Before, t.After, t.Person = t.before, t.after, t.person
+	if workers == 0 {
+		// From here it cannot be seen what another process asks of stores and providers.
+		if err := t.watch(); err != nil {
+			return out, err
+		}
+	}
 	out.broken = t.tell(ctx)
 	for _, do := range also {
 		do(t)
@@ -123,6 +129,7 @@ func tell(ctx context.Context, s Schedule, servers *servers, also ...func(*story
 }
 
 func (t *story) tell(ctx context.Context) []string {
+	t.begins(t.gravest())
 	remove := t.inject()
 	reason := rotation.Reason(t.Settings[ofReason])
 	var problems []string
@@ -144,16 +151,25 @@ func (t *story) tell(ctx context.Context) []string {
 		}
 	}
 	t.commit(true)
-	if len(problems) == 0 {
-		problems = t.calm(ctx)
+	if !t.revokeFirst() {
+		// It is not known how it ended, so what is left is not judged yet.
+		problems = append(problems, t.seen(rotation.Result{})...)
 	}
-	if broken := t.Check(); len(problems) > 0 {
+	if len(problems) > 0 {
 		// Whatever did not end leaves more behind; that says nothing.
-		problems = append(problems, slices.DeleteFunc(broken, func(b string) bool { return !strings.HasPrefix(b, "event") })...)
-	} else {
-		problems = broken
+		return append(problems, slices.DeleteFunc(t.judged(rotation.Result{}), func(b string) bool { return !strings.HasPrefix(b, "event") })...)
 	}
-	return problems
+	return t.calm(ctx)
+}
+
+// gravest is what the client auditor allows: an emergency, and somebody who ends it, leave no grace period.
+func (t *story) gravest() rotation.Reason {
+	if t.Settings[ofReason] != string(rotation.Manual) || slices.ContainsFunc(t.Events, func(e Event) bool {
+		return e.What == "emergency" || e.What == "revoke-first" || e.What == "finish-grace"
+	}) {
+		return rotation.Emergency
+	}
+	return rotation.Manual
 }
 
 // rotate lets a rotation run to its end, and returns why it does not come there.
@@ -230,16 +246,18 @@ func emergencies(revokeFirst bool) []rotation.Decision {
 	return []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{ID: uuid.NewString(), By: "somebody", RevokeFirst: true}}}
 }
 
-// calm rotates without faults until one rotation is completed.
+// calm rotates without faults until one rotation is completed, and returns what does not hold then.
 func (t *story) calm(ctx context.Context) []string {
 	var last string
 	for range calm {
+		t.begins(rotation.Manual)
 		watched, cancel := t.watched(ctx)
 		res, err := t.Rotate(watched, time.Duration(t.Key.Policy.Period), rotation.Manual)
 		err = errors.Join(err, context.Cause(watched))
 		cancel()
 		if err == nil && res.Phase == rotation.Completed && !res.NotDue {
-			return nil
+			t.Pass(time.Hour) // lists show a key some time longer than there is one
+			return t.judged(res)
 		}
 		if last = fmt.Sprintf("%v: %s. %s", err, res.Phase, res.Outcome); err != nil {
 			last += "; " + t.stands()

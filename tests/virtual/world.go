@@ -220,6 +220,9 @@ func (w *World) Close() {
 	}
 }
 
+// Pass lets time pass, in which nothing happens but what the cloud does late.
+func (w *World) Pass(d time.Duration) { w.clock.advance(w.clock.Now().Add(d)) }
+
 // Now returns the world's time.
 func (w *World) Now() time.Time { return w.clock.Now() }
 

@@ -106,7 +106,10 @@ type judge struct {
 }
 
 func (j *judge) say(op Op, format string, args ...any) {
-	j.found = append(j.found, fmt.Sprintf(format, args...)+" ["+op.describe()+"]")
+	// Applications use a key that is refused again and again.
+	if text := fmt.Sprintf(format, args...) + " [" + op.describe() + "]"; !slices.Contains(j.found, text) {
+		j.found = append(j.found, text)
+	}
 }
 
 // begun looks at what somebody is about to do.

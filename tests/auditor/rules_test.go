@@ -271,3 +271,13 @@ func TestAMintThatWasLostMayLeaveAThirdKeyForAWhile(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatHappensAgainAndAgainIsToldOnce(t *testing.T) {
+	s := newStory()
+	for range 3 {
+		s.do(Op{Kind: Use, By: "an application", Fingerprint: oldValue})
+	}
+	if found := Judge(s.Case); len(found) != 1 {
+		t.Errorf("got %q", found)
+	}
+}

@@ -25,9 +25,7 @@ func linearizable(history []Op, lags map[string]time.Duration, within time.Durat
 		if op.Where == (rotation.Location{}) {
 			continue
 		}
-		for _, s := range stepsOnRecord(i, op, lags[op.Where.Store]) {
-			records[op.Where] = append(records[op.Where], s)
-		}
+		records[op.Where] = append(records[op.Where], stepsOnRecord(i, op, lags[op.Where.Store])...)
 		for v, steps := range stepsOnVersions(op) {
 			versions[v] = append(versions[v], steps...)
 		}
@@ -77,7 +75,7 @@ type step struct {
 // stepsOnRecord are the steps of the i-th operation on the record of a secret and on what is current there.
 func stepsOnRecord(i int, op Op, lag time.Duration) (all []porcupine.Operation) {
 	add := func(s step, end int64) {
-		all = append(all, porcupine.Operation{ClientId: 0, Input: s, Call: op.Call, Return: end})
+		all = append(all, porcupine.Operation{Input: s, Call: op.Call, Return: end})
 	}
 	s := step{Op: op, id: i}
 	switch {

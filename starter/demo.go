@@ -148,7 +148,7 @@ func (d *demo) setUp(ui bool) (err error) {
 	}
 	d.onStop(func() { _ = os.RemoveAll(d.dir) })
 	if d.scene, err = scenario.Start(scenario.Options{
-		Dir: d.dir, RequestTimeout: "1s", Propagation: "2s", RevocationLag: "2s",
+		Dir: d.dir, RequestTimeout: "5s", Propagation: "2s", RevocationLag: "2s",
 		// What takes days in production takes seconds here.
 		Policy: []string{"grace: 3s", "soak: 1s", "quiet: 0s", "recheck: 1s", "step_timeout: 10s", "period: 30d"},
 	}); err != nil {

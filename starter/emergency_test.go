@@ -1,145 +1,47 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"go.temporal.io/sdk/client"
 
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
-	"github.com/rekeyhq/rekey/worker/adapters"
-	"github.com/rekeyhq/rekey/worker/engine"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// testWorker is a worker process: file, address and namespace are its arguments.
-func testWorker() {
-	ctx := context.Background()
-	cfg, err := config.Load(os.Args[1])
-	var c client.Client
-	if err == nil {
-		c, err = client.Dial(client.Options{HostPort: os.Args[2], Namespace: os.Args[3], Logger: silent})
-	}
-	if err == nil {
-		acts, openErr := adapters.Open(ctx, cfg, nil)
-		if err = openErr; err == nil {
-			_, err = engine.Start(ctx, c, os.Args[3], acts, engine.Options{})
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	select {}
-}
-
-// night is a simulated cloud with keys, a namespace of Temporal, and worker processes.
+// night is a simulated cloud with keys, and Temporal.
 type night struct {
-	*testing.T
-	*scenario.Scenario
-	file, address, namespace string
-	names                    []string
-	old                      map[string]string
-	client                   client.Client
+	*fixture
+	names []string
+	old   map[string]string
 }
-
-var nights atomic.Int64
 
 // newNight has so many Google keys, called ci-00, ci-01, …; byHand adds the OpenAI key gpt.
 func newNight(t *testing.T, keys int, byHand bool) *night {
 	t.Helper()
-	server, err := theTemporal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &night{T: t, file: filepath.Join(t.TempDir(), "rekey.yaml"), address: server.HostPort(), namespace: fmt.Sprintf("night-%d", nights.Add(1)), old: map[string]string{}}
-	n.Scenario, err = scenario.Start(scenario.Options{Policy: []string{"step_timeout: 3s"}, RequestTimeout: "1s", Mode: "create", KeyBits: 1024})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Scenario.Stop)
-	for i := range keys {
-		name := fmt.Sprintf("ci-%02d", i)
-		if n.old[name], err = n.Google(name, scenario.Alias); err != nil {
-			t.Fatal(err)
+	n := &night{old: map[string]string{}}
+	add := func(s *scenario.Scenario) (err error) {
+		for i := 0; i < keys && err == nil; i++ {
+			name := fmt.Sprintf("ci-%02d", i)
+			n.names = append(n.names, name)
+			n.old[name], err = s.Google(name, scenario.Alias)
 		}
-		n.names = append(n.names, name)
-	}
-	if byHand {
-		if n.old["gpt"], err = n.OpenAIKey("gpt", scenario.Alias); err != nil {
-			t.Fatal(err)
+		if byHand && err == nil {
+			n.names = append(n.names, "gpt")
+			n.old["gpt"], err = s.OpenAIKey("gpt", scenario.Alias)
 		}
-		n.names = append(n.names, "gpt")
+		return err
 	}
-	if err := os.WriteFile(n.file, []byte(n.YAML()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.AddNamespace(t.Context(), n.namespace, workflows.SearchAttributes()); err != nil {
-		t.Fatal(err)
-	}
-	if n.client, err = client.Dial(client.Options{HostPort: n.address, Namespace: n.namespace, Logger: silent}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.client.Close)
+	n.fixture = newFixtureWith(t, testenv.Options{SimOptions: testenv.SimOptions{Keys: add, Scenario: scenario.Options{
+		Policy: []string{"step_timeout: 10s"}, RequestTimeout: "1s", Mode: "create", KeyBits: 1024,
+	}}})
 	return n
-}
-
-// process starts a program of the tests in a process of its own. It is killed with the test.
-func (n *night) process(out io.Writer, program string, args ...string) *exec.Cmd {
-	n.Helper()
-	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		n.Fatal(err)
-	}
-	n.Cleanup(func() { kill(cmd) })
-	return cmd
-}
-
-// kill ends a process as a power cut would.
-func kill(cmd *exec.Cmd) {
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-}
-
-func (n *night) work(file string) *exec.Cmd {
-	return n.process(io.Discard, "test-worker", file, n.address, n.namespace)
-}
-
-func (n *night) args(args ...string) []string {
-	return append([]string{"--config", n.file, "--address", n.address, "--namespace", n.namespace}, args...)
-}
-
-// rekey runs the command line in this process.
-func (n *night) rekey(ctx context.Context, in string, args ...string) (code int, out, errOut string) {
-	var stdout, stderr strings.Builder
-	code = run(ctx, n.args(args...), strings.NewReader(in), &stdout, &stderr)
-	return code, stdout.String(), stderr.String()
-}
-
-// until waits for something to become true.
-func (n *night) until(what string, ok func() bool) {
-	n.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	n.Fatalf("%s: not within a minute", what)
 }
 
 // invariants checks what must hold, and that just these keys were replaced and refused.
@@ -164,24 +66,6 @@ func (n *night) invariants(replaced ...string) {
 	}
 }
 
-// output is what a process has printed so far.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // emergencyOf finds the id that the command has printed.
 func emergencyOf(text string) string {
 	_, id, _ := strings.Cut(text, "rekey emergency --resume ")
@@ -189,19 +73,22 @@ func emergencyOf(text string) string {
 }
 
 func TestAnEmergencyGoesOnWhenCommandAndWorkerAreKilledHalfWay(t *testing.T) {
+	t.Parallel()
 	n := newNight(t, 20, false)
-	worker := n.work(n.file)
-	var out output
-	cmd := n.process(&out, "rekey", n.args("emergency", "--all", "--why", "the laptop was stolen", "--yes", "--concurrency", "4")...)
-	n.until("some keys are done", func() bool { return strings.Count(out.String(), "done, the old key is refused") >= 2 })
+	n.StartWorkerProcess()
+	cmd, out := n.command("", "emergency", "--all", "--why", "the laptop was stolen", "--yes", "--concurrency", "4")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n.Await("some keys are done", func() bool { return strings.Count(out.String(), "done, the old key is refused") >= 2 })
 	kill(cmd)
-	kill(worker)
+	n.StopWorkerProcess()
 	id := emergencyOf(out.String())
 	if strings.Count(out.String(), "done, the old key is refused") == 20 {
 		t.Fatal("it was over before it was killed")
 	}
-	n.work(n.file)
-	code, text, errOut := n.rekey(t.Context(), "", "emergency", "--resume", id, "--json")
+	n.StartWorkerProcess()
+	code, text, errOut := n.run(t.Context(), "", "emergency", "--resume", id, "--json")
 	var got struct {
 		ID       string
 		Complete bool
@@ -222,12 +109,13 @@ func TestAnEmergencyGoesOnWhenCommandAndWorkerAreKilledHalfWay(t *testing.T) {
 	}
 	n.invariants(n.names...)
 	// Watched once more, long after: the same table, with no second rotation.
-	if code, again, _ := n.rekey(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(again, "OLD KEY REFUSED AFTER") {
+	if code, again, _ := n.run(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(again, "OLD KEY REFUSED AFTER") {
 		t.Errorf("exit code %d\n%s", code, again)
 	}
 }
 
 func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
+	t.Parallel()
 	n := newNight(t, 3, false)
 	var begun []string
 	for sentence, tc := range map[string]struct {
@@ -243,7 +131,7 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 		"the outage that one asked for ": {"3\nrevoke-first\n", []string{"--revoke-first", "--detach"}, exitOK},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			code, out, errOut := n.rekey(t.Context(), tc.answer, append([]string{"emergency", "--provider", "google", "--why", "leaked"}, tc.args...)...)
+			code, out, errOut := n.run(t.Context(), tc.answer, append([]string{"emergency", "--provider", "google", "--why", "leaked"}, tc.args...)...)
 			if code != tc.code || !strings.Contains(out, "EMERGENCY over 3 key(s), most exposed first") || !strings.Contains(out, "Type the number of keys (3)") {
 				t.Fatalf("exit code %d, want %d\n%s%s", code, tc.code, out, errOut)
 			}
@@ -253,7 +141,7 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 			if outage := strings.Contains(out, "these applications FAIL"); outage != strings.Contains(tc.answer+sentence, "outage") {
 				t.Errorf("it warns of an outage: %v\n%s", outage, out)
 			}
-			_, err := n.client.DescribeWorkflowExecution(t.Context(), workflows.EmergencyID(emergencyOf(out)), "")
+			_, err := n.Client.DescribeWorkflowExecution(t.Context(), workflows.EmergencyID(emergencyOf(out)), "")
 			if (err == nil) != (tc.code == exitOK) {
 				t.Errorf("looking for the emergency: %v\n%s", err, out)
 			}
@@ -266,9 +154,9 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 	if len(begun) != 2 || n.Cloud.Calls("google-iam", "CreateServiceAccountKey") > 0 {
 		t.Fatalf("without a worker something was done: %v", begun)
 	}
-	n.work(n.file)
+	n.StartWorkers()
 	for _, id := range begun {
-		if code, out, errOut := n.rekey(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(out, "3 of 3 done.") {
+		if code, out, errOut := n.run(t.Context(), "", "emergency", "--resume", id); code != exitOK || !strings.Contains(out, "3 of 3 done.") {
 			t.Errorf("when a worker came: exit code %d\n%s%s", code, out, errOut)
 		}
 	}
@@ -281,16 +169,18 @@ func TestAnEmergencyAsksForTheNumberOfKeys(t *testing.T) {
 }
 
 func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
+	t.Parallel()
 	n := newNight(t, 2, true)
 	// The worker has a rekey.yaml without ci-01.
-	text := n.YAML()
-	from := strings.Index(text, "  - name: ci-01")
-	to := strings.Index(text, "  - name: gpt")
-	other := filepath.Join(t.TempDir(), "worker.yaml")
-	if err := os.WriteFile(other, []byte(text[:from]+text[to:]), 0o600); err != nil {
+	if err := n.Configure(func(text string) string {
+		return text[:strings.Index(text, "  - name: ci-01")] + text[strings.Index(text, "  - name: gpt"):]
+	}); err != nil {
 		t.Fatal(err)
 	}
-	n.work(other)
+	n.StartWorkers()
+	if err := n.Configure(nil); err != nil {
+		t.Fatal(err)
+	}
 	ctx, ctrlC := context.WithCancel(t.Context())
 	var out, errOut output
 	done := make(chan int)
@@ -302,7 +192,7 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 		`ci-01                                    FAILED: The worker's rekey.yaml has no key "ci-01".`,
 		"ci-00                                    done, the old key is refused after",
 	} {
-		n.until(said, func() bool { return strings.Contains(out.String(), said) })
+		n.Await(said, func() bool { return strings.Contains(out.String(), said) })
 	}
 	ctrlC()
 	if code := <-done; code != exitFailed {
@@ -312,10 +202,10 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 	if want := "the emergency goes on. To watch it again: rekey emergency --resume " + id; !strings.Contains(errOut.String(), want) {
 		t.Errorf("after Ctrl-C it says %s", errOut.String())
 	}
-	if err := n.client.CancelWorkflow(t.Context(), workflows.EmergencyID(id), ""); err != nil {
+	if err := n.Client.CancelWorkflow(t.Context(), workflows.EmergencyID(id), ""); err != nil {
 		t.Fatal(err)
 	}
-	code, table, _ := n.rekey(t.Context(), "", "emergency", "--resume", id)
+	code, table, _ := n.run(t.Context(), "", "emergency", "--resume", id)
 	if code != exitFailed {
 		t.Errorf("exit code %d", code)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,8 @@ import (
 )
 
 func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T) {
-	s := newFixture(t, func(c *scenario.Scenario) error {
+	t.Parallel()
+	s := newFixture(t, fast(t), func(c *scenario.Scenario) error {
 		for _, name := range []string{"zebra", "ant", "gnu"} {
 			if _, err := c.OpenAIKey(name, scenario.Alias); err != nil {
 				return err
@@ -26,10 +28,10 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 	}
 	for _, name := range []string{"zebra", "ant", "gnu"} {
 		s.rekey(exitOK, "", "rotate", name)
-		s.waitFor(name, rotation.AwaitingKey)
+		s.AwaitPhase(name, rotation.AwaitingKey)
 	}
 	s.rekey(exitOK, "", "roll-back", "gnu", "--why", "not today")
-	s.ended("gnu")
+	s.Result("gnu", "")
 	s.listed(2)
 
 	out := s.rekey(exitRefused, "", "inbox", "--check")
@@ -48,7 +50,7 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 
 	// What a rotation left stays in the inbox when it has ended.
 	s.rekey(exitOK, "", "emergency", "ant", "--why", "seen in a log", "--leaked", "0123456789ab", "--yes", "--detach")
-	s.ended("ant")
+	s.Result("ant", "")
 	s.listed(1)
 	if out := s.rekey(exitOK, "", "inbox"); !strings.Contains(out, "ant, ") || !strings.Contains(out, "0123456789ab was said to have leaked") {
 		t.Errorf("the inbox:\n%s", out)
@@ -68,16 +70,13 @@ func TestTheInboxShowsWhatWaitsForAPersonOldestFirstAndHowToAnswer(t *testing.T)
 // listed waits until Temporal's list, which lags, shows so many rotations that wait.
 func (s *fixture) listed(n int) {
 	s.Helper()
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		all, err := client.New(s.client).Inbox(s.Context())
+	s.Await(fmt.Sprintf("Temporal lists %d waiting rotations", n), func() bool {
+		all, err := client.New(s.Client).Inbox(s.Context())
 		if err != nil {
 			s.Fatal(err)
 		}
-		if len(all) == n {
-			return
-		}
-	}
-	s.Fatalf("Temporal does not list %d waiting rotations", n)
+		return len(all) == n
+	})
 }
 
 func TestEveryDecisionHasACommand(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +14,9 @@ import (
 // notifyFixture is a fixture with two channels and a key whose policy notifies the first.
 func notifyFixture(t *testing.T) *fixture {
 	t.Helper()
-	return newFixtureWith(t, func(o *scenario.Options) {
-		o.Channels, o.Policy = true, append(o.Policy, "notify: [team]", "escalate: [oncall]")
-	}, func(c *scenario.Scenario) error {
+	o := fast(t, "notify: [team]", "escalate: [oncall]")
+	o.Channels = true
+	return newFixture(t, o, func(c *scenario.Scenario) error {
 		_, err := c.OpenAIKey("gpt", scenario.Alias)
 		return err
 	})
@@ -25,15 +26,13 @@ func notifyFixture(t *testing.T) *fixture {
 func (s *fixture) told(n int) []string {
 	s.Helper()
 	var texts []string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	s.Await(fmt.Sprintf("%d messages", n), func() bool {
 		texts = nil
 		for _, m := range s.Post.Messages() {
 			texts = append(texts, m.Text)
 		}
-		if len(texts) >= n {
-			break
-		}
-	}
+		return len(texts) >= n
+	})
 	if len(texts) != n {
 		s.Fatalf("%d messages, want %d:\n%s", len(texts), n, strings.Join(texts, "\n---\n"))
 	}
@@ -41,6 +40,7 @@ func (s *fixture) told(n int) []string {
 }
 
 func TestDoctorTriesTheChannelsOutAndSaysWhatIsWrongWithThem(t *testing.T) {
+	t.Parallel()
 	s := notifyFixture(t)
 	if out := s.rekey(exitOK, "", "doctor"); !strings.Contains(out, "channel team") || !strings.Contains(out, "somebody listens") {
 		t.Errorf("doctor says:\n%s", out)
@@ -62,15 +62,16 @@ func TestDoctorTriesTheChannelsOutAndSaysWhatIsWrongWithThem(t *testing.T) {
 }
 
 func TestAPersonIsToldTakesMoreTimeLeavesANoteAndTheEndIsTold(t *testing.T) {
+	t.Parallel()
 	s := notifyFixture(t)
 	s.rekey(exitOK, "", "rotate", "gpt")
-	began := s.waitFor("gpt", rotation.AwaitingKey)
+	began := s.AwaitPhase("gpt", rotation.AwaitingKey)
 	if text := s.told(1)[0]; !strings.HasPrefix(text, "A person is needed: gpt") {
 		t.Errorf("it said:\n%s", text)
 	}
 
 	out := s.rekey(exitOK, "", "extend-deadline", "gpt", "--for", "2d", "--why", "Kim is back on Monday")
-	moved := s.waitFor("gpt", rotation.AwaitingKey)
+	moved := s.AwaitPhase("gpt", rotation.AwaitingKey)
 	if !strings.Contains(out, "extend-deadline taken") || moved.Deadline.Sub(began.Deadline) != 48*time.Hour {
 		t.Errorf("the deadline moved by %s:\n%s", moved.Deadline.Sub(began.Deadline), out)
 	}
@@ -85,9 +86,9 @@ func TestAPersonIsToldTakesMoreTimeLeavesANoteAndTheEndIsTold(t *testing.T) {
 	}
 
 	s.rekey(exitOK, "", "roll-back", "gpt", "--why", "not today")
-	s.ended("gpt")
+	s.Result("gpt", "")
 	if text := s.told(2)[1]; !strings.HasPrefix(text, "Rolled back: gpt") || !strings.Contains(text, "not today") || !strings.Contains(text, "Note: ana: asked Kim") {
 		t.Errorf("how it ended:\n%s", text)
 	}
-	searched(t, []byte(strings.Join(s.told(2), "\n")), s.values()...)
+	searched(t, strings.Join(s.told(2), "\n"), s.values()...)
 }

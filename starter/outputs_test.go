@@ -18,7 +18,7 @@ import (
 func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	t.Parallel()
 	var badID string
-	s := newFixture(t, func(c *scenario.Scenario) (err error) {
+	s := newFixture(t, fast(t), func(c *scenario.Scenario) (err error) {
 		if _, err = c.Google("ci", scenario.Alias, scenario.Latest); err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	both(exitOK, "status", "bad")
 
 	s.rekey(exitOK, "", "rotate", "gpt")
-	s.waitFor("gpt", rotation.AwaitingKey)
+	s.AwaitPhase("gpt", rotation.AwaitingKey)
 	both(exitOK, "status", "gpt")
 	both(exitRefused, "approve", "gpt")
 	s.rekey(exitRefused, "", "rotate", "gpt")
@@ -77,7 +77,7 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 	s.rekey(exitBadInput, "", "extend-grace", "gpt", "--why", "x", "--for", key)
 
 	s.rekey(exitOK, " \""+key+"\"\n", "--json", "supply", "gpt")
-	s.waitFor("gpt", rotation.AwaitingRevocation)
+	s.AwaitPhase("gpt", rotation.AwaitingRevocation)
 	both(exitOK, "status")
 	s.rekey(exitRefused, key, "supply", "gpt")
 	for _, k := range s.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
@@ -88,7 +88,7 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 		}
 	}
 	s.rekey(exitOK, "", "key-revoked", "gpt")
-	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != good.Fingerprint() {
+	if res := s.Result("gpt", ""); res.Phase != rotation.Completed || res.New != good.Fingerprint() {
 		t.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, good.Fingerprint())
 	}
 	both(exitOK, "status", "gpt")
@@ -105,11 +105,12 @@ func TestNothingThatTheCommandLinePrintsHoldsASecret(t *testing.T) {
 		both(exitFailed, "doctor")
 		heal()
 	}
-	searched(t, s.said.Bytes(), s.values()...)
+	searched(t, s.said.String(), s.values()...)
 	named(t, s.said.String(), good)
 }
 
 func TestNothingThatTheDemoPrintsHoldsASecret(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		json  bool
 		fault simcloud.Fault
@@ -141,7 +142,7 @@ func TestNothingThatTheDemoPrintsHoldsASecret(t *testing.T) {
 				errOut.WriteString(err.Error())
 			}
 			made := d.scene.OpenAI.Made()
-			searched(t, []byte(out.String()+errOut.String()), append(d.scene.SM.Seen(), made...)...)
+			searched(t, out.String()+errOut.String(), append(d.scene.SM.Seen(), made...)...)
 			if !strings.Contains(out.String(), "outcome") {
 				t.Errorf("no summary was printed: %s", out.String())
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,40 +18,28 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rekeyhq/rekey/internal/config"
-	"github.com/rekeyhq/rekey/internal/devserver"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/starter/schedules"
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-// theTemporal is the embedded server that the tests of schedules share. They keep apart by install and key names.
-var theTemporal = sync.OnceValues(func() (*devserver.Server, error) {
-	return devserver.Start(context.Background(), devserver.Options{SearchAttributes: workflows.SearchAttributes()})
-})
-
 // scheduleFixture is a rekey.yaml and a Temporal.
 type scheduleFixture struct {
-	*testing.T
-	file, address string
-	client        client.Client
+	testing.TB
+	*testenv.Temporal
+	*commandLine
 }
 
 // newScheduleFixture starts with a file that has the given keys, each a piece of YAML after the common part.
 func newScheduleFixture(t *testing.T, install string, keys ...string) *scheduleFixture {
 	t.Helper()
-	server, err := theTemporal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &scheduleFixture{T: t, file: filepath.Join(t.TempDir(), "rekey.yaml"), address: server.HostPort()}
-	if r.client, err = client.Dial(client.Options{HostPort: r.address, Logger: silent}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.client.Close)
-	t.Cleanup(func() {
-		// The server outlives the test, which may run again.
-		r.write(install)
-		_ = run(context.Background(), []string{"--config", r.file, "--address", r.address, "prune", "--yes"}, strings.NewReader(""), io.Discard, io.Discard)
-	})
+	return newInstallation(t, testenv.StartTemporal(t, testenv.TemporalOptions{}), install, keys...)
+}
+
+// newInstallation is a rekey.yaml beside others in the same namespace.
+func newInstallation(t *testing.T, x *testenv.Temporal, install string, keys ...string) *scheduleFixture {
+	t.Helper()
+	r := &scheduleFixture{t, x, &commandLine{t: t, file: filepath.Join(t.TempDir(), "rekey.yaml"), temporal: x}}
 	r.write(install, keys...)
 	return r
 }
@@ -75,23 +62,6 @@ func (r *scheduleFixture) write(install string, keys ...string) {
 	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
 		r.Fatal(err)
 	}
-}
-
-// rekey runs the command line.
-func (r *scheduleFixture) rekey(in string, args ...string) (code int, out string) {
-	var stdout, stderr strings.Builder
-	code = run(r.Context(), append([]string{"--config", r.file, "--address", r.address}, args...), strings.NewReader(in), &stdout, &stderr)
-	return code, stdout.String() + stderr.String()
-}
-
-// must runs the command line and expects an exit code and something said.
-func (r *scheduleFixture) must(want int, said string, in string, args ...string) string {
-	r.Helper()
-	code, out := r.rekey(in, args...)
-	if code != want || !strings.Contains(out, said) {
-		r.Fatalf("rekey %v: exit code %d, want %d and %q:\n%s", args, code, want, said, out)
-	}
-	return out
 }
 
 // steps are the actions of a plan by key.
@@ -120,9 +90,15 @@ func (r *scheduleFixture) expect(want map[string]string) {
 
 func (r *scheduleFixture) describe(key string) *client.ScheduleDescription {
 	r.Helper()
-	d, err := r.client.ScheduleClient().GetHandle(r.Context(), workflows.ScheduleID(key)).Describe(r.Context())
+	return scheduleOf(r, r.Temporal, key)
+}
+
+// scheduleOf is the schedule of a key.
+func scheduleOf(t testing.TB, x *testenv.Temporal, key string) *client.ScheduleDescription {
+	t.Helper()
+	d, err := x.Client.ScheduleClient().GetHandle(t.Context(), workflows.ScheduleID(key)).Describe(t.Context())
 	if err != nil {
-		r.Fatal(err)
+		t.Fatal(err)
 	}
 	return d
 }
@@ -200,11 +176,11 @@ func TestWhatAPersonDoesInTheUIIsSeen(t *testing.T) {
 	r := newScheduleFixture(t, "hand01", aKey("hand-a"), aKey("hand-b"))
 	r.must(exitOK, "2 created", "", "apply", "--offline", "--yes")
 
-	a := r.client.ScheduleClient().GetHandle(ctx, workflows.ScheduleID("hand-a"))
+	a := r.Client.ScheduleClient().GetHandle(ctx, workflows.ScheduleID("hand-a"))
 	if err := a.Pause(ctx, client.SchedulePauseOptions{Note: "incident 4711"}); err != nil {
 		t.Fatal(err)
 	}
-	b := r.client.ScheduleClient().GetHandle(ctx, workflows.ScheduleID("hand-b"))
+	b := r.Client.ScheduleClient().GetHandle(ctx, workflows.ScheduleID("hand-b"))
 	if err := b.Update(ctx, client.ScheduleUpdateOptions{DoUpdate: func(in client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
 		s := in.Description.Schedule
 		s.Policy.CatchupWindow = time.Minute
@@ -239,17 +215,16 @@ func TestTheSchedulesOfOthersAreNeverTouched(t *testing.T) {
 	ctx := t.Context()
 	theirs := newScheduleFixture(t, "other2", aKey("shared"), aKey("only-theirs"))
 	theirs.must(exitOK, "2 created", "", "apply", "--offline", "--yes")
-	nobodys, err := theirs.client.ScheduleClient().Create(ctx, client.ScheduleOptions{
+	_, err := theirs.Client.ScheduleClient().Create(ctx, client.ScheduleOptions{
 		ID:     workflows.ScheduleID("nobodys"),
 		Action: &client.ScheduleWorkflowAction{ID: "x", Workflow: "Backup", TaskQueue: "backup"}, Paused: true,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = nobodys.Delete(context.Background()) })
 	before := []time.Time{theirs.describe("shared").Info.LastUpdateAt, theirs.describe("only-theirs").Info.LastUpdateAt}
 
-	r := newScheduleFixture(t, "other1", aKey("shared"), aKey("nobodys"), aKey("only-ours"))
+	r := newInstallation(t, theirs.Temporal, "other1", aKey("shared"), aKey("nobodys"), aKey("only-ours"))
 	r.expect(map[string]string{"shared": "blocked", "nobodys": "blocked", "only-ours": "create"})
 	r.must(exitFailed, "2 schedule(s) are not ours and were left alone", "", "apply", "--offline", "--yes")
 	out := r.must(exitOK, "belongs to rekey installation other2", "", "plan", "--offline")
@@ -279,8 +254,8 @@ func TestTwoAppliesAtOnceEndInTheSameState(t *testing.T) {
 		var all sync.WaitGroup
 		for range 3 {
 			all.Go(func() {
-				if code, out := r.rekey("", "apply", "--offline", "--yes"); code != exitOK {
-					t.Errorf("exit code %d: %s", code, out)
+				if code, out, errOut := r.run(t.Context(), "", "apply", "--offline", "--yes"); code != exitOK {
+					t.Errorf("exit code %d: %s%s", code, out, errOut)
 				}
 			})
 		}
@@ -295,8 +270,8 @@ func TestTwoAppliesAtOnceEndInTheSameState(t *testing.T) {
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
-			if code, out := r.rekey("", "prune", "--yes"); code != exitOK {
-				t.Errorf("exit code %d: %s", code, out)
+			if code, out, errOut := r.run(t.Context(), "", "prune", "--yes"); code != exitOK {
+				t.Errorf("exit code %d: %s%s", code, out, errOut)
 			}
 		})
 	}
@@ -326,7 +301,7 @@ func TestAnApplyThatWasCutOffIsFinishedByTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cut := context.WithCancel(t.Context())
-	f := &schedules.Client{Temporal: r.client, Namespace: client.DefaultNamespace, Install: cfg.Install, Progress: func(done, _ int) {
+	f := &schedules.Client{Temporal: r.Client, Namespace: r.Namespace, Install: cfg.Install, Progress: func(done, _ int) {
 		if done == 5 {
 			cut()
 		}
@@ -374,8 +349,8 @@ func TestTemporalBeatsWhenTheWindowSays(t *testing.T) {
 			time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 10, 10, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 20, 0, 0, 0, 0, time.UTC),
 		} {
 			to := from.AddDate(0, 0, 40)
-			res, err := r.client.WorkflowService().ListScheduleMatchingTimes(t.Context(), &workflowservice.ListScheduleMatchingTimesRequest{
-				Namespace: client.DefaultNamespace, ScheduleId: workflows.ScheduleID(k.Name), StartTime: timestamppb.New(from), EndTime: timestamppb.New(to),
+			res, err := r.Client.WorkflowService().ListScheduleMatchingTimes(t.Context(), &workflowservice.ListScheduleMatchingTimesRequest{
+				Namespace: r.Namespace, ScheduleId: workflows.ScheduleID(k.Name), StartTime: timestamppb.New(from), EndTime: timestamppb.New(to),
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -120,7 +120,7 @@ func TestAKeyThatIsTypedIsNotShown(t *testing.T) {
 	if got, err := local.ReadCurrent(filepath.Join(dir, "s"), "gpt", filepath.Join(dir, "i")); err != nil || got.Reveal() != key {
 		t.Errorf("stored: %s, %v", got, err)
 	}
-	searched(t, []byte(screenful(t, keyboard)+out.String()), secret.FromString(key))
+	searched(t, screenful(t, keyboard)+out.String(), secret.FromString(key))
 }
 
 func TestWhoLeavesThePromptGetsTheTerminalBack(t *testing.T) {

@@ -17,7 +17,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	r := newScheduleFixture(t, "since1")
-	live := client.New(r.client)
+	live := client.New(r.Client)
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {
 		t.Errorf("before any rotation: %s, %v, %v", since, running, err)
 	}
@@ -28,13 +28,13 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 		}
 		return nil
 	}
-	w := worker.New(r.client, "since", worker.Options{})
+	w := worker.New(r.Client, "since", worker.Options{})
 	w.RegisterWorkflowWithOptions(twice, workflow.RegisterOptions{Name: "twice"})
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer w.Stop()
-	first, err := r.client.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: workflows.ID("since"), TaskQueue: "since"}, "twice", 1)
+	first, err := r.Client.ExecuteWorkflow(ctx, sdkclient.StartWorkflowOptions{ID: workflows.ID("since"), TaskQueue: "since"}, "twice", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,13 +44,13 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 	}
 	signal := func() {
 		t.Helper()
-		if err := r.client.SignalWorkflow(ctx, workflows.ID("since"), "", "go", nil); err != nil {
+		if err := r.Client.SignalWorkflow(ctx, workflows.ID("since"), "", "go", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	signal()
 	for {
-		d, err := r.client.DescribeWorkflowExecution(ctx, workflows.ID("since"), first.GetRunID())
+		d, err := r.Client.DescribeWorkflowExecution(ctx, workflows.ID("since"), first.GetRunID())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestARotationIsUnderWaySinceItsFirstRun(t *testing.T) {
 		t.Errorf("the second run is under way (%v) since %s, the first since %s, %v", running, since, began, err)
 	}
 	signal()
-	if err := client.New(r.client).WaitRun(ctx, workflows.ID("since"), "", nil); err != nil {
+	if err := client.New(r.Client).WaitRun(ctx, workflows.ID("since"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if since, running, err := live.Running(ctx, "since"); err != nil || running {

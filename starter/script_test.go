@@ -10,18 +10,28 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rekeyhq/rekey/internal/testenv"
 )
 
 // The scripts in testdata read like a manual: each runs the real command line.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"rekey": func() {
+	testenv.RunWorker()
+	testscript.Main(tests{m}, map[string]func(){"rekey": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-	}, "test-worker": testWorker})
+	}})
 }
 
+// tests are those of this package, which share a Temporal. They mostly wait: more of them at once than there are cores.
+type tests struct{ *testing.M }
+
+// Run runs them.
+func (t tests) Run() int { return testenv.Main(t.M, testenv.MainOptions{Parallel: 8}) }
+
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -35,6 +45,7 @@ func TestScripts(t *testing.T) {
 }
 
 func TestTheDemoRotatesThreeKeysWithoutOneFailedRequest(t *testing.T) {
+	t.Parallel()
 	var out, errOut strings.Builder
 	code := run(t.Context(), []string{"demo", "--json"}, strings.NewReader(""), &out, &errOut)
 	var got struct {

@@ -18,11 +18,12 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testenv"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/signed"
 	"github.com/rekeyhq/rekey/workflows"
-	"github.com/rekeyhq/rekey/workflows/replaytest"
 )
 
 const passphrase = "correct horse"
@@ -148,18 +149,22 @@ func TestTheStockSSHAgentSigns(t *testing.T) {
 // fourEyesFixture is a fixture with a Google key under four eyes, whose grace period is an hour.
 func fourEyesFixture(t *testing.T, people map[string]*person) *fixture {
 	t.Helper()
-	return newFixtureWith(t, func(o *scenario.Options) {
-		o.Policy = []string{"grace: 1h", "soak: 0s", "quiet: 0s", "recheck: 10m", "step_timeout: 5s", "four_eyes: true"}
-		for _, name := range []string{"alice", "bob"} {
-			o.Operators = append(o.Operators, fmt.Sprintf("{name: %s, ssh_key: %q}", name, people[name].line))
-		}
-	}, func(c *scenario.Scenario) error {
+	o := fast(t)
+	o.Policy = []string{"grace: 1h", "soak: 0s", "quiet: 0s", "recheck: 10m", "step_timeout: 1m", "four_eyes: true"}
+	for _, name := range []string{"alice", "bob"} {
+		o.Operators = append(o.Operators, fmt.Sprintf("{name: %s, ssh_key: %q}", name, people[name].line))
+	}
+	// What is signed names the namespace, and the corpus of tests/replay has it with this one.
+	s := newFixtureWith(t, testenv.Options{TemporalOptions: testenv.TemporalOptions{Own: &devserver.Options{}}, SimOptions: testenv.SimOptions{Scenario: o, Keys: func(c *scenario.Scenario) error {
 		_, err := c.Google("ci", scenario.Alias)
 		return err
-	})
+	}}})
+	s.StartWorkers()
+	return s
 }
 
 func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
+	t.Parallel()
 	people := map[string]*person{"alice": newPerson(t, "alice"), "bob": newPerson(t, "bob"), "mallory": newPerson(t, "mallory")}
 	alice, bob := people["alice"], people["bob"]
 	s := fourEyesFixture(t, people)
@@ -169,18 +174,19 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 			t.Errorf("rekey %s does not say %q:\n%s", strings.Join(args, " "), words, out)
 		}
 	}
-	t.Setenv("SSH_AUTH_SOCK", "")
+	sock := func(path string) { s.environment = []string{"SSH_AUTH_SOCK=" + path} }
+	sock("")
 	s.rekey(0, "", "rotate", "ci")
-	oldID := s.waitFor("ci", rotation.Grace).Signing.Revokes[0]
+	oldID := s.AwaitPhase("ci", rotation.Grace).Signing.Revokes[0]
 	finish := []string{"finish-grace", "ci", "--why", "all restarted"}
 
 	says(2, "", "no SSH agent to sign with: SSH_AUTH_SOCK is not set", finish...)
-	t.Setenv("SSH_AUTH_SOCK", filepath.Join(t.TempDir(), "gone"))
+	sock(filepath.Join(t.TempDir(), "gone"))
 	says(2, "", "the SSH agent does not answer", finish...)
-	t.Setenv("SSH_AUTH_SOCK", people["mallory"].socket)
+	sock(people["mallory"].socket)
 	says(2, "", "the SSH agent has no key of an operator", finish...)
 	says(2, "", "rekey.yaml lists alice, bob", finish...)
-	t.Setenv("SSH_AUTH_SOCK", serveAgent(t, alice, bob))
+	sock(serveAgent(t, alice, bob))
 	says(2, "", "keys of several operators; choose one with --ssh-key", finish...)
 	says(2, "", "does not have the key", append(finish, "--ssh-key", people["mallory"].file+".pub")...)
 	says(2, "", "cannot be read", append(finish, "--ssh-key", alice.file+".none")...)
@@ -192,13 +198,13 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 
 	says(0, "yes\n", "finish-grace signed, 1 of 2. Another operator has to sign too: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
 	says(3, "yes\n", "you (alice) have already signed this; another operator has to sign too: rekey finish-grace ci", append(finish, "--ssh-key", alice.file)...)
-	t.Setenv("SSH_AUTH_SOCK", bob.socket)
+	sock(bob.socket)
 	says(0, "", "finish-grace signed, 2 of 2. ci goes on.", append(finish, "--yes")...)
 
-	st := s.waitFor("ci", rotation.AwaitingApproval)
+	st := s.AwaitPhase("ci", rotation.AwaitingApproval)
 	says(0, "", "Signed: nobody yet", "status", "ci")
 	// What the Temporal UI can send.
-	if _, err := decide(context.Background(), s.client, "ci", rotation.Approve, rotation.DecisionMessage{ID: "ui", By: "alice", Why: "w"}); err == nil || !strings.Contains(err.Error(), "The Temporal UI cannot sign. An operator runs: rekey approve ci") {
+	if _, err := decide(context.Background(), s.Client, "ci", rotation.Approve, rotation.DecisionMessage{ID: "ui", By: "alice", Why: "w"}); err == nil || !strings.Contains(err.Error(), "The Temporal UI cannot sign. An operator runs: rekey approve ci") {
 		t.Errorf("an approval without a signature: %v", err)
 	}
 	out := s.rekey(0, "yes\n", "approve", "ci", "--ssh-key", alice.file, "--sign")
@@ -208,11 +214,11 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 		}
 	}
 	says(0, "", "Signed: 1 of 2: alice", "status", "ci")
-	t.Setenv("SSH_AUTH_SOCK", serveAgent(t, people["mallory"], alice, bob))
-	t.Setenv("REKEY_SSH_KEY", bob.file+".pub")
+	sock(serveAgent(t, people["mallory"], alice, bob))
+	s.environment = append(s.environment, "REKEY_SSH_KEY="+bob.file+".pub")
 	says(0, "yes\n", "approve signed, 2 of 2. ci goes on.", "approve", "ci")
 
-	res := s.ended("ci")
+	res := s.Result("ci", "")
 	var signers []string
 	for _, d := range res.Decisions {
 		if d.Signer != nil {
@@ -225,12 +231,8 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	if _, live := s.Cloud.LiveKeys()[oldID]; live {
 		t.Error("the old key is live")
 	}
-	h, err := replaytest.Check(t.Context(), s.client, workflows.ID("ci"), "")
-	if err == nil {
-		err = replaytest.Keep(h, "four-eyes")
-	}
-	if err != nil {
+	if _, err := s.Replayed(workflows.ID("ci"), "", "four-eyes"); err != nil {
 		t.Error(err)
 	}
-	searched(t, s.said.Bytes(), s.values()...)
+	searched(t, s.said.String(), s.values()...)
 }

@@ -51,7 +51,7 @@ func TestWhatIsPutIsReadByteByByte(t *testing.T) {
 	named(t, said, v)
 	listed, _ := runStore(t, exitOK, file, "", "list", scenario.Local, "ci")
 	named(t, listed, v)
-	searched(t, []byte(said+listed+errOut), v, s.First("ci"))
+	searched(t, said+listed+errOut, v, s.First("ci"))
 }
 
 func TestAGoogleKeyFileIsRebuiltBeforeItIsPut(t *testing.T) {
@@ -83,7 +83,7 @@ func TestAKeyOfAnotherAccountIsNotPut(t *testing.T) {
 	if !strings.Contains(errOut, "this key belongs to "+scenario.Account("other")) {
 		t.Errorf("said: %s", errOut)
 	}
-	searched(t, []byte(errOut), s.First("other"))
+	searched(t, errOut, s.First("other"))
 	if out, _ := runStore(t, exitOK, file, "", "list", scenario.Local, "ci"); !strings.Contains(out, " 0 version") {
 		t.Errorf("something was put: %s", out)
 	}

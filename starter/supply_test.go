@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
@@ -26,7 +25,7 @@ type gate struct {
 	shut bool
 }
 
-func newGate(t *testing.T, to string) *gate {
+func newGate(t testing.TB, to string) *gate {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,12 +78,12 @@ func (g *gate) pass(to io.WriteCloser, from io.Reader) {
 // byHandFixture is a fixture with one OpenAI key and a rotation that waits for the new one.
 func byHandFixture(t *testing.T) *fixture {
 	t.Helper()
-	s := newFixture(t, func(c *scenario.Scenario) error {
+	s := newFixture(t, fast(t), func(c *scenario.Scenario) error {
 		_, err := c.OpenAIKey("gpt", scenario.Alias, scenario.Latest)
 		return err
 	})
 	s.rekey(exitOK, "", "rotate", "gpt")
-	s.waitFor("gpt", rotation.AwaitingKey)
+	s.AwaitPhase("gpt", rotation.AwaitingKey)
 	return s
 }
 
@@ -95,7 +94,7 @@ func (s *fixture) create() (id string, v secret.Value) {
 // finish plays the person to the end and checks which key applications read then.
 func (s *fixture) finish(id string, v secret.Value) {
 	s.Helper()
-	s.waitFor("gpt", rotation.AwaitingRevocation)
+	s.AwaitPhase("gpt", rotation.AwaitingRevocation)
 	for _, k := range s.OpenAI.Keys(scenario.OpenAIProject("gpt")) {
 		if k.Name == "made by hand" {
 			if err := s.OpenAI.DeleteKey(k.ID); err != nil {
@@ -104,7 +103,7 @@ func (s *fixture) finish(id string, v secret.Value) {
 		}
 	}
 	s.rekey(exitOK, "", "key-revoked", "gpt")
-	if res := s.ended("gpt"); res.Phase != rotation.Completed || res.New != v.Fingerprint() {
+	if res := s.Result("gpt", ""); res.Phase != rotation.Completed || res.New != v.Fingerprint() {
 		s.Errorf("the rotation ended as %s with %s, want %s", res.Phase, res.New, v.Fingerprint())
 	}
 	for _, store := range []string{scenario.Alias, scenario.Latest} {
@@ -115,30 +114,25 @@ func (s *fixture) finish(id string, v secret.Value) {
 	for _, broken := range s.Cloud.Check(scenario.Rules("gpt", scenario.Alias, scenario.Latest)) {
 		s.Error(broken)
 	}
-	searched(s.T, s.said.Bytes(), s.values()...)
+	searched(s, s.said.String(), s.values()...)
 }
 
 // killedSupply runs supply until the value is in the store and kills it before the rotation hears of it.
 func (s *fixture) killedSupply(v secret.Value) {
 	s.Helper()
-	g := newGate(s.T, s.address)
+	g := newGate(s.commandLine.t, s.Address())
 	reached, release := make(chan struct{}), make(chan struct{})
 	s.Cloud.Inject(simcloud.Fault{Service: simcloud.SecretManagerService, Method: "AddSecretVersion", Times: 1, Kind: simcloud.Hold, Reached: reached, Release: release})
-	cmd, out := s.command(g.address, v.Reveal(), "supply", "gpt")
+	cmd, out := s.command(v.Reveal(), "--address", g.address, "supply", "gpt")
 	if err := cmd.Start(); err != nil {
 		s.Fatal(err)
 	}
 	<-reached
 	g.set(true)
 	close(release)
-	for end := time.Now().Add(10 * time.Second); !s.added(v); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			s.Fatal("the value does not come into the store")
-		}
-	}
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	s.keep(out.Bytes())
+	s.Await("the value comes into the store", func() bool { return s.added(v) })
+	kill(cmd)
+	_, _ = s.said.Write([]byte(out.String()))
 	if strings.Contains(strings.ToLower(out.String()), "stored the key") {
 		s.Fatalf("the command came to its end: the test proves nothing\n%s", out)
 	}
@@ -167,7 +161,7 @@ func TestASupplyThatIsKilledBeforeItTellsTheRotationIsNoDeadEnd(t *testing.T) {
 			return id, v
 		},
 		"a signal without a version takes what stands there": func(s *fixture, first string, v secret.Value) (string, secret.Value) {
-			if err := s.client.SignalWorkflow(context.Background(), "rotate/gpt", "", string(rotation.KeySupplied), nil); err != nil {
+			if err := s.Client.SignalWorkflow(context.Background(), "rotate/gpt", "", string(rotation.KeySupplied), nil); err != nil {
 				s.Fatal(err)
 			}
 			return first, v
@@ -178,7 +172,7 @@ func TestASupplyThatIsKilledBeforeItTellsTheRotationIsNoDeadEnd(t *testing.T) {
 			s := byHandFixture(t)
 			first, v := s.create()
 			s.killedSupply(v)
-			if st := s.waitFor("gpt", rotation.AwaitingKey); st.Deadline.IsZero() || !strings.Contains(st.Details, "rekey supply gpt") {
+			if st := s.AwaitPhase("gpt", rotation.AwaitingKey); st.Deadline.IsZero() || !strings.Contains(st.Details, "rekey supply gpt") {
 				t.Errorf("I7: the rotation does not say what it waits for: %+v", st)
 			}
 			s.finish(again(s, first, v))
@@ -203,7 +197,7 @@ func TestASupplyThatComesTooLateStagesNothing(t *testing.T) {
 	s := byHandFixture(t)
 	id, v := s.create()
 	s.rekey(exitOK, v.Reveal(), "supply", "gpt")
-	s.waitFor("gpt", rotation.AwaitingRevocation)
+	s.AwaitPhase("gpt", rotation.AwaitingRevocation)
 	_, late := s.create()
 	if out := s.rekey(exitRefused, late.Reveal(), "supply", "gpt"); !strings.Contains(out, "takes no key now") || s.added(late) {
 		t.Errorf("staged: %v; said: %s", s.added(late), out)
@@ -214,12 +208,12 @@ func TestASupplyThatComesTooLateStagesNothing(t *testing.T) {
 // A checkout on another machine names the same store, and does not have it.
 func TestASupplyFromAMachineWithoutTheStoreMakesNoneAndSaysSo(t *testing.T) {
 	t.Parallel()
-	s := newFixture(t, func(c *scenario.Scenario) error {
+	s := newFixture(t, fast(t), func(c *scenario.Scenario) error {
 		_, err := c.OpenAIKey("gpt", scenario.Local)
 		return err
 	})
 	s.rekey(exitOK, "", "rotate", "gpt")
-	s.waitFor("gpt", rotation.AwaitingKey)
+	s.AwaitPhase("gpt", rotation.AwaitingKey)
 	id, v := s.create()
 	elsewhere := t.TempDir()
 	file := filepath.Join(elsewhere, "rekey.yaml")
@@ -232,10 +226,10 @@ func TestASupplyFromAMachineWithoutTheStoreMakesNoneAndSaysSo(t *testing.T) {
 	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 1 {
 		t.Errorf("it made %v, %v", left, err)
 	}
-	s.waitFor("gpt", rotation.AwaitingKey)
+	s.AwaitPhase("gpt", rotation.AwaitingKey)
 	s.rekey(exitOK, v.Reveal(), "supply", "gpt")
-	if st := s.waitFor("gpt", rotation.AwaitingRevocation); !strings.Contains(st.Details, v.Fingerprint()) {
+	if st := s.AwaitPhase("gpt", rotation.AwaitingRevocation); !strings.Contains(st.Details, v.Fingerprint()) {
 		t.Errorf("the key %s (%s) was not taken: %s", v.Fingerprint(), id, st.Details)
 	}
-	searched(t, s.said.Bytes(), v)
+	searched(t, s.said.String(), v)
 }

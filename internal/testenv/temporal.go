@@ -153,13 +153,7 @@ type MainOptions struct {
 
 // Main is what TestMain exits with: it runs the tests of a package, or the worker process that one of them has started.
 func Main(m *testing.M, o MainOptions) (code int) {
-	if os.Getenv(envConfig) != "" {
-		if err := workerProcess(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return 0
-	}
+	RunWorker()
 	flag.Parse()
 	if err := prepare(o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -176,6 +170,19 @@ func Main(m *testing.M, o MainOptions) (code int) {
 	}
 	defer shared.stop()
 	return m.Run()
+}
+
+// RunWorker runs the worker process that a test has started, if this is one; then it does not return. A TestMain that has
+// something to do before Main calls it first.
+func RunWorker() {
+	if os.Getenv(envConfig) == "" {
+		return
+	}
+	if err := workerProcess(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func prepare(o MainOptions) error {

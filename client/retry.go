@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	sdkclient "go.temporal.io/sdk/client"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 )
 
@@ -20,6 +21,24 @@ import (
 
 // patience is how long a request without an answer is repeated.
 const patience = 30 * time.Second
+
+// A burst of requests is sent a few at a time: all at once they would hold each other up until the patience of each is over,
+// although Temporal could have answered every one of them in turn. How long one waits for its turn does not count.
+const (
+	maxStarts = 64
+	// maxUpdates is how many wait for a worker at once.
+	maxUpdates = 32
+)
+
+var starts, updates = semaphore.NewWeighted(maxStarts), semaphore.NewWeighted(maxUpdates)
+
+// queue waits for a request's turn. Whoever gets an error has sent nothing.
+func queue(ctx context.Context) (done func(), err error) {
+	if err := starts.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return func() { starts.Release(1) }, nil
+}
 
 // unanswered reports whether an error leaves open whether the request was carried out.
 func unanswered(err error) bool {
@@ -63,6 +82,11 @@ func retryUnknown[T any](ctx context.Context, ask func(ctx context.Context, agai
 // start starts a workflow, once. token names the request: it is kept in the workflow's memo, by which the run is known again.
 func (c *Client) start(ctx context.Context, o sdkclient.StartWorkflowOptions, token string, workflow, in any) (sdkclient.WorkflowRun, error) {
 	o.Memo = map[string]any{tokenMemo: token}
+	done, err := queue(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("nothing was sent: %w", err)
+	}
+	defer done()
 	return retryUnknown(ctx, func(ctx context.Context, again bool) (sdkclient.WorkflowRun, error) {
 		if again {
 			if run, err := c.startedBy(ctx, o.ID, token); run != nil || err != nil {

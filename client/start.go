@@ -88,6 +88,21 @@ func (c *Client) Raise(ctx context.Context, k rotation.Key, m rotation.DecisionM
 	o.WorkflowIDConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
 	o.WorkflowExecutionErrorWhenAlreadyStarted = false
 	name := string(rotation.RaiseEmergency)
+	// An Update waits for a worker, and a worker that is asked by thousands at once answers none of them in time. A Signal
+	// waits for nobody, and what the rotation would refuse is known here as well.
+	asks := updates.TryAcquire(1)
+	if asks {
+		defer updates.Release(1)
+	} else {
+		if err := (rotation.DecisionContext{}).Check(rotation.RaiseEmergency, m); err != nil {
+			return fmt.Errorf("the rotation of %s does not take the emergency: %w", k.Name, err)
+		}
+		done, err := queue(ctx)
+		if err != nil {
+			return fmt.Errorf("the emergency of %s was not sent: %w", k.Name, err)
+		}
+		defer done()
+	}
 
 	_, err := retryUnknown(ctx, func(ctx context.Context, again bool) (struct{}, error) {
 		if again {
@@ -96,6 +111,8 @@ func (c *Client) Raise(ctx context.Context, k rotation.Key, m rotation.DecisionM
 			if s, err := c.Latest(ctx, k.Name); err == nil && s.Served(m.ID) {
 				return struct{}{}, nil
 			}
+		}
+		if again || !asks {
 			// Temporal keeps a Signal also while no worker answers. Whichever of the two messages comes second is a repetition.
 			_, err := c.temporal.SignalWithStartWorkflow(ctx, o.ID, name, m, o, workflows.RotateKeyType, in)
 			return struct{}{}, err

@@ -28,7 +28,7 @@ func burst(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv(envBurst)
 	if text == "" {
-		return 200
+		return 100
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {

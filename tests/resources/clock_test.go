@@ -129,8 +129,8 @@ func (w *env) undisturbed(res rotation.Result) {
 // Google refuses what is signed by a machine whose clock is wrong, in the words with which it refuses a key that is gone.
 func TestAMachineWhoseClockIsADayOffTakesNothingAwayUntilItIsSet(t *testing.T) {
 	t.Parallel()
-	for way, by := range map[string]time.Duration{"ahead": -day, "behind": day} {
-		t.Run(way, func(t *testing.T) {
+	for _, by := range some(1, -day, day) {
+		t.Run("Google's clock shows "+by.String()+" more", func(t *testing.T) {
 			t.Parallel()
 			w := newClock(t)
 			w.StartProcess(testenv.ProcessOptions{})

@@ -67,7 +67,7 @@ func heldUp(t *testing.T, p place, step string, breaks, mends func(*small), word
 	before := w.Cloud.LiveKeys()
 	breaks(disk)
 	w.Resume(step)
-	w.Log(w.says(append(words, p.file)...))
+	w.says(append(words, p.file)...)
 	if s, err := w.Status(name); err != nil || s.Phase.Closed() {
 		t.Errorf("the rotation is said to have ended: %+v, %v", s, err)
 	}

@@ -119,15 +119,14 @@ func (w *env) published(l rotation.Location) secret.Value {
 }
 
 // says waits until the rotation, or the step that Temporal tries again, says all of these.
-func (w *env) says(words ...string) string {
+func (w *env) says(words ...string) {
 	w.Helper()
-	said := ""
 	w.Await("the words "+strings.Join(words, "; "), func() bool {
 		s, err := w.Status(name)
 		if err != nil {
 			return false
 		}
-		said = s.Details
+		said := s.Details
 		d, err := w.Client.DescribeWorkflowExecution(context.Background(), workflows.ID(name), "")
 		if err != nil {
 			return false
@@ -142,5 +141,4 @@ func (w *env) says(words ...string) string {
 		}
 		return true
 	})
-	return said
 }

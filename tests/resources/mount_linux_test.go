@@ -23,7 +23,7 @@ func mount(t testing.TB, dir, size string) *small {
 	}
 	err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size="+size)
 	if errors.Is(err, unix.EPERM) {
-		t.Skip("a disk to fill has to be mounted, and this process may not: run it as root, or as: unshare --user --map-root-user --mount go test ./tests/resources")
+		t.Skip("a disk to fill has to be mounted, and this process may not: run it as root (sudo unshare --mount go test ./tests/resources leaves the disks to nobody else)")
 	}
 	if err != nil {
 		t.Fatal(err)

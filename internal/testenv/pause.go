@@ -43,13 +43,13 @@ func pauseBefore(activity string) {
 		return
 	}
 	dir := os.Getenv(envKilled)
-	f, err := os.OpenFile(filepath.Join(dir, pausedPrefix+activity), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, pausedPrefix+activity), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the test's own folder
 	if err != nil {
 		return
 	}
 	_ = f.Close()
 	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(filePause) {
-		if _, err := os.Stat(filepath.Join(dir, resumedPrefix+activity)); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, resumedPrefix+activity)); err == nil { //nolint:gosec // as above
 			return
 		}
 	}
@@ -72,7 +72,7 @@ func (e *Env) MoveWorkerClock(by time.Duration) {
 func movable(dir string) func() time.Time {
 	var last atomic.Int64 // what it was, for a process that can open no file
 	return func() time.Time {
-		if text, err := os.ReadFile(filepath.Join(dir, clockFile)); err == nil {
+		if text, err := os.ReadFile(filepath.Join(dir, clockFile)); err == nil { //nolint:gosec // the test's own folder
 			if by, err := time.ParseDuration(string(text)); err == nil {
 				last.Store(int64(by))
 			}

@@ -27,8 +27,8 @@ import (
 
 // The environment of a worker process.
 const (
-	envWorld  = "REKEY_VIRTUAL_WORLD"
-	envWorker = "REKEY_VIRTUAL_WORKER"
+	envWorld  = "REKEY_TEST_WORLD"
+	envWorker = "REKEY_TEST_WORKER"
 )
 
 // sticky is after which time a workflow task goes to another worker than the one that has the workflow in its cache; the

@@ -1,5 +1,5 @@
 # A thin door to .ci/run, which says what each step does: make test, make lint race, make (everything).
-STEPS = needs gofmt tidy vet lint workflowcheck vuln race test slim notice fuzz e2e resources model browser golden corpus
+STEPS = needs gofmt tidy vet lint workflowcheck vuln race test slim notice fuzz e2e faults resources model browser golden corpus
 
 .PHONY: all build demo $(STEPS)
 

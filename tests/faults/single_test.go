@@ -3,7 +3,6 @@ package faults
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -154,15 +153,15 @@ func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
 	}
 	s.back.Store(s.course.back)
 	s.begins(s.course.reason)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := s.watched(context.Background())
 	defer cancel()
 	res, err := s.Rotate(ctx, time.Duration(s.Key.Policy.Period), s.course.reason)
 	s.back.Store(false)
 	var problems []string
 	switch {
-	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
+	case ctx.Err() != nil:
 		now, _ := s.Status(context.Background())
-		does := fmt.Sprintf("I7: it does not end: %v; it is in %s since %v, now %v:\n%s", err, now.Phase, now.Trail, s.Now(), now.Details)
+		does := fmt.Sprintf("I7: it does not end: %v; it is in %s since %v, now %v:\n%s", context.Cause(ctx), now.Phase, now.Trail, s.Now(), now.Details)
 		return append([]string{does}, s.seen(rotation.Result{})...)
 	case err != nil:
 		problems = append(problems, err.Error())

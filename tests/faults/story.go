@@ -26,17 +26,9 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-const (
-	// patience is for how long, in real time, nothing happens in a rotation before it counts as stuck. Where Temporal's
-	// database lies, every twentieth step waits for a timeout; where it was started again, workers take most of a minute to come
-	// back.
-	patience = 2 * time.Minute
-	// endless is how many events are too many: it goes round and round.
-	endless = 3000
-	// calm is how many rotations without faults may follow until all is well again: the first of them may find something
-	// that the schedule left behind, and ask about it.
-	calm = 3
-)
+// calm is how many rotations without faults may follow until all is well again: the first of them may find something that
+// the schedule left behind, and ask about it.
+const calm = 3
 
 // story is a schedule that is being told.
 type story struct {
@@ -207,36 +199,6 @@ func (t *story) stands() string {
 	defer t.mu.Unlock()
 	return fmt.Sprintf("it is in %s (%v) since %v, now %v; a person: %v; its last events: %s\n%s\n%s",
 		now.Phase, err, now.Trail, t.Now(), t.refused, strings.Join(last[max(0, len(last)-6):], ", "), now.Details, logs[max(0, len(logs)-2000):])
-}
-
-// watched is ctx until the rotation is stuck.
-func (t *story) watched(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		var run string
-		var length int64
-		for since := time.Now(); time.Since(since) < patience; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(2 * time.Second):
-			}
-			d, err := t.Temporal.DescribeWorkflowExecution(ctx, workflows.ID(t.Key.Name), "")
-			if err != nil {
-				continue
-			}
-			info := d.GetWorkflowExecutionInfo()
-			if now, n := info.GetExecution().GetRunId(), info.GetHistoryLength(); now != run || n != length {
-				run, length, since = now, n, time.Now()
-			}
-			if length > endless {
-				cancel(fmt.Errorf("it goes round and round: %d events", length))
-				return
-			}
-		}
-		cancel(fmt.Errorf("nothing has happened for %v", patience))
-	}()
-	return ctx, func() { cancel(nil) }
 }
 
 func emergencies(revokeFirst bool) []rotation.Decision {

@@ -46,4 +46,3 @@ func (a *audited) watched(ctx context.Context) (context.Context, context.CancelF
 	}()
 	return ctx, func() { cancel(nil) }
 }
-

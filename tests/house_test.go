@@ -127,7 +127,7 @@ func judge(file, imported string) string {
 	if fits("internal/devserver", ours, "") && !slices.ContainsFunc(servers, func(p string) bool { return fits(p, dir, "") }) {
 		return "only the two programs and the tests start a Temporal server"
 	}
-	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/lockstep", "internal/markdowntest"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" {
+	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/lockstep", "internal/markdowntest"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" && !strings.HasPrefix(dir, "tests/") {
 		return ours + " is imported by tests only"
 	}
 	if ours == dir {

@@ -67,7 +67,6 @@ func TestAWorkerKilledInAnEmergencyLosesNothing(t *testing.T) {
 func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
-	w.keep("emergency-followed")
 	first := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	leaked := w.leak(rotation.DecisionMessage{})
@@ -87,7 +86,6 @@ func TestAnEmergencyStopsARotationInGraceAndAnotherFollowsAtOnce(t *testing.T) {
 func TestAnEmergencyHurriesARotationThatIsAboutToRevokeWhatLeaked(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
-	w.keep("emergency-joined")
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	minted := w.Cloud.Calls("google-iam", "UploadServiceAccountKey")

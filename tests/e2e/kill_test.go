@@ -47,9 +47,6 @@ func TestAWorkerKilledWhileARollBackDiscardsLosesNothing(t *testing.T) {
 		t.Run("killed just "+when+" Discard", func(t *testing.T) {
 			t.Parallel()
 			w := newEnv(t, scenario.Options{}, "Discard/"+when)
-			if when == "before" {
-				w.keep("discard")
-			}
 			// The new key is never accepted.
 			w.Cloud.Inject(simcloud.Fault{Service: "google-token", Except: w.oldID, Kind: simcloud.Refuse, Code: 400})
 			run := w.start(rotation.Manual)
@@ -136,7 +133,6 @@ func TestAWorkflowResetToBeforePromoteMintsNothingNew(t *testing.T) {
 func TestOneKeyRotatesOnceAtATime(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
-	w.keep("automatic")
 	first := w.start(rotation.Manual)
 	for range 5 {
 		if again := w.start(rotation.Scheduled); again.GetRunID() != first.GetRunID() {
@@ -159,7 +155,6 @@ func TestARotationWaitsOutTheQuotasOfTheStore(t *testing.T) {
 func TestARollBackAfterPromoteGoesThroughReverse(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, scenario.Options{Policy: append([]string{"grace: 1h"}, fast[1:]...)})
-	w.keep("reverse")
 	run := w.start(rotation.Manual)
 	w.waitFor(rotation.Grace)
 	w.decide(rotation.RollBack)

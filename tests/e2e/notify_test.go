@@ -54,7 +54,6 @@ func about(all []simcloud.Message) string {
 func TestPeopleAreToldFromTheBeginningOfAWaitToTheEndOfTheRotation(t *testing.T) {
 	t.Parallel()
 	p := newByHand(t, channels(t, "notify: [team]", "escalate: [oncall]"))
-	p.keep("by-hand")
 	run := p.start(rotation.Manual)
 	if text := p.told(simcloud.SlackService, 1)[0].Text; !strings.Contains(text, "rekey supply gpt") {
 		t.Errorf("it said:\n%s", text)

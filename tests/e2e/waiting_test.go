@@ -33,7 +33,6 @@ var oversized = []string{strings.Repeat("not a message ", 60_000)}
 func TestARotationWhoseHistoryHasGrownTooLongGoesOnInANewRun(t *testing.T) {
 	t.Parallel()
 	p := newByHand(t, scenario.Options{})
-	p.keep("continued")
 	run := p.start(rotation.Manual)
 	p.waitFor(rotation.AwaitingKey)
 	for range 6 {

@@ -90,12 +90,12 @@ func tell(ctx context.Context, s Schedule, servers *servers, also ...func(*story
 	timing := simcloud.Timing{}
 	t.World, err = virtual.NewWorld(ctx, server.get(), virtual.Options{
 		Shape: shape, Dir: dir, Mode: "upload", RequestTimeout: "1s", Processes: workers,
-		Scenario: func(o *scenario.Options) {
+		Hooks: virtual.Hooks{Scenario: func(o *scenario.Options) {
 			if s.Settings[ofLags] == "some" {
 				o.Propagation, o.RevocationLag, o.ListLag, o.ReadLag = "2m", "2m", "1m", "1m"
 				timing = simcloud.Timing{Propagation: 90 * time.Second, RevocationLag: 90 * time.Second, ListLag: 40 * time.Second, VisibleLag: 5 * time.Second, AliasLag: 40 * time.Second}
 			}
-		},
+		}},
 	})
 	if err != nil {
 		return out, err

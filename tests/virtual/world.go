@@ -64,8 +64,7 @@ type Options struct {
 	// Processes is how many worker processes there are; 0: the worker is in this process. The test binary is the worker
 	// process, too: its TestMain calls Main.
 	Processes int
-	// Scenario changes what the simulated cloud is made of.
-	Scenario func(*scenario.Options)
+	Hooks
 }
 
 // World is a simulated cloud with one key, in a namespace of its own on a server, and its worker. All of it lives by one
@@ -118,8 +117,8 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 		Now: w.clock.Now, Mode: cmp.Or(o.Mode, "create"), KeyBits: 1024, AWS: slices.Contains(o.Shape.Stores, scenario.AWS), RequestTimeout: cmp.Or(o.RequestTimeout, "10s"), Dir: o.Dir, Channels: true,
 		Policy: append([]string{"notify: [team]"}, o.Shape.Policy...),
 	}
-	if o.Scenario != nil {
-		o.Scenario(&options)
+	if o.Hooks.Scenario != nil {
+		o.Hooks.Scenario(&options)
 	}
 	if w.Scenario, err = scenario.Start(options); err != nil {
 		return w, err
@@ -146,7 +145,7 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 	if err = server.AddNamespace(ctx, w.Namespace, workflows.SearchAttributes()); err != nil {
 		return w, err
 	}
-	if w.Temporal, err = dial(ctx, server.HostPort(), w.Namespace); err != nil {
+	if w.Temporal, err = dial(ctx, server.HostPort(), w.Namespace, o.Requests...); err != nil {
 		return w, err
 	}
 	w.stops = append(w.stops, w.Temporal.Close)
@@ -158,7 +157,7 @@ func NewWorld(ctx context.Context, server *devserver.Server, o Options) (w *Worl
 			w.startProcess(n)
 		}
 	} else {
-		running, err := engine.Start(ctx, w.Temporal, w.Namespace, w.Acts, engine.Options{Interceptors: []interceptor.WorkerInterceptor{&follow{hears: w}}})
+		running, err := engine.Start(ctx, w.Temporal, w.Namespace, w.Acts, engine.Options{Interceptors: append(o.Workers, &follow{hears: w})})
 		if err != nil {
 			return w, err
 		}
@@ -186,11 +185,11 @@ func persist(ctx context.Context, do func() error) error {
 	}
 }
 
-// dial connects to a namespace whose workflows skip time.
-func dial(ctx context.Context, hostPort, namespace string) (sdkclient.Client, error) {
+// dial connects to a namespace whose workflows skip time. Interceptors of requests come first.
+func dial(ctx context.Context, hostPort, namespace string, requests ...grpc.UnaryClientInterceptor) (sdkclient.Client, error) {
 	return sdkclient.DialContext(ctx, sdkclient.Options{
 		HostPort: hostPort, Namespace: namespace, Logger: silent,
-		ConnectionOptions: sdkclient.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(skipTime)}},
+		ConnectionOptions: sdkclient.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(append(requests, skipTime)...)}},
 	})
 }
 

@@ -1,9 +1,9 @@
-// Package histories reads what workflows have written and replays it: whatever happened to its workers, the code must
+// Package replaytest reads what workflows have written and replays it: whatever happened to its workers, the code must
 // come to the same decisions on it. Tests use it; tests/replay holds a corpus.
 package replaytest
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -13,7 +13,6 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
-	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
@@ -58,47 +57,51 @@ func CheckAll(ctx context.Context, c client.Client, id string) ([]*historypb.His
 	}
 }
 
-// Replay fails if the code of today comes to other decisions on the history, from its beginning.
+// Replay fails if the code of today comes to other decisions on the history, from its beginning. The interceptors watch it.
 //
-// Where operators have signed, the history must be of Temporal's default namespace: what they sign names it, and a history
-// does not.
-func Replay(h *historypb.History) error {
-	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Interceptors: []interceptor.WorkerInterceptor{&atHome{}}})
-	if err != nil {
-		return err
-	}
-	workflows.Register(r)
+// Where operators have signed, the history must be of Temporal's default namespace or of a child workflow: what they sign
+// names the namespace, and a history names only its parent's.
+func Replay(h *historypb.History, watch ...interceptor.WorkerInterceptor) error {
 	var began *historypb.WorkflowExecutionStartedEventAttributes
 	if events := h.GetEvents(); len(events) > 0 {
 		began = events[0].GetWorkflowExecutionStartedEventAttributes()
 	}
+	home := &atHome{namespace: cmp.Or(began.GetParentWorkflowNamespace(), client.DefaultNamespace)}
+	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Interceptors: append([]interceptor.WorkerInterceptor{home}, watch...)})
+	if err != nil {
+		return err
+	}
+	workflows.Register(r)
 	return r.ReplayWorkflowHistoryWithOptions(silent, h, worker.ReplayWorkflowHistoryOptions{OriginalExecution: workflow.Execution{ID: began.GetWorkflowId()}})
 }
 
 // atHome lets a workflow that is replayed see the namespace in which it ran.
 type atHome struct {
 	interceptor.WorkerInterceptorBase
+	namespace string
 }
 
-func (*atHome) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	return &inbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
+func (a *atHome) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	return &inbound{interceptor.WorkflowInboundInterceptorBase{Next: next}, a.namespace}
 }
 
 type inbound struct {
 	interceptor.WorkflowInboundInterceptorBase
+	namespace string
 }
 
 func (i *inbound) Init(out interceptor.WorkflowOutboundInterceptor) error {
-	return i.Next.Init(&outbound{interceptor.WorkflowOutboundInterceptorBase{Next: out}})
+	return i.Next.Init(&outbound{interceptor.WorkflowOutboundInterceptorBase{Next: out}, i.namespace})
 }
 
 type outbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
+	namespace string
 }
 
 func (o *outbound) GetInfo(ctx workflow.Context) *workflow.Info {
 	info := *o.Next.GetInfo(ctx)
-	info.Namespace = client.DefaultNamespace
+	info.Namespace = o.namespace
 	return &info
 }
 
@@ -108,17 +111,11 @@ func Keep(h *historypb.History, scenario string) error {
 	if dir == "" {
 		return nil
 	}
-	text, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(h)
+	file, err := Encode([]*historypb.History{h})
 	if err != nil {
 		return err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return err
-	}
-	// Workers name themselves after their machine.
-	text = bytes.ReplaceAll(text, []byte("@"+host+"@"), []byte("@host@"))
-	return os.WriteFile(filepath.Join(dir, scenario+".json"), append(text, '\n'), 0o644) //nolint:gosec // it goes into the repository
+	return os.WriteFile(filepath.Join(dir, scenario+Ext), file, 0o644) //nolint:gosec // it goes into the repository
 }
 
 var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))

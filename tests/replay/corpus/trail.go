@@ -1,8 +1,12 @@
 package corpus
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
@@ -29,9 +33,14 @@ type Trail struct {
 	Resumes *rotation.State
 }
 
-// Follow replays a run, and says which way it went.
+// Follow replays a run, and says which way it went. Temporal's replay looks at commands, not at what they carry, and lets a
+// version pass that nobody asks for any more. Follow also holds to the history which versions are asked for, how a rotation
+// ends, and where it goes on.
 func Follow(h *historypb.History) (Trail, error) {
 	var t Trail
+	var result any
+	var ends error
+	asked := map[string]bool{}
 	err := replaytest.Replay(h, &Watcher{
 		Enter: func(ctx workflow.Context, s rotation.State) {
 			t.Visits = append(t.Visits, Visit{State: s, Task: workflow.GetInfo(ctx).GetCurrentHistoryLength()})
@@ -41,24 +50,87 @@ func Follow(h *historypb.History) (Trail, error) {
 				t.Visits[n-1].Heard = append(t.Visits[n-1].Heard, m)
 			}
 		},
+		End:   func(r any, err error) { result, ends = r, err },
+		Asked: func(change string) { asked[change] = true },
 	})
+	if err == nil {
+		err = versioned(h, asked)
+	}
 	if err != nil || len(t.Visits) == 0 {
 		return t, err
 	}
 	events := h.GetEvents()
-	if err := converter.GetDefaultDataConverter().FromPayloads(events[0].GetWorkflowExecutionStartedEventAttributes().GetInput(), &t.In); err != nil {
-		return t, fmt.Errorf("the input of a rotation cannot be read: %w", err)
+	if err := read(events[0].GetWorkflowExecutionStartedEventAttributes().GetInput(), &t.In); err != nil {
+		return t, err
 	}
-	if next := events[len(events)-1].GetWorkflowExecutionContinuedAsNewEventAttributes(); next != nil {
-		var in workflows.Input
-		if err := converter.GetDefaultDataConverter().FromPayloads(next.GetInput(), &in); err != nil {
-			return t, fmt.Errorf("the input of the next run cannot be read: %w", err)
+	return t, t.hold(events[len(events)-1], result, ends)
+}
+
+// versioned returns an error if the history has the version of a change that nobody asks for: the code that goes the old way
+// was taken out while rotations are under way that went it.
+func versioned(h *historypb.History, asked map[string]bool) error {
+	for _, e := range h.GetEvents() {
+		m := e.GetMarkerRecordedEventAttributes()
+		if m.GetMarkerName() != versionMarker {
+			continue
 		}
-		if in.Resume != nil {
-			t.Resumes = &in.Resume.At
+		var change string
+		if err := read(m.GetDetails()["change-id"], &change); err != nil {
+			return err
+		}
+		if !asked[change] {
+			return fmt.Errorf("event %d is the version of the change %q, which the code of today does not ask for", e.GetEventId(), change)
 		}
 	}
-	return t, nil
+	return nil
+}
+
+// versionMarker is what the SDK calls the marker of workflow.GetVersion.
+const versionMarker = "Version"
+
+// hold holds the end of a run to its last event.
+func (t *Trail) hold(last *historypb.HistoryEvent, result any, ends error) error {
+	var leaves *workflow.ContinueAsNewError
+	switch last.GetEventType() {
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+		var was rotation.Result
+		if err := read(last.GetWorkflowExecutionCompletedEventAttributes().GetResult(), &was); err != nil {
+			return err
+		}
+		is, ok := result.(rotation.Result)
+		if !ok || is.Phase != was.Phase || is.Reason != was.Reason || is.NotDue != was.NotDue || !slices.Equal(is.Revoked, was.Revoked) {
+			return fmt.Errorf("it ended in %s (%s), revoked %v; with the code of today it ends in %s (%s), revokes %v", was.Phase, was.Reason, was.Revoked, is.Phase, is.Reason, is.Revoked)
+		}
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+		var was, is workflows.Input
+		if err := read(last.GetWorkflowExecutionContinuedAsNewEventAttributes().GetInput(), &was); err != nil {
+			return err
+		}
+		if !errors.As(ends, &leaves) {
+			return fmt.Errorf("it went on in a new run; with the code of today it ends: %w", ends)
+		}
+		if err := read(leaves.Input, &is); err != nil {
+			return err
+		}
+		if from, to := first(was), first(is); from != to || (was.Resume == nil) != (is.Resume == nil) {
+			return fmt.Errorf("it went on in %s; with the code of today it goes on in %s", from, to)
+		}
+		if was.Resume != nil {
+			t.Resumes = &was.Resume.At
+		}
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+		if ends == nil || errors.As(ends, &leaves) {
+			return errors.New("it failed; with the code of today it does not")
+		}
+	}
+	return nil
+}
+
+func read(payloads *commonpb.Payloads, into any) error {
+	if err := converter.GetDefaultDataConverter().FromPayloads(payloads, into); err != nil {
+		return fmt.Errorf("what a run was given, or has left, cannot be read: %w", err)
+	}
+	return nil
 }
 
 // Shape is the shape of the rotation.

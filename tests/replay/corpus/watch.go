@@ -19,6 +19,10 @@ type Watcher struct {
 	// Enter is called when a rotation comes to a state, Hear when a message has come. Both run in the workflow.
 	Enter func(workflow.Context, rotation.State)
 	Hear  func(workflow.Context, Message)
+	// End, if set, is called with what a run returns.
+	End func(result any, err error)
+	// Asked, if set, is called when the code asks for the version of a change.
+	Asked func(change string)
 }
 
 // Message is one that a rotation has heard.
@@ -48,7 +52,11 @@ func (i *watchInbound) ExecuteWorkflow(ctx workflow.Context, in *interceptor.Exe
 			i.watcher.Enter(ctx, first(begins))
 		}
 	}
-	return i.Next.ExecuteWorkflow(ctx, in)
+	result, err := i.Next.ExecuteWorkflow(ctx, in)
+	if i.watcher.End != nil {
+		i.watcher.End(result, err)
+	}
+	return result, err
 }
 
 func (i *watchInbound) HandleSignal(ctx workflow.Context, in *interceptor.HandleSignalInput) error {
@@ -81,6 +89,14 @@ type watchOutbound struct {
 // GetLogger implements the interceptor: a rotation logs its transitions, at the moment of each.
 func (o *watchOutbound) GetLogger(ctx workflow.Context) log.Logger {
 	return &transitions{o.Next.GetLogger(ctx), ctx, o.watcher}
+}
+
+// GetVersion implements the interceptor.
+func (o *watchOutbound) GetVersion(ctx workflow.Context, change string, oldest, newest workflow.Version) workflow.Version {
+	if o.watcher.Asked != nil {
+		o.watcher.Asked(change)
+	}
+	return o.Next.GetVersion(ctx, change, oldest, newest)
 }
 
 type transitions struct {

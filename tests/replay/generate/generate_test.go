@@ -34,8 +34,9 @@ type generator struct {
 	t      *testing.T
 	server *devserver.Server
 	shape  corpus.Shape
-	// keep takes what was played, under a name.
+	// keep takes what was played, under a name; have gives what is kept already.
 	keep func(name, turn string, p played) error
+	have func(name string) (played, bool)
 
 	stage *stage
 	plays int
@@ -103,12 +104,16 @@ func (g *generator) walk() error {
 		if c.fits != nil && !c.fits(g.shape) {
 			continue
 		}
-		p, err := g.play(c, nil)
-		if err != nil {
-			return err
+		name := fmt.Sprintf("go-on.%s.%s", c.name, g.shape)
+		p, ok := g.have(name)
+		if !ok {
+			var err error
+			if p, err = g.play(c, nil); err != nil {
+				return err
+			}
 		}
 		g.asItIs[c.name] = p
-		if err := g.keep(fmt.Sprintf("go-on.%s.%s", c.name, g.shape), fmt.Sprintf("%s on the course %s: %s", corpus.GoOn, c.name, g.shape), p); err != nil {
+		if err := g.keep(name, fmt.Sprintf("%s on the course %s: %s", corpus.GoOn, c.name, g.shape), p); err != nil {
 			return err
 		}
 	}
@@ -121,6 +126,10 @@ const tries = 10
 // make makes the history of a turn.
 func (g *generator) make(turn corpus.Turn) error {
 	problem := errors.New("no course comes to this state")
+	name := strings.NewReplacer("/", ".", " ", ".").Replace(turn.String())
+	if p, ok := g.have(name); ok && slices.Contains(p.turns(), turn) {
+		return g.keep(name, turn.String(), p)
+	}
 	all := g.attempts(turn)
 	for n := 0; n < tries && len(all) > 0; n++ {
 		a := all[n%len(all)]
@@ -131,7 +140,7 @@ func (g *generator) make(turn corpus.Turn) error {
 		case !slices.Contains(p.turns(), turn):
 			problem = fmt.Errorf("on the course %s it does not happen: %v", a.course.name, p.trails[0].Visits)
 		default:
-			return g.keep(strings.NewReplacer("/", ".", " ", ".").Replace(turn.String()), turn.String(), p)
+			return g.keep(name, turn.String(), p)
 		}
 	}
 	return fmt.Errorf("%s: %w", turn, problem)
@@ -218,21 +227,21 @@ func (s *stage) message(a corpus.Action) error {
 }
 
 // turns makes histories of a shape on a server of its own: what happened on a server makes it slower.
-func turns(t *testing.T, shape corpus.Shape, keep func(name, turn string, p played) error, wanted func(corpus.Turn) bool) {
+func turns(t *testing.T, g *generator, wanted func(corpus.Turn) bool) {
 	server, err := devserver.Start(context.Background(), devserver.Options{SearchAttributes: workflows.SearchAttributes(), SkipTime: true})
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer func() { _ = server.Stop() }()
-	g := &generator{t: t, server: server, shape: shape, keep: keep}
+	g.t, g.server = t, server
 	defer g.end()
 	if err := g.walk(); err != nil {
 		t.Error(err)
 		return
 	}
 	for _, turn := range corpus.Turns() {
-		if turn.Shape == shape && turn.Action != corpus.GoOn && turn.NotPossible() == "" && wanted(turn) {
+		if turn.Shape == g.shape && turn.Action != corpus.GoOn && turn.NotPossible() == "" && wanted(turn) {
 			if err := g.make(turn); err != nil {
 				t.Error(err)
 			}
@@ -241,7 +250,7 @@ func turns(t *testing.T, shape corpus.Shape, keep func(name, turn string, p play
 }
 
 // TestTheTurnsOfTheCorpusAreMade makes the corpus where REKEY_CORPUS names a folder; the scenes that other tests have put
-// there become part of it.
+// there become part of it. What is there already is not made again, so it goes on where it was interrupted.
 func TestTheTurnsOfTheCorpusAreMade(t *testing.T) {
 	dir := os.Getenv(replaytest.EnvCorpus)
 	if dir == "" {
@@ -260,12 +269,29 @@ func TestTheTurnsOfTheCorpusAreMade(t *testing.T) {
 		mu.Unlock()
 		return os.WriteFile(filepath.Join(dir, name+replaytest.Ext), content, 0o644) //nolint:gosec // it goes into the repository
 	}
+	have := func(name string) (p played, ok bool) {
+		content, err := os.ReadFile(filepath.Join(dir, name+replaytest.Ext))
+		if err != nil {
+			return p, false
+		}
+		if p.runs, err = replaytest.Decode(content); err != nil {
+			return p, false
+		}
+		for _, run := range p.runs {
+			trail, err := corpus.Follow(run)
+			if err != nil {
+				return p, false
+			}
+			p.trails = append(p.trails, trail)
+		}
+		return p, true
+	}
 	work := make(chan corpus.Shape)
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
 			for shape := range work {
-				turns(t, shape, keep, func(corpus.Turn) bool { return true })
+				turns(t, &generator{shape: shape, keep: keep, have: have}, func(corpus.Turn) bool { return true })
 				t.Logf("%s: after %.0f s", shape, time.Since(began).Seconds())
 			}
 		})
@@ -297,7 +323,8 @@ func TestTheGeneratorMakesATurnOfEveryAction(t *testing.T) {
 	}
 	shape := corpus.Shape{TwoStores: true, FourEyes: true}
 	made := map[string]bool{}
-	turns(t, shape, func(_, turn string, p played) error {
+	nothing := func(string) (played, bool) { return played{}, false }
+	turns(t, &generator{shape: shape, have: nothing, keep: func(_, turn string, p played) error {
 		content, err := replaytest.Encode(p.runs)
 		if err != nil {
 			return err
@@ -311,7 +338,7 @@ func TestTheGeneratorMakesATurnOfEveryAction(t *testing.T) {
 		}
 		made[turn] = true
 		return nil
-	}, func(turn corpus.Turn) bool { return left[turn.Action] == turn.State })
+	}}, func(turn corpus.Turn) bool { return left[turn.Action] == turn.State })
 	for action, state := range left {
 		if turn := (corpus.Turn{State: state, Action: action, Shape: shape}); !made[turn.String()] {
 			t.Errorf("it makes no history of %s", turn)

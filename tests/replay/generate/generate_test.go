@@ -288,7 +288,7 @@ func TestTheTurnsOfTheCorpusAreMade(t *testing.T) {
 	}
 	work := make(chan corpus.Shape)
 	var all sync.WaitGroup
-	for range 2 {
+	for range corpus.Shapes() {
 		all.Go(func() {
 			for shape := range work {
 				turns(t, &generator{shape: shape, keep: keep, have: have}, func(corpus.Turn) bool { return true })

@@ -254,9 +254,12 @@ func (p played) turns() (all []corpus.Turn) {
 	return all
 }
 
+// patience is how long a rotation may take; most are over in less than a second.
+const patience = 2 * time.Minute
+
 // play lets a rotation run to its end.
 func (s *stage) play(in workflows.Input) (p played, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, closed, err := s.Start(ctx, s.after, in)
 	switch {

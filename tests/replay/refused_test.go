@@ -259,8 +259,8 @@ func TestAHistoryOfOtherCodeIsRefused(t *testing.T) {
 			if good == nil || good.err != nil {
 				t.Fatalf("there is no good history %s", a.from)
 			}
-			h, ok := proto.Clone(good.Runs[0]).(*historypb.History)
-			if !ok || !a.alter(h) {
+			h := proto.CloneOf(good.Runs[0])
+			if !a.alter(h) {
 				t.Fatalf("there is nothing to alter in %s", a.from)
 			}
 			_, err := corpus.Follow(h)
@@ -278,7 +278,7 @@ func TestARotationThatIsUnderWayReplays(t *testing.T) {
 			continue
 		}
 		for n := 1; ; n++ {
-			h, _ := proto.Clone(r.Runs[0]).(*historypb.History)
+			h := proto.CloneOf(r.Runs[0])
 			if cut(h, n) == 0 {
 				return
 			}

@@ -36,7 +36,7 @@ func Encode(runs []*historypb.History) ([]byte, error) {
 		return nil, err
 	}
 	for _, h := range runs {
-		trimmed := proto.Clone(h).(*historypb.History) //nolint:forcetypeassert // a clone has its type
+		trimmed := proto.CloneOf(h)
 		for _, e := range trimmed.GetEvents() {
 			trim(e.ProtoReflect())
 			if began := e.GetWorkflowTaskStartedEventAttributes(); began == nil && e.GetEventId() > 1 {

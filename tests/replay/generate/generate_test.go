@@ -269,7 +269,7 @@ func TestTheTurnsOfTheCorpusAreMade(t *testing.T) {
 		mu.Lock()
 		made[name+replaytest.Ext] = turn
 		mu.Unlock()
-		return os.WriteFile(filepath.Join(dir, name+replaytest.Ext), content, 0o644) //nolint:gosec // it goes into the repository
+		return os.WriteFile(filepath.Join(dir, name+replaytest.Ext), content, 0o644)
 	}
 	have := func(name string) (p played, ok bool) {
 		content, err := os.ReadFile(filepath.Join(dir, name+replaytest.Ext))

@@ -234,7 +234,7 @@ var mustBeRefused = map[string]altered{
 	"signatures for another namespace": {"go-on.plain.automatic+four-eyes", first(func(e *historypb.HistoryEvent) bool {
 		e.GetWorkflowExecutionStartedEventAttributes().ParentWorkflowNamespace = "another"
 		return true
-	}), "?"},
+	}), "[TMPRL1100]"},
 	"a message of another name": {"both-keys.grace.roll-back.automatic+two-stores", first(func(e *historypb.HistoryEvent) bool {
 		a := e.GetWorkflowExecutionSignaledEventAttributes()
 		if a != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
+	"github.com/rekeyhq/rekey/store"
 )
 
 func TestADisableWhoseReplyIsLostIsUndoneByARollBack(t *testing.T) {
@@ -157,5 +158,32 @@ func TestAKeyThatWasSuppliedInVainIsLeftToAPerson(t *testing.T) {
 	res := r.run()
 	if len(res.FollowUps) != 1 || !strings.Contains(res.FollowUps[0], "Version 2 was supplied and not used") {
 		t.Errorf("left: %v", res.FollowUps)
+	}
+}
+
+func TestAnOlderKeyThatIsGoneTakesNoSoakFromTheOldOne(t *testing.T) {
+	r := newFixture(t, bothStores())
+	// A terminated rotation has left a key to revoke, and somebody has deleted it since.
+	ctx, l := context.Background(), r.key.Stores[0]
+	snap, err := r.acts.Stores[l.Store].Load(ctx, l.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap.Duties = append(snap.Duties, store.Duty{KeyID: strings.Repeat("0", 40), Fingerprint: "000000000000"})
+	if _, err := r.acts.Stores[l.Store].Save(ctx, l.Path, snap); err != nil {
+		t.Fatal(err)
+	}
+	r.replaced(r.run())
+	var disabled, deleted time.Time
+	for _, e := range r.Cloud.Journal() {
+		switch {
+		case e.KeyID == r.oldID && e.Kind == simcloud.KeyDisabled:
+			disabled = e.At
+		case e.KeyID == r.oldID && e.Kind == simcloud.KeyDeleted:
+			deleted = e.At
+		}
+	}
+	if soaked := deleted.Sub(disabled); disabled.IsZero() || soaked < time.Hour {
+		t.Errorf("the old key was deleted %v after it was disabled, want an hour at least", soaked)
 	}
 }

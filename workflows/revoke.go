@@ -56,15 +56,18 @@ func (r *runner) takeAway(mode activities.RevokeMode, keys ...activities.Ref) ac
 
 // disable makes the provider refuse the outgoing keys, which can be undone.
 func (r *runner) disable() decision {
-	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "disable the old key at the provider", activities.RevokeName, r.takeAway(activities.DisableKey, r.outgoing()...))
+	keys := r.outgoing()
+	out, f, ok := runStep[activities.Revoked](r, writeRetry(), "disable the old key at the provider", activities.RevokeName, r.takeAway(activities.DisableKey, keys...))
 	return func() rotation.State {
 		switch {
 		case f != nil:
 			return r.refusedToTakeAway(f, rotation.StepDisable)
 		case !ok:
 			return r.stay()
-		case r.emergency() || len(out.Gone) > 0:
-			return r.deleting() // a key that is gone cannot be enabled again
+		case r.emergency() || slices.Contains(out.Gone, keys[0].Name()):
+			// The key that applications read before is gone, and cannot be enabled again. Another one that is gone is an older
+			// duty, and no reason to take this one away for good.
+			return r.deleting()
 		}
 		r.Direction.SoakUntil = r.now().Add(time.Duration(r.in.Key.Policy.Soak))
 		return r.to(rotation.StepSoak)

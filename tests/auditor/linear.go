@@ -257,7 +257,7 @@ func stepsOnVersions(op Op) map[version][]porcupine.Operation {
 
 const destroyed = "destroyed"
 
-// versionModel: a version is added once, holds one value for ever, and is gone for ever when it is destroyed. The state is
+// versionModel: a version holds one value for ever, and is gone for ever when it is destroyed. The state is
 // its fingerprint; empty while nobody knows it.
 var versionModel = porcupine.Model{
 	Init: func() any { return "" },
@@ -265,7 +265,8 @@ var versionModel = porcupine.Model{
 		s, op := state.(string), input.(step)
 		switch {
 		case op.Kind == Add:
-			return s == "", op.Fingerprint
+			// AWS answers a put that it knows with the version that there is.
+			return s == "" || s == op.Fingerprint, op.Fingerprint
 		case op.Kind == Destroy || op.late:
 			return true, destroyed
 		case op.NotFound:

@@ -145,10 +145,10 @@ func TestAHistoryThatNoOrderExplainsIsFound(t *testing.T) {
 			s.add(first, newValue)
 			s.do(Op{Kind: Read, Where: first, Number: "2", Fingerprint: oldValue})
 		},
-		"a number is given twice": func(s *story) {
+		"a number is given to two values": func(s *story) {
 			s.add(first, newValue)
 			s.number[first]--
-			s.add(first, newValue)
+			s.add(first, oldValue)
 		},
 		"a version is gone that nobody has destroyed": func(s *story) {
 			s.add(first, newValue)

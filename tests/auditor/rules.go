@@ -167,7 +167,9 @@ func (j *judge) ended(op Op) {
 		j.identified(op.Fingerprint, op.KeyID)
 		j.stamps[op.KeyID] = op.Stamp
 	case Disable:
-		j.disabled[op.KeyID] = op.Ended
+		if _, ok := j.disabled[op.KeyID]; !ok {
+			j.disabled[op.KeyID] = op.Ended
+		}
 	case Enable:
 		delete(j.disabled, op.KeyID)
 	}
@@ -402,6 +404,9 @@ func (j *judge) lists(op Op) {
 	for _, k := range op.Keys {
 		if k.Stamp != "" {
 			j.stamps[k.ID] = k.Stamp
+		}
+		if _, ok := j.disabled[k.ID]; k.Disabled && !ok {
+			j.disabled[k.ID] = time.Time{} // before this history begins, by an emergency that was terminated
 		}
 	}
 	if op.By == theEnd {

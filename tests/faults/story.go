@@ -154,10 +154,11 @@ func (t *story) tell(ctx context.Context) []string {
 	return t.calm(ctx)
 }
 
-// gravest is what the client auditor allows: an emergency, and somebody who ends it, leave no grace period.
+// gravest is what the client auditor allows: an emergency, and somebody who ends it, leave no grace period. After a reset the
+// time of the workflow begins again at where it was reset to, as it does in virtual time only, so that grace cannot be measured.
 func (t *story) gravest() rotation.Reason {
 	if t.Settings[ofReason] != string(rotation.Manual) || slices.ContainsFunc(t.Events, func(e Event) bool {
-		return e.What == "emergency" || e.What == "revoke-first" || e.What == "finish-grace"
+		return e.What == "emergency" || e.What == "revoke-first" || e.What == "finish-grace" || e.What == "reset"
 	}) {
 		return rotation.Emergency
 	}

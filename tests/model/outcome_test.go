@@ -194,11 +194,7 @@ func (w *walk) outcome(s State, in Input) (result any, as Input, err error) {
 	case guard:
 		return w.use(s, in)
 	case disable:
-		var out activities.Revoked
-		if in == AnswerGone {
-			out.Gone = names(s.outgoing() &^ (s.Live | s.Off))
-		}
-		return out, in, nil
+		return activities.Revoked{Gone: names(s.outgoing() &^ (s.Live | s.Off))}, in, nil
 	case remove:
 		return activities.Revoked{}, in, nil
 	case confirm:

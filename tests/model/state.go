@@ -293,6 +293,15 @@ func (s State) outgoing() Keys {
 	return s.Olds
 }
 
+// former is the first of the outgoing keys: the one that applications read before, or the youngest duty.
+func (s State) former() Key {
+	if s.Commitment != reversing && s.Back != NoKey {
+		return s.Back
+	}
+	all := s.outgoing().each()
+	return all[len(all)-1]
+}
+
 // own is the key that the rotation mints, stray the one that an abandoned attempt of it leaves.
 func (s State) own() Key   { return New1 + 2*Key(s.Round-1) }
 func (s State) stray() Key { return s.own() + 1 }

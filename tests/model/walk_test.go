@@ -444,7 +444,10 @@ func (w *walk) step() error {
 	if s.Step == adopt && s.Fact == Unavailable && w.time.expired(w.now()) {
 		s.Fact = Over
 	}
-	if polling := s.Step.works() && act == nil && !answered && !polled; polling && (s.Request || s.Follow || joined) {
+	polling := s.Step.works() && act == nil && !answered && !polled && (s.Request || s.Follow || joined)
+	// Nor is what the signatures were counted before.
+	polling = polling || s.Step.works() && counting && answered && (s.Follow || s.Request && s.Commitment.name().CanRollBack())
+	if polling {
 		// What is waited for is not asked for any more.
 		s, _ = w.m.answer(s, AnswerUnavailable)
 	}

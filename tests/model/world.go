@@ -330,7 +330,7 @@ func (m Model) reply(s State, in Input) (State, bool) {
 		s.Fact = Gone
 		switch s.Step {
 		case disable:
-			return s, m.signed(s) && s.outgoing()&s.Live == 0 && !(s.Live | s.Off).all(s.outgoing())
+			return s, m.signed(s) && s.outgoing()&s.Live == 0 && !(s.Live | s.Off).has(s.former())
 		case enable:
 			return s, !(s.Live | s.Off | s.Killed).has(s.Back)
 		}
@@ -377,7 +377,7 @@ func (m Model) reply(s State, in Input) (State, bool) {
 	case guard:
 		return s, s.outgoing() == 0
 	case disable:
-		return s, s.outgoing()&s.Live == 0 && s.Off.all(s.outgoing()) && m.signed(s)
+		return s, s.outgoing()&s.Live == 0 && s.Off.has(s.former()) && m.signed(s)
 	case remove:
 		k := m.nextToDelete(s)
 		if k == NoKey || (s.Live | s.Off).has(k) || !m.signed(s) {

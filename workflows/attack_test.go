@@ -131,6 +131,7 @@ func twoSign(c *chaos) {
 
 // A deadline that comes while the rotation polls, or is blocked, in the middle of a wait for a person.
 func TestADeadlineThatComesWhileARotationPollsRollsBackOnce(t *testing.T) {
+	t.Parallel()
 	for sentence, channels := range map[string]func(*chaos){"with a channel": withChannel, "without a channel": noChannel} {
 		t.Run("a supplied key cannot be checked for days, "+sentence, func(t *testing.T) {
 			c := steady(t, byHand, channels)
@@ -203,6 +204,7 @@ func (c *chaos) leaves() {
 }
 
 func TestARollBackIsHeardBetweenTwoRuns(t *testing.T) {
+	t.Parallel()
 	for _, step := range []string{"Prepare", "Create", "Verify", "Promote", "CheckHealth", "Guard", "Revoke", "Confirm"} {
 		t.Run("behind "+step, func(t *testing.T) {
 			c := steady(t)
@@ -223,6 +225,7 @@ func TestARollBackIsHeardBetweenTwoRuns(t *testing.T) {
 
 // C4, where a question comes in between.
 func TestASecondKeyThatIsSuppliedWhileTheFirstIsAskedAboutCounts(t *testing.T) {
+	t.Parallel()
 	c := steady(t, byHand)
 	c.on()
 	c.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "ana", Version: "7"})
@@ -242,6 +245,7 @@ func TestASecondKeyThatIsSuppliedWhileTheFirstIsAskedAboutCounts(t *testing.T) {
 var everything = rotation.DecisionMessage{By: "responder", Why: "leaked"}
 
 func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
+	t.Parallel()
 	t.Run("a key that was supplied", func(t *testing.T) {
 		for sentence, overtaken := range map[string]func(*chaos){
 			"while it is checked": func(c *chaos) { c.toActivity("Adopt") },
@@ -292,6 +296,7 @@ func TestWhatAStepFoundIsNotForgottenWhenAnEmergencyOvertakesIt(t *testing.T) {
 }
 
 func TestOfSeveralEmergenciesThatAnotherRotationServesNoneIsDropped(t *testing.T) {
+	t.Parallel()
 	leak := func(id string) rotation.DecisionMessage {
 		return rotation.DecisionMessage{ID: id, By: "responder", Why: "leaked", Leaked: []string{"value-" + id}}
 	}
@@ -367,6 +372,7 @@ func (c *chaos) leftTo() string {
 
 // Temporal ends a workflow whose input, memo or result is longer than 2 MB.
 func TestWhatPeopleSendDoesNotMakeARotationTooLongForTemporal(t *testing.T) {
+	t.Parallel()
 	const most = 1 << 20
 	c := steady(t)
 	c.toActivity("CheckHealth")
@@ -400,6 +406,7 @@ func TestWhatPeopleSendDoesNotMakeARotationTooLongForTemporal(t *testing.T) {
 }
 
 func TestWhoeverBecomesAnOperatorWhileAQuestionIsOpenCanSign(t *testing.T) {
+	t.Parallel()
 	c := steady(t, twoSign, noDeadline)
 	c.toActivity("Guard")
 	c.days(10) // past the deadline
@@ -435,6 +442,7 @@ func (c *chaos) days(n int) {
 }
 
 func TestAQuestionThatCannotBeCountedCanBeAnsweredWithMoreGrace(t *testing.T) {
+	t.Parallel()
 	c := steady(t, twoSign, noDeadline)
 	c.toActivity("Guard")
 	c.on()
@@ -449,6 +457,7 @@ func TestAQuestionThatCannotBeCountedCanBeAnsweredWithMoreGrace(t *testing.T) {
 
 // A provider that asks for a pause has said nothing about the key.
 func TestAKeyHasItsTimeToBecomeKnownAlsoAfterAPause(t *testing.T) {
+	t.Parallel()
 	pause := activities.Failure{RetryAfter: rotation.Duration(2 * time.Minute)}
 	for step, not := range map[string]any{
 		"Verify": activities.Verified{Why: "It is refused."}, "Confirm": activities.Confirmed{Accepted: []string{"key1"}},
@@ -469,6 +478,7 @@ func TestAKeyHasItsTimeToBecomeKnownAlsoAfterAPause(t *testing.T) {
 }
 
 func TestNothingIsExtendedPastItsEnd(t *testing.T) {
+	t.Parallel()
 	c := steady(t, twoSign, noDeadline)
 	c.toActivity("Guard")
 	c.days(60)
@@ -486,6 +496,7 @@ func TestNothingIsExtendedPastItsEnd(t *testing.T) {
 }
 
 func TestAnOldKeyThatAPersonHasEnabledIsProvenAndUsed(t *testing.T) {
+	t.Parallel()
 	c := steady(t)
 	c.toActivity("Revoke")
 	c.signal(rotation.RollBack, rotation.DecisionMessage{})
@@ -506,6 +517,7 @@ func TestAnOldKeyThatAPersonHasEnabledIsProvenAndUsed(t *testing.T) {
 }
 
 func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
+	t.Parallel()
 	t.Run("a key for a provider that makes keys itself", func(t *testing.T) {
 		c := steady(t)
 		c.toActivity("Prepare")
@@ -536,6 +548,7 @@ func TestAMessageThatWasKeptAndNeverAskedForIsNotForgotten(t *testing.T) {
 
 // The rotation before it, in the same workflow, had minted.
 func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *testing.T) {
+	t.Parallel()
 	for sentence, end := range map[string]func(*fixture){
 		"somebody rolls it back": func(r *fixture) {
 			r.whenStarted("Prepare", func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
@@ -564,6 +577,7 @@ func TestAnEmergencyThatEndsBeforeItHasDecidedLeavesNoKeyOfTheRotationBefore(t *
 }
 
 func TestAWaitThatAMessageEndsLeavesNoTimer(t *testing.T) {
+	t.Parallel()
 	c := steady(t, noDeadline)
 	c.toActivity("CheckHealth")
 	c.on()

@@ -25,6 +25,7 @@ func (r *fixture) madeIn(project string) (id string, v secret.Value) {
 }
 
 func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) {
+	t.Parallel()
 	gpt := scenario.OpenAIProject("gpt")
 	for what, c := range map[string]struct {
 		// value is what is in the store.
@@ -123,6 +124,7 @@ func TestWhatAPersonSuppliesIsCheckedAndTheDetailsSayWhatIsWanted(t *testing.T) 
 }
 
 func TestARevocationThatIsClaimedIsTriedAndTheDetailsSayWhatToDo(t *testing.T) {
+	t.Parallel()
 	for what, c := range map[string]struct {
 		revoke func(r *fixture, newID string)
 		phase  rotation.Phase

@@ -72,6 +72,7 @@ func described(t *testing.T, what string, all []*sdkpb.WorkflowInteractionDefini
 }
 
 func TestEveryMessageIsDescribedInTheUI(t *testing.T) {
+	t.Parallel()
 	var kinds []string
 	for _, k := range rotation.DecisionKinds() {
 		kinds = append(kinds, string(k))
@@ -92,6 +93,7 @@ func TestEveryMessageIsDescribedInTheUI(t *testing.T) {
 }
 
 func TestWhatStartsRotationsExplainsItselfInTheUI(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("<b>`[x](http://y)`</b> ", 200)
 	fits := func(t *testing.T, text string, wants ...string) {
 		t.Helper()

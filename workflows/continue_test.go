@@ -39,6 +39,7 @@ func (r *fixture) takeUp(again *workflow.ContinueAsNewError) {
 }
 
 func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
+	t.Parallel()
 	t.Run("in grace", func(t *testing.T) {
 		r := newFixture(t, bothStores())
 		begin := r.now()
@@ -122,6 +123,7 @@ func TestALongHistoryIsContinuedWithoutLosingAnything(t *testing.T) {
 }
 
 func TestARotationCannotBeStartedInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for sentence, in := range map[string]workflows.Input{
 		"with a made-up state":                        {Resume: &workflows.State{At: rotation.State{Step: rotation.StepDelete, Commitment: rotation.ForwardOnly}}},
 		"with made-up decisions of a rotation before": {Carry: &workflows.CarryOver{Round: 1, Decisions: []rotation.Decision{{Kind: rotation.Approve, Signer: &rotation.Signer{Operator: "alice"}}}}},

@@ -179,6 +179,7 @@ func (r *fixture) secrets() []secret.Value {
 }
 
 func TestTheDetailsOfRealRunsAreAsTheGoldenOnes(t *testing.T) {
+	t.Parallel()
 	var seen []string
 	for _, sc := range goldenCases() {
 		t.Run(sc.name, func(t *testing.T) {

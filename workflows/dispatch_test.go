@@ -61,6 +61,7 @@ func (r *fixture) hours(offset time.Duration, length int) rotation.Window {
 }
 
 func TestABeatStartsARotationOnlyIfThereIsWork(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		setup   setup
 		arrange func(*fixture)
@@ -102,6 +103,7 @@ func today(r *fixture) rotation.Dates {
 }
 
 func TestADispatcherAsksForAnHourThenFailsForAllToSee(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		away time.Duration
 		ok   bool
@@ -127,6 +129,7 @@ func TestADispatcherAsksForAnHourThenFailsForAllToSee(t *testing.T) {
 }
 
 func TestAWorkerOfAnotherInstallRefusesTheBeat(t *testing.T) {
+	t.Parallel()
 	r, rotations := dispatchFixture(t, bothStores())
 	r.old()
 	r.acts.Install = "other1"
@@ -139,6 +142,7 @@ func TestAWorkerOfAnotherInstallRefusesTheBeat(t *testing.T) {
 }
 
 func TestSevenBeatsAtOnceAreOneRotation(t *testing.T) {
+	t.Parallel()
 	r, rotations := dispatchFixture(t, bothStores())
 	r.old()
 	week := func(ctx workflow.Context) (all []workflows.Dispatched, err error) {
@@ -181,6 +185,7 @@ func (n neighbours) Running(_ context.Context, key string) (time.Time, bool, err
 }
 
 func TestARotationGivesWayToANeighbourThatBeganEarlier(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		reason   rotation.Reason
 		offset   time.Duration

@@ -216,6 +216,7 @@ func row(f workflows.EmergencyProgress, key string) workflows.KeyProgress {
 }
 
 func TestAnEmergencyRotatesAllKeysInOrderAndSoManyAtATime(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 20)
 	p.in.Concurrency = 3
 	f := p.run()
@@ -246,6 +247,7 @@ func TestAnEmergencyRotatesAllKeysInOrderAndSoManyAtATime(t *testing.T) {
 }
 
 func TestAReplyThatIsLostRaisesNothingTwice(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 5)
 	p.lose = func(n int) bool { return n < 4 }
 	f := p.run()
@@ -255,6 +257,7 @@ func TestAReplyThatIsLostRaisesNothingTwice(t *testing.T) {
 }
 
 func TestAKeyThatCannotBeRaisedIsAFailedRowThatSaysWhy(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		tries    int // in vain; 0 for ever
 		hopeless bool
@@ -287,6 +290,7 @@ func TestAKeyThatCannotBeRaisedIsAFailedRowThatSaysWhy(t *testing.T) {
 }
 
 func TestARotationThatIsEndedFromOutsideIsRaisedAgain(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		endings int
 		state   workflows.KeyState
@@ -318,6 +322,7 @@ func TestARotationThatIsEndedFromOutsideIsRaisedAgain(t *testing.T) {
 }
 
 func TestARotationThatRollsBackIsAFailedRow(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 2)
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
 		return activities.RotationStatus{Served: true, Phase: rotation.RolledBack, Outcome: "The new key is refused.", FollowUps: 2}
@@ -329,6 +334,7 @@ func TestARotationThatRollsBackIsAFailedRow(t *testing.T) {
 }
 
 func TestAKeyOfWhichAnUnknownValueWasNamedIsAFailedRow(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 1)
 	p.in.Message.Leaked = []string{"0123456789ab"}
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
@@ -340,6 +346,7 @@ func TestAKeyOfWhichAnUnknownValueWasNamedIsAFailedRow(t *testing.T) {
 }
 
 func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		phase  rotation.Phase
 		within time.Duration
@@ -388,6 +395,7 @@ func TestRotationsThatMustWaitDoNotHoldUpOthers(t *testing.T) {
 func (p *emergencyFixture) events() int { return 10 + p.asked*(3+3) + p.timers*(2+3) }
 
 func TestAWeekOfWaitingForAPersonMakesFewerThanFiftyEvents(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 1)
 	begin := p.env.Now()
 	p.play = func(string, int, time.Duration) activities.RotationStatus {
@@ -405,6 +413,7 @@ func TestAWeekOfWaitingForAPersonMakesFewerThanFiftyEvents(t *testing.T) {
 }
 
 func TestATimerIsSetOnlyWhereTimeAloneMakesRoom(t *testing.T) {
+	t.Parallel()
 	const keys = 12
 	p := newEmergencyFixture(t, keys)
 	p.in.Concurrency = 2
@@ -424,6 +433,7 @@ func TestATimerIsSetOnlyWhereTimeAloneMakesRoom(t *testing.T) {
 }
 
 func TestAKeyThatIsRefusedIsTriedForMoreThanAMinuteWhateverTheOthersDo(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 4)
 	begin := p.env.Now()
 	done := p.after(2 * time.Minute)
@@ -451,6 +461,7 @@ func TestAKeyThatIsRefusedIsTriedForMoreThanAMinuteWhateverTheOthersDo(t *testin
 }
 
 func TestARecordThatCannotBeReadIsTheProblemOfItsKeyAlone(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 10)
 	p.in.Concurrency = 2
 	begin := p.env.Now()
@@ -480,6 +491,7 @@ func TestARecordThatCannotBeReadIsTheProblemOfItsKeyAlone(t *testing.T) {
 }
 
 func TestACancelInTheMiddleOfAWaitIsServedAtOnceAndTheResultIsOfThatMoment(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 3)
 	begin := p.env.Now()
 	at := begin.Add(5*time.Hour + time.Second)
@@ -497,6 +509,7 @@ func TestACancelInTheMiddleOfAWaitIsServedAtOnceAndTheResultIsOfThatMoment(t *te
 }
 
 func TestAnEmergencyWithALongHistoryGoesOnInANewRun(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 12)
 	p.in.Concurrency = 4
 	p.env.RegisterDelayedCallback(func() { p.env.SetContinueAsNewSuggested(true) }, 12*time.Second)
@@ -521,6 +534,7 @@ func TestAnEmergencyWithALongHistoryGoesOnInANewRun(t *testing.T) {
 }
 
 func TestACancelStopsTheRaisingAndNothingElse(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 10)
 	p.in.Concurrency = 4
 	p.env.RegisterDelayedCallback(p.env.CancelWorkflow, 5*time.Second)
@@ -535,6 +549,7 @@ func TestACancelStopsTheRaisingAndNothingElse(t *testing.T) {
 }
 
 func TestACancelThatComesFirstRaisesNothing(t *testing.T) {
+	t.Parallel()
 	p := newEmergencyFixture(t, 3)
 	p.env.RegisterDelayedCallback(p.env.CancelWorkflow, 0)
 	if f := p.run(); len(p.order) > 0 || f.Counts()[workflows.NotRaised] != 3 {
@@ -543,6 +558,7 @@ func TestACancelThatComesFirstRaisesNothing(t *testing.T) {
 }
 
 func TestAnEmergencyThatMakesNoSenseIsRefusedBeforeAnythingStarts(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		keys   int
 		change func(*workflows.EmergencyInput)
@@ -574,6 +590,7 @@ func TestAnEmergencyThatMakesNoSenseIsRefusedBeforeAnythingStarts(t *testing.T) 
 }
 
 func TestTheRowsOfTheLargestEmergencyFitIntoOneMessage(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 23, 12, 34, 56, 123000000, time.UTC)
 	f := workflows.EmergencyProgress{ID: "abcd2345", By: strings.Repeat("b", 100), Why: strings.Repeat("w", 1000)}
 	for i := range workflows.MaxFleet {

@@ -70,6 +70,7 @@ func (r *fixture) allGone(res rotation.Result, leaked []string) {
 }
 
 func TestAnEmergencyThatComesAtAnyMomentEndsWithAllThatLeakedRefused(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		during   string
 		rollBack string // when a roll-back is asked for, before
@@ -126,6 +127,7 @@ func TestAnEmergencyThatComesAtAnyMomentEndsWithAllThatLeakedRefused(t *testing.
 }
 
 func TestAnEmergencyThatNamesTheOldKeyHurriesTheRotationThatReplacesIt(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	var at time.Time
 	r.after(day, func() {
@@ -143,6 +145,7 @@ func TestAnEmergencyThatNamesTheOldKeyHurriesTheRotationThatReplacesIt(t *testin
 }
 
 func TestAnEmergencyThatNamesTheNewKeyIsServedByAnotherRotation(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.after(day, func() {
 		r.signal(rotation.RaiseEmergency, rotation.DecisionMessage{ID: "e1", By: "o", Why: "w", Leaked: []string{r.status().New}})
@@ -155,6 +158,7 @@ func TestAnEmergencyThatNamesTheNewKeyIsServedByAnotherRotation(t *testing.T) {
 }
 
 func TestARepeatedEmergencyIsOneEmergency(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	m := rotation.DecisionMessage{ID: "e1", By: "o", Why: "w"}
@@ -170,6 +174,7 @@ func TestARepeatedEmergencyIsOneEmergency(t *testing.T) {
 }
 
 func TestAnEmergencyAboutAValueThatIsNotLiveChangesNothing(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, setup{stores: []string{scenario.Alias}})
 	r.in.Reason = rotation.Emergency
 	id, forgotten := r.forgotten()
@@ -186,6 +191,7 @@ func TestAnEmergencyAboutAValueThatIsNotLiveChangesNothing(t *testing.T) {
 }
 
 func TestAnEmergencyAboutAValueThatNobodyKnowsSaysSo(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		named func(r *fixture) string
 		says  string
@@ -206,6 +212,7 @@ func TestAnEmergencyAboutAValueThatNobodyKnowsSaysSo(t *testing.T) {
 }
 
 func TestAnEmergencyAboutAKeyThatATerminatedRotationLeftRevokesOnlyThat(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.after(day, func() { r.env.SetContinueAsNewSuggested(true) })
 	r.goOn()
@@ -249,6 +256,7 @@ func (r *fixture) forgotten() (id string, value secret.Value) {
 }
 
 func TestAnEmergencyFindsWhatStandsUnderNoStageAnyMore(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, setup{stores: []string{scenario.Alias}})
 	id, _ := r.forgotten()
 	r.in.Reason = rotation.Emergency
@@ -260,6 +268,7 @@ func TestAnEmergencyFindsWhatStandsUnderNoStageAnyMore(t *testing.T) {
 }
 
 func TestRevokeFirstContainsBeforeThereIsANewKey(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
@@ -277,6 +286,7 @@ func TestRevokeFirstContainsBeforeThereIsANewKey(t *testing.T) {
 }
 
 func TestRevokeFirstOnlyGoesForward(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
@@ -294,6 +304,7 @@ func TestRevokeFirstOnlyGoesForward(t *testing.T) {
 }
 
 func TestRevokeFirstByHandAsksForTheRevocationThenForTheKey(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	r.rules.MayDie = []string{r.oldID}
 	r.in.Reason = rotation.Emergency
@@ -315,6 +326,7 @@ func TestRevokeFirstByHandAsksForTheRevocationThenForTheKey(t *testing.T) {
 }
 
 func TestAnEmergencyWithAGraceKeepsTheLeakedKeyThatLongAndNoLonger(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	r.in.Emergencies = []rotation.Decision{{DecisionMessage: rotation.DecisionMessage{By: "o", Why: "w", For: rotation.Duration(2 * time.Hour)}}}
@@ -326,6 +338,7 @@ func TestAnEmergencyWithAGraceKeepsTheLeakedKeyThatLongAndNoLonger(t *testing.T)
 }
 
 func TestAnEmergencyThatRollsBackSaysThatItIsNotDone(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "UploadServiceAccountKey", Kind: simcloud.Refuse, Code: 400})
@@ -337,6 +350,7 @@ func TestAnEmergencyThatRollsBackSaysThatItIsNotDone(t *testing.T) {
 }
 
 func TestAnEmergencyEndsAWaitForApproval(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores().policy("approve: true"))
 	r.after(3*day, func() {
 		if s := r.status(); s.Phase != rotation.AwaitingApproval {

@@ -123,6 +123,7 @@ func (r *fixture) removed(name string) {
 const asking = 2*day + time.Hour
 
 func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
+	t.Parallel()
 	for sentence, s := range map[string]setup{"a Google key": bothStores(), "a key that a person revokes": manualKey()} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newFixture(t, fourEyes(t, s))
@@ -191,6 +192,7 @@ func TestUnderFourEyesTwoOperatorsSignBeforeTheRevoke(t *testing.T) {
 }
 
 func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, fourEyes(t, bothStores()))
 	r.after(asking, func() {
 		r.refuses("rekey approve ci", rotation.Approve, rotation.DecisionMessage{By: "alice", Why: "w"})
@@ -231,6 +233,7 @@ func TestUnderFourEyesWhatDoesNotCountIsRefusedBeforeTheHistory(t *testing.T) {
 }
 
 func TestASignatureOfAnEarlierQuestionDoesNotAnswerTheNext(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, fourEyes(t, bothStores()))
 	var old rotation.DecisionMessage
 	r.after(asking, func() {
@@ -256,6 +259,7 @@ func TestASignatureOfAnEarlierQuestionDoesNotAnswerTheNext(t *testing.T) {
 }
 
 func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
+	t.Parallel()
 	t.Run("removed before the question", func(t *testing.T) {
 		r := newFixture(t, fourEyes(t, bothStores()))
 		r.after(day, func() { r.removed("alice") })
@@ -314,6 +318,7 @@ func TestWhoIsNoOperatorAnyMoreDoesNotCount(t *testing.T) {
 }
 
 func TestUnderFourEyesTheDeadlineComesWithOneOfTwo(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, fourEyes(t, bothStores()))
 	r.after(asking, func() { r.takes(rotation.Approve, r.signedBy("alice")) })
 	// The way back ends with a revoke as well: of the new key.
@@ -333,6 +338,7 @@ func TestUnderFourEyesTheDeadlineComesWithOneOfTwo(t *testing.T) {
 }
 
 func TestUnderFourEyesTheGracePeriodEndsEarlyWithTwoSignatures(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, fourEyes(t, bothStores()))
 	begin := r.now()
 	var old rotation.DecisionMessage
@@ -375,6 +381,7 @@ func TestUnderFourEyesTheGracePeriodEndsEarlyWithTwoSignatures(t *testing.T) {
 }
 
 func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
+	t.Parallel()
 	const left = "Revoked without four eyes: "
 	check := func(t *testing.T, r *fixture, res rotation.Result) {
 		t.Helper()
@@ -432,6 +439,7 @@ func TestAnEmergencyIsNotHeldUpByFourEyesAndTheResultSaysSo(t *testing.T) {
 }
 
 func TestWhatTheInputSaysOfFourEyesIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, fourEyes(t, bothStores()))
 	r.in.Key.Policy.FourEyes, r.in.Key.Policy.Approve = false, false
 	r.after(asking, func() {
@@ -449,6 +457,7 @@ func TestWhatTheInputSaysOfFourEyesIsNotBelieved(t *testing.T) {
 }
 
 func TestFourEyesAskedForAfterTheRotationBeganHoldTheRevoke(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores().policy(quick))
 	r.after(day, func() {
 		// The worker was restarted with another file.
@@ -471,6 +480,7 @@ func TestFourEyesAskedForAfterTheRotationBeganHoldTheRevoke(t *testing.T) {
 }
 
 func TestALongHistoryIsContinuedWithoutLosingASignature(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, fourEyes(t, bothStores()))
 	var first rotation.DecisionMessage
 	r.after(asking, func() {
@@ -494,6 +504,7 @@ func TestALongHistoryIsContinuedWithoutLosingASignature(t *testing.T) {
 }
 
 func TestWhoMaySignCannotBeReadSoNothingPasses(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, fourEyes(t, bothStores()))
 	var allow func(rotation.Key) error
 	r.after(asking, func() {

@@ -10,6 +10,7 @@ import (
 
 // A store may show some of its readers the former value for a while after a promote, also when it shows us the new one.
 func TestTheOldKeyIsKeptUntilTheLastReaderSeesTheNewOne(t *testing.T) {
+	t.Parallel()
 	const lag = 3 * time.Hour
 	for sentence, c := range map[string]struct {
 		during func(*fixture)

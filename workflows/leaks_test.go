@@ -18,6 +18,7 @@ import (
 )
 
 func TestAKeyInASignalGoesNoFurtherAndCountsAsLeaked(t *testing.T) {
+	t.Parallel()
 	for where, input := range map[string]string{
 		"as the text":               `"%s"`,
 		"as the name":               `{"by": "%s"}`,
@@ -58,6 +59,7 @@ func TestAKeyInASignalGoesNoFurtherAndCountsAsLeaked(t *testing.T) {
 }
 
 func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
+	t.Parallel()
 	paste := func(r *fixture, v secret.Value) { r.env.SignalWorkflow(string(rotation.KeySupplied), v.Reveal()) }
 	t.Run("supplied after it was pasted, it is refused, and another is taken", func(t *testing.T) {
 		r := newFixture(t, manualKey())
@@ -149,6 +151,7 @@ func TestAKeyThatWasSentInAMessageIsNotUsed(t *testing.T) {
 const exposed = "sk-proj-0123456789_abcdefghij-ABCDEFGHIJ"
 
 func TestAnInputWithAKeyInItIsRefusedBeforeAnythingIsDone(t *testing.T) {
+	t.Parallel()
 	fingerprint := secret.FromString(exposed).Fingerprint()
 	for what, c := range map[string]struct{ workflow, input string }{
 		"a rotation, in its reason":                    {"RotateKey", `{"key":{"name":"gpt"},"reason":"manual","why":"the key is %s."}`},
@@ -188,6 +191,7 @@ func TestAnInputWithAKeyInItIsRefusedBeforeAnythingIsDone(t *testing.T) {
 }
 
 func TestAnInputThatIsTooLongToBeSearchedIsRefused(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	r.in.Why = strings.Repeat("because ", 40_000)
 	r.env.ExecuteWorkflow(workflows.RotateKey, r.in)
@@ -197,6 +201,7 @@ func TestAnInputThatIsTooLongToBeSearchedIsRefused(t *testing.T) {
 }
 
 func TestAnInputWithoutAKeyThatCannotBeReadIsAnError(t *testing.T) {
+	t.Parallel()
 	var in workflows.Input
 	if err := json.Unmarshal([]byte(`{"key": 7}`), &in); err == nil {
 		t.Error("it was read")
@@ -204,6 +209,7 @@ func TestAnInputWithoutAKeyThatCannotBeReadIsAnError(t *testing.T) {
 }
 
 func TestAKeyInASignalThatNoMessageHasTheNameOfCountsAsLeaked(t *testing.T) {
+	t.Parallel()
 	fingerprint := secret.FromString(exposed).Fingerprint()
 	for what, c := range map[string]struct {
 		name string
@@ -238,6 +244,7 @@ func TestAKeyInASignalThatNoMessageHasTheNameOfCountsAsLeaked(t *testing.T) {
 }
 
 func TestASignalThatNoMessageHasTheNameOfIsAnsweredInTheDetails(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() {
 		r.env.SignalWorkflow("aprove", nil)
@@ -253,6 +260,7 @@ func TestASignalThatNoMessageHasTheNameOfIsAnsweredInTheDetails(t *testing.T) {
 }
 
 func TestADispatcherThatIsSentAKeySaysSoInItsResult(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	workflows.RegisterLaunch(r.env)
 	r.after(0, func() { r.env.SignalWorkflow("here", exposed) })

@@ -15,6 +15,7 @@ import (
 
 // What people and senders say stands on the page of a rotation under way, too, beside rekey's own links.
 func TestOnAPageWithConsolesNothingElseIsALink(t *testing.T) {
+	t.Parallel()
 	for what, foreign := range map[string]string{
 		"a link":                             "[log in](https://evil.example)",
 		"a link whose escapes are escaped":   `\[log in\](https://evil.example)`,
@@ -65,6 +66,7 @@ func (broken) Check(context.Context, string) error {
 }
 
 func TestAConsoleThatAFailureNamesIsALinkAndNothingElseInIt(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	for name, s := range r.acts.Stores {
 		r.acts.Stores[name] = broken{s}

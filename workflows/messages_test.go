@@ -116,6 +116,7 @@ func count(all []rotation.Decision, kind rotation.DecisionKind) (n int) {
 }
 
 func TestASignalIsTakenWhereItIsClearAndAnsweredWhereItIsNot(t *testing.T) {
+	t.Parallel()
 	all := rotation.DecisionKinds()
 	but := func(without ...rotation.DecisionKind) []rotation.DecisionKind {
 		return slices.DeleteFunc(slices.Clone(all), func(k rotation.DecisionKind) bool { return slices.Contains(without, k) })
@@ -179,6 +180,7 @@ func TestASignalIsTakenWhereItIsClearAndAnsweredWhereItIsNot(t *testing.T) {
 }
 
 func TestAMessageThatIsTooLongIsNotReadAndAnsweredSo(t *testing.T) {
+	t.Parallel()
 	long := rotation.DecisionMessage{By: "night shift", Why: strings.Repeat("a word ", 100_000), For: rotation.Duration(2 * time.Hour)}
 	for _, kind := range rotation.DecisionKinds() {
 		t.Run(string(kind), func(t *testing.T) {
@@ -200,6 +202,7 @@ func TestAMessageThatIsTooLongIsNotReadAndAnsweredSo(t *testing.T) {
 }
 
 func TestOfThousandsOfMessagesARotationKeepsWhatMattersAndTheLatest(t *testing.T) {
+	t.Parallel()
 	l := listening(t, rotation.AddNote)
 	l.after(time.Minute, func() {
 		l.signal(rotation.ExtendDeadline, rotation.DecisionMessage{By: "ana", Why: "later", For: rotation.Duration(time.Hour)})
@@ -224,6 +227,7 @@ func TestOfThousandsOfMessagesARotationKeepsWhatMattersAndTheLatest(t *testing.T
 }
 
 func TestTheSameSignalTwiceIsHarmless(t *testing.T) {
+	t.Parallel()
 	for how, input := range map[string]string{
 		"with an id":    `{"id": "one", "by": "night shift", "why": "because", "for": "2h"}`,
 		"without an id": `{"by": "night shift", "why": "because", "for": "2h"}`,
@@ -251,6 +255,7 @@ func TestTheSameSignalTwiceIsHarmless(t *testing.T) {
 }
 
 func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testing.T) {
+	t.Parallel()
 	early := func(r *fixture, kind rotation.DecisionKind, want string) {
 		r.after(10*time.Hour+time.Minute, func() {
 			if d := r.status().Details; !strings.Contains(d, want) {
@@ -352,6 +357,7 @@ func TestASignalThatComesAtTheWrongTimeIsKeptIfItIsClearAndElseAnswered(t *testi
 }
 
 func TestAnUpdateIsReadLikeASignalAndRefusedBeforeTheHistory(t *testing.T) {
+	t.Parallel()
 	for what, c := range map[string]struct {
 		input any
 		// refused is part of the answer; empty means that it is taken.

@@ -93,6 +93,7 @@ func (r recorder) RegisterWorkflowWithOptions(_ any, o workflow.RegisterOptions)
 }
 
 func TestNoNameThatTemporalKeepsHasChanged(t *testing.T) {
+	t.Parallel()
 	var names []string
 	rotations, launches := recorder{"rotation", &names}, recorder{"launch", &names}
 	workflows.RegisterRotation(rotations)

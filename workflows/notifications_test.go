@@ -57,6 +57,7 @@ const (
 )
 
 func TestATeamIsNotifiedRemindedAtGrowingIntervalsAndNotifiedOfTheEnd(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, notifyTeam))
 	r.unchanged(r.run())
 	r.wantSaid(simcloud.SlackService, friday, "0s"+needed, "24h0m0s"+reminder, "72h0m0s"+reminder, "120h0m0s"+reminder, "168h0m0s Rolled back")
@@ -72,6 +73,7 @@ func TestATeamIsNotifiedRemindedAtGrowingIntervalsAndNotifiedOfTheEnd(t *testing
 }
 
 func TestNobodyIsRemindedAtTheWeekend(t *testing.T) {
+	t.Parallel()
 	s := notifying(t, notifyTeam, "remind: 6h")
 	s.opts.Quiet = office
 	r := newFixture(t, s)
@@ -81,6 +83,7 @@ func TestNobodyIsRemindedAtTheWeekend(t *testing.T) {
 }
 
 func TestWhatEndsInQuietHoursEndsAtOnceAndIsNotifiedInTheMorning(t *testing.T) {
+	t.Parallel()
 	s := notifying(t, notifyTeam, "patience: 1d")
 	s.opts.Quiet = office
 	r := newFixture(t, s)
@@ -93,6 +96,7 @@ func TestWhatEndsInQuietHoursEndsAtOnceAndIsNotifiedInTheMorning(t *testing.T) {
 }
 
 func TestTheSecondChannelIsNotifiedWhenTheFirstDidNotHelp(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, notifyTeam, escalateOncall, "escalate_after: 2d"))
 	r.after(3*day, func() {
 		if s := r.status(); len(s.Deliveries) != 2 || !strings.Contains(s.Details, "Notified: team 2026-11-28 15:00 UTC; oncall 2026-11-29 15:00 UTC.") {
@@ -110,6 +114,7 @@ func TestTheSecondChannelIsNotifiedWhenTheFirstDidNotHelp(t *testing.T) {
 }
 
 func TestAfterTheAnswerNobodyIsRemindedAndTheEndIsNotified(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, notifyTeam, escalateOncall))
 	r.after(time.Hour, func() { r.supply() })
 	r.after(50*time.Hour, func() {
@@ -123,6 +128,7 @@ func TestAfterTheAnswerNobodyIsRemindedAndTheEndIsNotified(t *testing.T) {
 }
 
 func TestARotationThatNeedsNobodyTellsNobody(t *testing.T) {
+	t.Parallel()
 	s := bothStores().policy(notifyTeam)
 	s.opts.Channels, s.opts.Dir = true, t.TempDir()
 	r := newFixture(t, s)
@@ -131,6 +137,7 @@ func TestARotationThatNeedsNobodyTellsNobody(t *testing.T) {
 }
 
 func TestARollBackIsNotifiedAlsoWhereNobodyWasAsked(t *testing.T) {
+	t.Parallel()
 	s := bothStores().policy(notifyTeam)
 	s.opts.Channels, s.opts.Dir = true, t.TempDir()
 	r := newFixture(t, s)
@@ -147,6 +154,7 @@ func TestARollBackIsNotifiedAlsoWhereNobodyWasAsked(t *testing.T) {
 }
 
 func TestAChannelThatIsDownHoldsNothingAndIsShown(t *testing.T) {
+	t.Parallel()
 	for sentence, fault := range map[string]simcloud.Fault{
 		"it refuses":         {Kind: simcloud.Refuse, Code: 503},
 		"it does not answer": {Kind: simcloud.DropBefore},
@@ -186,6 +194,7 @@ func TestAChannelThatIsDownHoldsNothingAndIsShown(t *testing.T) {
 }
 
 func TestAWorkerThatDoesNotHaveTheChannelSaysSo(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, notifyTeam))
 	delete(r.notifier.Channels, scenario.Team)
 	r.after(time.Hour, func() {
@@ -198,6 +207,7 @@ func TestAWorkerThatDoesNotHaveTheChannelSaysSo(t *testing.T) {
 }
 
 func TestAnAnswerThatIsLostTellsTwiceWithTheSameID(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, "notify: [oncall]", "patience: 1h"))
 	r.Cloud.Inject(simcloud.Fault{Service: simcloud.WebhookService, Kind: simcloud.LoseReply, Times: 1})
 	r.unchanged(r.run())
@@ -214,6 +224,7 @@ func TestAnAnswerThatIsLostTellsTwiceWithTheSameID(t *testing.T) {
 }
 
 func TestAnEmergencyKnowsNoQuietTime(t *testing.T) {
+	t.Parallel()
 	t.Run("begun in it", func(t *testing.T) {
 		s := notifying(t, notifyTeam)
 		s.begin, s.opts.Quiet = friday.Add(6*time.Hour), office
@@ -250,6 +261,7 @@ func (r *fixture) unchangedWhateverIsLeft() {
 }
 
 func TestOneMessageMovesDeadlineRemindersAndEscalation(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, notifyTeam, escalateOncall, "escalate_after: 4d"))
 	r.after(time.Hour, func() {
 		r.env.UpdateWorkflow(string(rotation.ExtendDeadline), "u1", &answer{T: t}, rotation.DecisionMessage{By: "ana", Why: "Kim is back on Monday", For: rotation.Duration(2 * day)})
@@ -269,6 +281,7 @@ func TestOneMessageMovesDeadlineRemindersAndEscalation(t *testing.T) {
 }
 
 func TestAWaitIsNotExtendedForEver(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t))
 	r.after(time.Hour, func() {
 		r.signal(rotation.ExtendDeadline, rotation.DecisionMessage{By: "ana", Why: "later", For: rotation.Duration(365 * day)})
@@ -285,6 +298,7 @@ func TestAWaitIsNotExtendedForEver(t *testing.T) {
 }
 
 func TestANoteIsHandedOver(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, "notify: [oncall]"))
 	r.after(time.Hour, func() {
 		r.env.UpdateWorkflow(string(rotation.AddNote), "u1", &answer{T: t, refused: true}, rotation.DecisionMessage{By: "ana", Why: "the key is sk-proj-aaaaaaaaaaaaaaaaaaaaaaaa"})
@@ -304,6 +318,7 @@ func TestANoteIsHandedOver(t *testing.T) {
 }
 
 func TestABlockedStepIsNotifiedOnceItHasADeadline(t *testing.T) {
+	t.Parallel()
 	s := bothStores().policy(notifyTeam)
 	s.opts.Channels, s.opts.Dir = true, t.TempDir()
 	r := newFixture(t, s)
@@ -321,6 +336,7 @@ func TestABlockedStepIsNotifiedOnceItHasADeadline(t *testing.T) {
 }
 
 func TestWhatIsOverdueIsNotifiedAndGoesOn(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, notifyTeam))
 	r.after(time.Hour, func() { r.supply() })
 	// Grace ends after 49 h; the deadline is a week later.
@@ -336,6 +352,7 @@ func TestWhatIsOverdueIsNotifiedAndGoesOn(t *testing.T) {
 }
 
 func TestAContinuedRotationTellsNothingTwiceAndKeepsItsDeadline(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, notifyTeam))
 	r.after(26*time.Hour, func() { r.signal(rotation.KeySupplied, rotation.DecisionMessage{By: "o", Version: "99"}) })
 	r.after(25*time.Hour, func() { r.env.SetContinueAsNewSuggested(true) })
@@ -352,6 +369,7 @@ func TestAContinuedRotationTellsNothingTwiceAndKeepsItsDeadline(t *testing.T) {
 }
 
 func TestADeliveryUnderWayWhenTheRunIsContinuedIsSentAgainWithTheSameID(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, notifying(t, "notify: [oncall]"))
 	remove := r.Cloud.Inject(simcloud.Fault{Service: simcloud.WebhookService, Kind: simcloud.LoseReply})
 	r.after(time.Minute, func() {
@@ -372,6 +390,7 @@ func TestADeliveryUnderWayWhenTheRunIsContinuedIsSentAgainWithTheSameID(t *testi
 }
 
 func TestAnEmergencyThatAnotherRotationServesNotifiesAnewAndTheEndGoesToAllThatWereNotified(t *testing.T) {
+	t.Parallel()
 	s := notifying(t, "notify: [oncall]")
 	r := newFixture(t, s)
 	r.after(time.Hour, func() {
@@ -395,6 +414,7 @@ func TestAnEmergencyThatAnotherRotationServesNotifiesAnewAndTheEndGoesToAllThatW
 }
 
 func TestAnApprovalRollsBackAtItsDeadlineWhoeverSleeps(t *testing.T) {
+	t.Parallel()
 	s := notifying(t, notifyTeam, "approve: true", "patience: 1d")
 	s.opts.Quiet = office
 	r := newFixture(t, s)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestADisableWhoseReplyIsLostIsUndoneByARollBack(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.whenStarted("Revoke", func() {
 		r.Cloud.Inject(simcloud.Fault{Service: "google-iam", Method: "DisableServiceAccountKey", Times: 7, Kind: simcloud.LoseReply})
@@ -24,6 +25,7 @@ func TestADisableWhoseReplyIsLostIsUndoneByARollBack(t *testing.T) {
 }
 
 func TestARollBackThatWasSentBeforeTheTimerFiredWins(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	// The soak ends at the very moment at which the signal is there: Temporal delivers both in one workflow task.
 	r.after(2*day+59*time.Minute, func() {
@@ -37,6 +39,7 @@ func TestARollBackThatWasSentBeforeTheTimerFiredWins(t *testing.T) {
 }
 
 func TestAnExtensionWhileTheGuardLooksIsHonoured(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores().policy(quick))
 	begin := r.now()
 	r.whenStarted("Guard", func() {
@@ -50,6 +53,7 @@ func TestAnExtensionWhileTheGuardLooksIsHonoured(t *testing.T) {
 }
 
 func TestAnApprovalOfOneRevokeDoesNotApproveTheOther(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores().policy("approve: true"))
 	r.after(3*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) })
 	// During the soak somebody wants the old key back; the new one is then the one to revoke.
@@ -66,6 +70,7 @@ func TestAnApprovalOfOneRevokeDoesNotApproveTheOther(t *testing.T) {
 }
 
 func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.whenStarted("Create", func() {
 		r.Cloud.Inject(simcloud.Fault{Service: "secret-manager", Method: "UpdateSecret", Kind: simcloud.Refuse, Code: 403})
@@ -91,6 +96,7 @@ func TestWhileAStoreIsForbiddenTheHistoryStaysShort(t *testing.T) {
 }
 
 func TestARollBackGivesTheOldValueToAStoreThatNeverHadIt(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, setup{stores: []string{scenario.Alias}})
 	// The second store was added to the key just before this rotation: it is empty.
 	for _, id := range []string{"new-place", "new-place-rekey-pending"} {
@@ -114,6 +120,7 @@ func TestARollBackGivesTheOldValueToAStoreThatNeverHadIt(t *testing.T) {
 }
 
 func TestASuppliedKeyIsNotTakenOverTheClaimOfAnotherInstallation(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() {
 		s := r.acts.Stores[scenario.Alias]
@@ -141,6 +148,7 @@ func TestASuppliedKeyIsNotTakenOverTheClaimOfAnotherInstallation(t *testing.T) {
 }
 
 func TestAKeyThatWasSuppliedInVainIsLeftToAPerson(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() {
 		_, v := r.OpenAI.CreateKey("proj_other", "x")

@@ -13,6 +13,7 @@ import (
 const day = 24 * time.Hour
 
 func TestARotationReplacesTheKeyInEveryStore(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	begin := r.env.Now()
 	res := r.run()
@@ -26,6 +27,7 @@ func TestARotationReplacesTheKeyInEveryStore(t *testing.T) {
 }
 
 func TestTheOldKeyWorksThroughGraceAndIsDisabledBeforeItIsDeleted(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.after(47*time.Hour, func() {
 		if s := r.status(); s.Phase != rotation.Grace || !r.live(r.oldID) {
@@ -45,6 +47,7 @@ func TestTheOldKeyWorksThroughGraceAndIsDisabledBeforeItIsDeleted(t *testing.T) 
 }
 
 func TestAManualRotationWaitsForAPersonTwice(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	var newID string
 	r.after(time.Hour, func() {
@@ -72,6 +75,7 @@ func TestAManualRotationWaitsForAPersonTwice(t *testing.T) {
 // Every message arrives while an activity runs; it must act between steps, and the end depends on how far the
 // rotation was.
 func TestARollBackDuringAnyStepEndsAsTheDiagramSays(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		during string
 		policy []string
@@ -141,6 +145,7 @@ func (a *answer) Complete(_ any, err error) {
 }
 
 func TestARollBackInGraceKeepsBothKeysForAnotherGracePeriod(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores().policy(quick))
 	r.after(day, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
 	r.after(day+47*time.Hour, func() {
@@ -155,6 +160,7 @@ func TestARollBackInGraceKeepsBothKeysForAnotherGracePeriod(t *testing.T) {
 }
 
 func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		decide      func(*fixture)
 		least, most time.Duration
@@ -226,6 +232,7 @@ func TestPeopleDecideAboutTheGracePeriod(t *testing.T) {
 }
 
 func TestAPersonApprovesTheRevokeWhenThePolicySaysSo(t *testing.T) {
+	t.Parallel()
 	for name, policy := range map[string]string{
 		"because every revoke is approved":    "approve: true",
 		"because use of the old key is known": "unknown_use: approve",
@@ -251,6 +258,7 @@ func TestAPersonApprovesTheRevokeWhenThePolicySaysSo(t *testing.T) {
 }
 
 func TestADeadlineThatPassesRollsBack(t *testing.T) {
+	t.Parallel()
 	t.Run("when nobody supplies a key", func(t *testing.T) {
 		r := newFixture(t, manualKey().policy("patience: 3d"))
 		begin := r.env.Now()
@@ -268,6 +276,7 @@ func TestADeadlineThatPassesRollsBack(t *testing.T) {
 }
 
 func TestARevocationThatNobodyMakesIsOverdueAndNeverForgotten(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey().policy("patience: 3d"))
 	r.after(time.Hour, func() { r.supply() })
 	r.after(30*day, func() {
@@ -281,6 +290,7 @@ func TestARevocationThatNobodyMakesIsOverdueAndNeverForgotten(t *testing.T) {
 }
 
 func TestARevocationThatIsClaimedAndDidNotHappenIsFoundOut(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	r.after(time.Hour, func() { r.supply() })
 	r.after(3*day, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
@@ -295,6 +305,7 @@ func TestARevocationThatIsClaimedAndDidNotHappenIsFoundOut(t *testing.T) {
 }
 
 func TestASuppliedKeyThatCannotBeUsedIsAnsweredAndAnotherOneTaken(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		supply func(*fixture) string
 		want   string
@@ -333,6 +344,7 @@ func TestASuppliedKeyThatCannotBeUsedIsAnsweredAndAnotherOneTaken(t *testing.T) 
 }
 
 func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	t.Run("a new key that is refused is rolled back", func(t *testing.T) {
 		r := newFixture(t, bothStores())
 		r.Cloud.SetTiming(simcloud.Timing{Propagation: 100 * day})
@@ -427,6 +439,7 @@ func TestTheFailuresOfTheFieldLeaveNothingBehind(t *testing.T) {
 }
 
 func TestAMintWithoutAnAnswerLeavesNoOrphan(t *testing.T) {
+	t.Parallel()
 	for name, kind := range map[string]simcloud.FaultKind{
 		"when the reply is lost after the key was made": simcloud.LoseReply,
 		"when the connection broke before":              simcloud.DropBefore,
@@ -459,6 +472,7 @@ func TestAMintWithoutAnAnswerLeavesNoOrphan(t *testing.T) {
 }
 
 func TestAnEmergencyHasNoGraceAndNoWayBack(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Emergency
 	begin := r.env.Now()
@@ -473,6 +487,7 @@ func TestAnEmergencyHasNoGraceAndNoWayBack(t *testing.T) {
 }
 
 func TestAKeyThatIsNotDueIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, bothStores())
 	r.in.Reason = rotation.Scheduled
 	res := r.run()

@@ -8,6 +8,7 @@ import (
 )
 
 func TestAMessageThatEndsAWaitLeavesNoTimerBehind(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, manualKey())
 	open, most, all := map[string]bool{}, 0, 0
 	r.env.SetOnTimerScheduledListener(func(id string, _ time.Duration) {

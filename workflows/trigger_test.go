@@ -72,6 +72,7 @@ func triggered(t *testing.T, r *fixture, s *starters, in workflows.TriggerInput)
 }
 
 func TestATriggerStartsWhatItWasAskedFor(t *testing.T) {
+	t.Parallel()
 	value := func(r *fixture) []string { return []string{r.First("ci").Fingerprint()} }
 	for sentence, tc := range map[string]struct {
 		in      workflows.TriggerInput
@@ -123,6 +124,7 @@ func TestATriggerStartsWhatItWasAskedFor(t *testing.T) {
 }
 
 func TestTheSameLeakHasOneNameWhoeverReportsIt(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		in   workflows.TriggerInput
 		want string
@@ -145,6 +147,7 @@ func TestTheSameLeakHasOneNameWhoeverReportsIt(t *testing.T) {
 }
 
 func TestATriggerThatCannotBeServedFailsForAllToSee(t *testing.T) {
+	t.Parallel()
 	for sentence, tc := range map[string]struct {
 		in      workflows.TriggerInput
 		refuses string

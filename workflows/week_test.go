@@ -116,6 +116,7 @@ func (f *fleetFixture) beat(ctx workflow.Context, k rotation.Key, begin time.Tim
 }
 
 func TestInAWeekEveryKeyOfAFleetIsRotatedWhenItIsDueAndOnlyThen(t *testing.T) {
+	t.Parallel()
 	n := 18
 	if text := os.Getenv(envFleet); text != "" {
 		var err error

@@ -48,6 +48,7 @@ var mistakes = []struct {
 }
 
 func TestEveryMistakeIsNoticed(t *testing.T) {
+	t.Parallel()
 	for _, mistake := range mistakes {
 		t.Run(mistake.name, func(t *testing.T) {
 			for _, depth := range []int{3, 6, 9} {

@@ -24,6 +24,7 @@ func depth(t *testing.T) int {
 }
 
 func TestEverythingThatCanHappenKeepsTheInvariantsAndEveryArrowIsTaken(t *testing.T) {
+	t.Parallel()
 	states, transitions, deepest, whole := 0, 0, 0, true
 	taken := map[Arrow]bool{}
 	for i, shape := range Shapes {

@@ -43,6 +43,7 @@ var once = map[uint64]string{
 }
 
 func TestStoriesThatOnceWentElsewhereGoWhereTheModelGoes(t *testing.T) {
+	t.Parallel()
 	for seed, what := range once {
 		logger := &transitions{}
 		f := lockstep.New(t, func(r worker.WorkflowRegistry) { workflows.RegisterRotation(r) }, lockstep.Options{Logger: logger})
@@ -58,6 +59,7 @@ func TestStoriesThatOnceWentElsewhereGoWhereTheModelGoes(t *testing.T) {
 // many workflow tasks, REKEY_SEED where to begin: a difference prints the seed of its story, and REKEY_SEED with REKEY_STEPS=1
 // tells that story alone.
 func TestTheWorkflowGoesWhereTheModelGoes(t *testing.T) {
+	t.Parallel()
 	steps, seed := int64(number(t, "REKEY_STEPS", 3000)), int64(number(t, "REKEY_SEED", 1))
 	var done, next, stories atomic.Int64
 	var all sync.WaitGroup

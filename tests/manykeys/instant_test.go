@@ -21,6 +21,7 @@ import (
 )
 
 func TestScheduleAndPersonAndTwoEmergenciesInOneInstantAreOneRotationAtATime(t *testing.T) {
+	t.Parallel()
 	const keys = 8
 	turns := &turnstile{inside: map[string]int{}}
 	w := newEnv(t, keys, nil, turns)

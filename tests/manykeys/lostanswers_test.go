@@ -76,6 +76,7 @@ func numbered(i int) rotation.Key {
 }
 
 func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
+	t.Parallel()
 	for sentence, c := range map[string]struct {
 		starts int
 		// rotate stands in for the rotation; without one no worker is there.
@@ -85,6 +86,7 @@ func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
 		"rotations that end at once": {starts: 40, rotate: func(workflow.Context, workflows.Input) error { return nil }},
 	} {
 		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
 			temporal := liar(t, executedThenTimeout("CreateWorkflowExecution", 0.5))
 			if c.rotate != nil {
 				standIn(t, temporal, "google", c.rotate)
@@ -120,6 +122,7 @@ func TestEveryAnswerToAStartIsTrueAndNothingIsStartedTwice(t *testing.T) {
 }
 
 func TestAStartThatNobodyLooksAfterIsAnsweredWithALie(t *testing.T) {
+	t.Parallel()
 	// Or the tests here would prove nothing.
 	temporal := liar(t, executedThenTimeout("CreateWorkflowExecution", 0.5))
 	lies := 0
@@ -135,6 +138,7 @@ func TestAStartThatNobodyLooksAfterIsAnsweredWithALie(t *testing.T) {
 }
 
 func TestEveryAnswerToADecisionIsTrue(t *testing.T) {
+	t.Parallel()
 	temporal := liar(t, executedThenTimeout("UpdateWorkflowExecution", 0.05))
 	var taken sync.Map
 	standIn(t, temporal, "google", func(ctx workflow.Context, in workflows.Input) error {
@@ -177,6 +181,7 @@ func TestEveryAnswerToADecisionIsTrue(t *testing.T) {
 }
 
 func TestAnEmergencyOverADatabaseThatLiesReplacesEachKeyOnce(t *testing.T) {
+	t.Parallel()
 	const keys = 8
 	w := newEnvOn(t, keys, nil, &devserver.Options{Faults: []devserver.Fault{executedThenTimeout("CreateWorkflowExecution", 0.5)}})
 	f := w.emergency("lying", keys, w.keys...)

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
@@ -89,6 +90,9 @@ func (j *job) gone(r Ref) error {
 type VerifyInput struct {
 	Target
 	Value Ref `json:"value"`
+	// MayBeRevoked is until when a person may have revoked it, because the rotation had asked for that: it is not proven
+	// before the provider would refuse it. Zero if nobody was asked.
+	MayBeRevoked time.Time `json:"mayBeRevoked,omitzero"`
 }
 
 // Verified is the proof of a value, or what is wrong with it.
@@ -101,6 +105,9 @@ type Verified struct {
 	// Wait, if set, is how long to wait before it can be proven: a request to take it away may still take effect.
 	Wait rotation.Duration `json:"wait,omitempty"`
 }
+
+// lateCaches is by how much a provider's caches live longer than it says.
+const lateCaches = 10 * time.Second
 
 // probes in a row must be accepted: the provider's front ends learn of a new key one after another.
 const probes = 3
@@ -121,6 +128,13 @@ func (s *Steps) Verify(ctx context.Context, in VerifyInput) (Verified, error) {
 			return Verified{}, err
 		}
 		return Verified{Wait: waitFor(rest)}, nil
+	}
+	if !in.MayBeRevoked.IsZero() {
+		// Whatever the input says, it is no longer than this.
+		lag := j.caps.RevocationLag + lateCaches
+		if rest := min(in.MayBeRevoked.Add(lag).Sub(j.now()), lag); rest > 0 {
+			return Verified{Wait: waitFor(rest)}, nil
+		}
 	}
 	var value secret.Value
 	for i, number := range in.Value.Numbers {

@@ -23,6 +23,8 @@ type Keys struct {
 	Extra []activities.Ref `json:"extra,omitempty"`
 	// DisableAsked: the old keys may be disabled.
 	DisableAsked bool `json:"disableAsked,omitempty"`
+	// RevokeAsked: a person was asked to revoke the old keys, and may have.
+	RevokeAsked bool `json:"revokeAsked,omitempty"`
 }
 
 // incoming is the value that this direction makes current, outgoing what it revokes in the end.

@@ -31,7 +31,9 @@ func (r *runner) store() decision {
 // verify proves the incoming value. A fresh key may be refused for a while; an old one that is refused cannot be gone back
 // to, unless an abandoned request has disabled it.
 func (r *runner) verify() decision {
-	out, f, ok := runStep[activities.Verified](r, readRetry(), "verify the value from every store", activities.VerifyName, activities.VerifyInput{Target: r.target(), Value: *r.incoming()})
+	out, f, ok := runStep[activities.Verified](r, readRetry(), "verify the value from every store", activities.VerifyName, activities.VerifyInput{
+		Target: r.target(), Value: *r.incoming(), MayBeRevoked: r.Direction.MayBeRevoked,
+	})
 	return func() rotation.State {
 		if !ok && f == nil {
 			return r.stay()
@@ -41,7 +43,7 @@ func (r *runner) verify() decision {
 			why = f.text
 		}
 		if out.Wait > 0 {
-			return r.waitOut(time.Duration(out.Wait), "A request to revoke "+r.incoming().Name()+" may still take effect. The key is verified when it no longer can.")
+			return r.waitOut(time.Duration(out.Wait), "A request to revoke "+r.incoming().Name()+" may still take effect, or somebody who was asked to has revoked it a moment ago. The key is verified when that would show.")
 		}
 		waited := r.waitedOut()
 		patience := r.now().Add(time.Duration(r.Keys.Prepared.Propagation))

@@ -195,3 +195,36 @@ func TestAnOlderKeyThatIsGoneTakesNoSoakFromTheOldOne(t *testing.T) {
 		t.Errorf("the old key was deleted %v after it was disabled, want an hour at least", soaked)
 	}
 }
+
+func TestAKeyThatAPersonMayJustHaveRevokedIsNotGoneBackTo(t *testing.T) {
+	for sentence, says := range map[string]bool{"the person says so": true, "nobody says so": false} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newFixture(t, manualKey())
+			r.Cloud.SetTiming(simcloud.Timing{RevocationLag: 50 * time.Second})
+			r.after(time.Hour, func() { r.supply() })
+			r.after(3*day, func() {
+				if s := r.status(); s.Phase != rotation.AwaitingRevocation {
+					t.Errorf("phase %s, want awaiting-revocation", s.Phase)
+				}
+				// The provider accepts it for some seconds more.
+				if err := r.OpenAI.DeleteKey(r.oldID); err != nil {
+					t.Error(err)
+				}
+				if says {
+					r.signal(rotation.KeyRevoked, rotation.DecisionMessage{})
+				}
+			})
+			r.after(3*day+5*time.Second, func() { r.signal(rotation.RollBack, rotation.DecisionMessage{}) })
+			// It cannot be gone back to; whoever is asked gives it up.
+			r.after(4*day, func() { r.signal(rotation.Approve, rotation.DecisionMessage{}) })
+			r.after(8*day, func() { r.signal(rotation.KeyRevoked, rotation.DecisionMessage{}) })
+			res := r.run()
+			if res.Phase != rotation.Completed {
+				t.Errorf("%s: %s", res.Phase, res.Outcome)
+			}
+			for _, broken := range r.Cloud.Check(r.rules) {
+				t.Error(broken)
+			}
+		})
+	}
+}

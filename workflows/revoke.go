@@ -132,6 +132,7 @@ func (r *runner) refusedToTakeAway(f *failure, step rotation.Step) rotation.Stat
 // awaitRevocation waits for a person to revoke the outgoing key. Its deadline makes it overdue; there is nothing else that
 // rekey could do.
 func (r *runner) awaitRevocation() decision {
+	r.Keys.RevokeAsked = r.Keys.RevokeAsked || !r.backwards()
 	return r.awaitRevoked(func() rotation.State { return r.to(rotation.StepConfirm) })
 }
 

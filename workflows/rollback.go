@@ -53,7 +53,11 @@ func (r *runner) nothingChanged() rotation.State {
 // period, then the new key is revoked.
 func (r *runner) reverse() rotation.State {
 	r.neverAskedFor()
+	asked := r.Keys.RevokeAsked || slices.ContainsFunc(r.Direction.Early, func(d rotation.Decision) bool { return d.Kind == rotation.KeyRevoked })
 	r.Direction = Direction{}
+	if asked {
+		r.Direction.MayBeRevoked = r.now()
+	}
 	next := rotation.State{Step: rotation.StepVerify, Commitment: rotation.Reversing}
 	switch {
 	case r.Keys.DisableAsked:

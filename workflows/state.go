@@ -86,6 +86,8 @@ type Direction struct {
 	UncheckedSince time.Time     `json:"uncheckedSince,omitzero"`
 	// Trouble says what is wrong with the key that applications read.
 	Trouble string `json:"trouble,omitempty"`
+	// MayBeRevoked is until when a person may have revoked the key that is gone back to; zero if nobody was asked to.
+	MayBeRevoked time.Time `json:"mayBeRevoked,omitzero"`
 	// SoakUntil is when the disabled keys are deleted.
 	SoakUntil time.Time `json:"soakUntil,omitzero"`
 	// Deleted names the outgoing keys that are deleted, Before is the commitment before the first delete. DeleteOpen: a

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -44,12 +43,13 @@ func (t *story) leaks(ctx context.Context, dir string) []string {
 	if err != nil || histories == 0 {
 		found = append(found, fmt.Sprintf("I5: %d histories could be searched: %v", histories, err))
 	}
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	files := os.DirFS(dir)
+	err = fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		text, err := os.ReadFile(path)
-		look("the file "+d.Name(), text)
+		text, err := fs.ReadFile(files, path)
+		look("the file "+path, text)
 		return err
 	})
 	if err != nil {

@@ -182,7 +182,7 @@ func usual() Schedule {
 
 // Generate returns the schedule of a seed.
 func Generate(seed uint64) Schedule {
-	dice := rand.New(rand.NewPCG(seed, 11))
+	dice := rand.New(rand.NewPCG(seed, 11)) //nolint:gosec // dice, not secrets
 	s := usual()
 	for _, k := range settings {
 		s.Settings[k.name] = k.values[weighted(dice, k.odds)]
@@ -254,7 +254,7 @@ func ParseSeed(text string) (Seed, error) {
 func (s Seed) nth(n int) Seed {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(s))
-	binary.BigEndian.PutUint64(b[8:], uint64(n)) //nolint:gosec // an index
+	binary.BigEndian.PutUint64(b[8:], uint64(n))
 	sum := sha256.Sum256(b[:])
 	return Seed(binary.BigEndian.Uint64(sum[:8]))
 }

@@ -234,7 +234,7 @@ func writeTable(t *testing.T, results []measured) {
 	if !ok || !ended {
 		t.Fatalf("%s has no place for the table", tablePage)
 	}
-	if err := os.WriteFile(tablePage, []byte(before+tableBegin+"\n"+b.String()+"\n"+tableEnd+after), 0o644); err != nil { //nolint:gosec // a page
+	if err := os.WriteFile(tablePage, []byte(before+tableBegin+"\n"+b.String()+"\n"+tableEnd+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

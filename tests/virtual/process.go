@@ -232,7 +232,7 @@ func work(url string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := http.Get(url + "/home") //nolint:gosec,noctx // a loopback address of the test
+	resp, err := http.Get(url + "/home") //nolint:noctx // a loopback address of the test
 	if err != nil {
 		return err
 	}

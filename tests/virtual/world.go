@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -363,6 +364,9 @@ func (w *World) Act(ctx context.Context, n rotation.Notification) error {
 		return err
 	}
 	switch accepts := func(k rotation.DecisionKind) bool { return slices.Contains(status.Accepts, k) }; {
+	case accepts(rotation.KeySupplied) && strings.Contains(status.Details, "without a version"):
+		// The rotation was reset, and goes on with the key that it has published.
+		return w.Decide(ctx, rotation.KeySupplied, rotation.DecisionMessage{})
 	case accepts(rotation.KeySupplied):
 		_, v := w.OpenAI.CreateKey(w.Key.Account, "made by hand")
 		var version, fingerprint string

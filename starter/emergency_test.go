@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rekeyhq/rekey/client"
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/internal/testenv"
@@ -39,7 +40,9 @@ func newNight(t *testing.T, keys int, byHand bool) *night {
 		return err
 	}
 	n.fixture = newFixtureWith(t, testenv.Options{SimOptions: testenv.SimOptions{Keys: add, Scenario: scenario.Options{
-		Policy: []string{"step_timeout: 10s"}, RequestTimeout: "1s", Mode: "create", KeyBits: 1024,
+		// Uploaded keys: one that was made, and not stored yet, when a worker died is known to be ours. About one that Google
+		// made a person is asked.
+		Policy: []string{"step_timeout: 10s"}, RequestTimeout: "1s", Mode: "upload", KeyBits: 1024,
 	}}})
 	return n
 }
@@ -100,7 +103,8 @@ func TestAnEmergencyGoesOnWhenCommandAndWorkerAreKilledHalfWay(t *testing.T) {
 		}
 	}
 	if err := json.Unmarshal([]byte(text), &got); err != nil || code != exitOK || !got.Complete || got.ID != id || got.Outcome != "20 of 20 done." || len(got.Keys) != 20 {
-		t.Fatalf("exit code %d: %v\n%s%s", code, err, text, errOut)
+		progress, _, notRead := client.New(n.Client).EmergencyProgress(t.Context(), id)
+		t.Fatalf("exit code %d: %v\n%s%s\n%+v, %v", code, err, text, errOut, progress, notRead)
 	}
 	for _, k := range got.Keys {
 		if k.State != "done" || k.New == nil || k.Refused == nil || *k.Refused < *k.New {

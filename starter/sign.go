@@ -51,6 +51,8 @@ func (a *app) signIfAsked(ctx context.Context, c sdkclient.Client, namespace, ke
 		}
 		m, err = a.sign(ctx, f, s, m, by)
 		return s, m, err
+	case err != nil && f.keyFile != "":
+		return s, m, fmt.Errorf("nothing was sent: it could not be read whether the rotation of %s asks for a signature. Try again. %w", key, err)
 	case !f.must:
 		return s, m, nil // what else is wrong the rotation says
 	case err != nil:

@@ -236,3 +236,15 @@ func TestTwoOperatorsSignWithTheirSSHKeysOnTheCommandLine(t *testing.T) {
 	}
 	searched(t, s.said.String(), s.values()...)
 }
+
+func TestNothingIsSentUnsignedWhereItCannotBeSeenWhetherASignatureIsAskedFor(t *testing.T) {
+	t.Parallel()
+	alice := newPerson(t, "alice")
+	s := fourEyesFixture(t, map[string]*person{"alice": alice, "bob": newPerson(t, "bob")})
+	s.rekey(0, "", "rotate", "ci")
+	s.AwaitPhase("ci", rotation.Grace)
+	s.StopWorkers()
+	if out := s.rekey(1, "yes\n", "finish-grace", "ci", "--why", "all restarted", "--ssh-key", alice.file); !strings.Contains(out, "nothing was sent: it could not be read whether the rotation of ci asks for a signature") {
+		t.Errorf("it says:\n%s", out)
+	}
+}

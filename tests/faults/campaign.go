@@ -41,6 +41,8 @@ type campaign struct {
 	seed    Seed
 	n       int
 	servers *servers
+	// only, if set, says which schedules are told; the others count as if they did not exist.
+	only func(Schedule) bool
 	// log is where it writes what was told; nil for nowhere.
 	log io.Writer
 
@@ -136,7 +138,11 @@ func (c *campaign) run(ctx context.Context, atOnce int, failed func(n int, s Sch
 			}
 		})
 	}
-	for n := range c.n {
+	for n, told := 0, 0; told < c.n; n++ {
+		if c.only != nil && !c.only(Generate(uint64(c.seed.nth(n)))) {
+			continue
+		}
+		told++
 		c.mu.Lock()
 		skip := c.told[n]
 		stop := problem != nil

@@ -10,6 +10,7 @@ import (
 )
 
 func TestAPlantedLeakIsFound(t *testing.T) {
+	t.Parallel()
 	servers := &servers{seed: 1}
 	t.Cleanup(servers.stop)
 	s := usual()

@@ -114,6 +114,7 @@ func (m measured) wrong(oneEach bool) bool {
 
 // TestFaultTable tries what small rotators were tried with.
 func TestFaultTable(t *testing.T) {
+	t.Parallel()
 	repeats := 1
 	if text := os.Getenv(envTable); text != "" {
 		var err error

@@ -68,28 +68,28 @@ func live(ctx context.Context, w *virtual.World, span time.Duration) (out life) 
 
 func TestKeysOfEveryShapeLiveForYearsAndTheInvariantsHold(t *testing.T) {
 	server := start(t)
-	span, until := year/2, time.Time{}
+	shapes, n := virtual.Shapes(), 0
+	span, until, atOnce := year/2, time.Time{}, len(shapes)
 	if text := os.Getenv(envFor); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil {
 			t.Fatalf("%s=%q is not a valid duration: %v", envFor, text, err)
 		}
-		span, until = 2*year, time.Now().Add(d)
+		span, until, atOnce = 2*year, time.Now().Add(d), 2*len(shapes)
 	}
 	began := time.Now()
 	ends := make(chan life)
-	shapes, n := virtual.Shapes(), 0
 	launch := func() {
 		w := world(t, server, shapes[n%len(shapes)])
 		n++
 		go func() { ends <- live(context.Background(), w, span) }()
 	}
-	for range shapes {
+	for range atOnce {
 		launch()
 	}
 	var all life
 	var checks, messages int64
-	for open := len(shapes); open > 0; open-- {
+	for open := atOnce; open > 0; open-- {
 		e := <-ends
 		for _, p := range e.problems {
 			t.Errorf("%s: %s", e.w.Name, p)

@@ -112,6 +112,8 @@ var stories = []story{
 			}
 		},
 		play: func(w *env, stop func(string)) {
+			made := time.Now()
+			w.Await("the key is due", func() bool { return time.Since(made) > 2*time.Second })
 			_, err := w.Client.ExecuteWorkflow(context.Background(), sdkclient.StartWorkflowOptions{ID: workflows.DispatchID(name), TaskQueue: workflows.TaskQueue},
 				workflows.Dispatch, workflows.DispatchInput{Key: w.Key(name), Install: "scene1"})
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -130,17 +131,24 @@ func (p *process) run() {
 		cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // the test binary itself
 		cmd.Env = append(os.Environ(), envWorld+"="+p.url, envWorker+"="+strconv.Itoa(p.n))
 		cmd.Stdout, cmd.Stderr = &p.logs, &p.logs
+		// It ends when the other end of this is closed, also because the test was killed.
+		held, err := cmd.StdinPipe()
+		if err != nil {
+			fmt.Fprintln(&p.logs, err)
+			return
+		}
 		p.mu.Lock()
 		if p.ending {
 			p.mu.Unlock()
 			return
 		}
-		err := cmd.Start()
+		err = cmd.Start()
 		p.cmd = cmd
 		p.mu.Unlock()
 		if err == nil {
 			err = cmd.Wait()
 		}
+		_ = held.Close()
 		// One that ends by itself has said why. Another one is started all the same, but not in a tight circle.
 		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() >= 0 {
 			fmt.Fprintf(&p.logs, "the worker ended by itself: %v\n", err)
@@ -228,6 +236,10 @@ func (t *there) Notify(ctx context.Context, n rotation.Notification) error {
 func work(url string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0) // whoever started this process is gone
+	}()
 	n, err := strconv.Atoi(os.Getenv(envWorker))
 	if err != nil {
 		return err

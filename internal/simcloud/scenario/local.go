@@ -9,8 +9,9 @@ import (
 	"github.com/rekeyhq/rekey/store/local"
 )
 
-// putLocal stores a first value in the local store as if a person had put it there.
-func (s *Scenario) putLocal(path string, value secret.Value) error {
+// putLocal stores a first value in the local store as if a person had put it there. keyID is empty where the value does not
+// say which key it is.
+func (s *Scenario) putLocal(path string, value secret.Value, keyID string) error {
 	if s.opts.Dir == "" {
 		return errors.New("a scenario without a Dir has no local store")
 	}
@@ -27,6 +28,6 @@ func (s *Scenario) putLocal(path string, value secret.Value) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.Promote(ctx, path, snap, store.Version{Number: number, KeyID: s.Cloud.KeyID(value), Fingerprint: value.Fingerprint(), CurrentSince: s.Cloud.Now()})
+	_, err = l.Promote(ctx, path, snap, store.Version{Number: number, KeyID: keyID, Fingerprint: value.Fingerprint(), CurrentSince: s.Cloud.Now()})
 	return err
 }

@@ -161,21 +161,21 @@ func (s *Scenario) Google(name string, stores ...string) (oldID string, err erro
 	if err != nil {
 		return "", err
 	}
-	return oldID, s.add(name, "google", Account(name), value, stores)
+	return oldID, s.add(name, "google", Account(name), value, oldID, stores)
 }
 
 // OpenAIKey makes a project with a key, puts it into the stores, and adds it to the configuration.
 func (s *Scenario) OpenAIKey(name string, stores ...string) (oldID string, err error) {
 	oldID, value := s.OpenAI.CreateKey(OpenAIProject(name), "made by hand")
-	return oldID, s.add(name, "openai", OpenAIProject(name), value, stores)
+	return oldID, s.add(name, "openai", OpenAIProject(name), value, "", stores) // nothing in it says which key it is
 }
 
-func (s *Scenario) add(name, provider, account string, value secret.Value, stores []string) error {
+func (s *Scenario) add(name, provider, account string, value secret.Value, keyID string, stores []string) error {
 	s.first[name] = value
 	var b strings.Builder
 	fmt.Fprintf(&b, "  - name: %s\n    provider: %s\n    account: %s\n    tier: production\n    stores:\n", name, provider, account)
 	for _, store := range stores {
-		if err := s.put(store, name, value); err != nil {
+		if err := s.put(store, name, value, keyID); err != nil {
 			return err
 		}
 		fmt.Fprintf(&b, "      - {store: %s, path: %s}\n", store, secretName(store, name))
@@ -194,7 +194,7 @@ func (s *Scenario) add(name, provider, account string, value secret.Value, store
 func (s *Scenario) First(name string) secret.Value { return s.first[name] }
 
 // put stores a first value as it stands before rekey comes.
-func (s *Scenario) put(store, name string, value secret.Value) error {
+func (s *Scenario) put(store, name string, value secret.Value, keyID string) error {
 	secretID := secretName(store, name)
 	switch store {
 	case Alias:
@@ -203,7 +203,7 @@ func (s *Scenario) put(store, name string, value secret.Value) error {
 		s.readers[secretID] = simcloud.ReadLatest
 		return errors.Join(s.SM.CreateSecret(secretID, value), s.SM.CreateSecret(secretID+"-rekey-pending", secret.Value{}))
 	case Local:
-		return s.putLocal(secretID, value)
+		return s.putLocal(secretID, value, keyID)
 	case AWS:
 		if s.AWS == nil {
 			return errors.New("a scenario without AWS has no store on it")

@@ -28,9 +28,12 @@ func plain(text string) string {
 	return strings.TrimSpace(seen)
 }
 
+// unquotable is what code cannot hold.
+var unquotable = strings.NewReplacer("`", "'", "<", "‹", ">", "›")
+
 // code shows a text as code. Nothing in it has a meaning but what ends it, and what some renderers look for even there.
 func code(text string) string {
-	text = strings.NewReplacer("`", "'", "<", "‹", ">", "›").Replace(plain(text))
+	text = unquotable.Replace(plain(text))
 	if text == "" {
 		text = "-" // two backticks would begin a code that ends elsewhere
 	}
@@ -77,6 +80,9 @@ var (
 )
 
 func escapePlain(text string, own []string) string {
+	if !linkish.MatchString(text) {
+		return escapeBegin(escapeMarkup(text)) // the page is written at every message, and few texts hold an address
+	}
 	var b strings.Builder
 	at := 0
 	for _, w := range word.FindAllStringIndex(text, -1) {

@@ -106,8 +106,8 @@ type Verified struct {
 	Wait rotation.Duration `json:"wait,omitempty"`
 }
 
-// lateCaches is by how much a provider's caches live longer than it says.
-const lateCaches = 10 * time.Second
+// LateCaches is by how much a provider's caches live longer than it says.
+const LateCaches = 10 * time.Second
 
 // probes in a row must be accepted: the provider's front ends learn of a new key one after another.
 const probes = 3
@@ -131,7 +131,7 @@ func (s *Steps) Verify(ctx context.Context, in VerifyInput) (Verified, error) {
 	}
 	if !in.MayBeRevoked.IsZero() {
 		// Whatever the input says, it is no longer than this.
-		lag := j.caps.RevocationLag + lateCaches
+		lag := j.caps.RevocationLag + LateCaches
 		if rest := min(in.MayBeRevoked.Add(lag).Sub(j.now()), lag); rest > 0 {
 			return Verified{Wait: waitFor(rest)}, nil
 		}

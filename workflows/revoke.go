@@ -158,8 +158,8 @@ func (r *runner) confirm() decision {
 	}
 	return func() rotation.State {
 		if ok && r.Poll.ExpectedUntil.IsZero() {
-			// From the first answer on. A provider's caches live a moment longer than they say.
-			r.Poll.ExpectedUntil = r.now().Add(time.Duration(r.Keys.Prepared.RevocationLag) + 10*time.Second)
+			// From the first answer on.
+			r.Poll.ExpectedUntil = r.now().Add(time.Duration(r.Keys.Prepared.RevocationLag) + activities.LateCaches)
 		}
 		switch {
 		case f != nil:

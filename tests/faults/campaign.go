@@ -2,13 +2,14 @@ package faults
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"regexp"
 	"sync"
 	"time"
 )
@@ -190,10 +191,7 @@ func kind(broken []string) string {
 	if len(broken) == 0 {
 		return ""
 	}
-	for _, word := range strings.FieldsFunc(broken[0], func(r rune) bool { return r == ' ' || r == ':' }) {
-		if len(word) >= 2 && word[0] == 'I' && word[1] >= '0' && word[1] <= '9' {
-			return word
-		}
-	}
-	return "other"
+	return cmp.Or(invariant.FindString(broken[0]), "other")
 }
+
+var invariant = regexp.MustCompile(`\bI\d+\b`)

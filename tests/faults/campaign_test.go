@@ -22,8 +22,7 @@ const atOnce = 14
 // testdata/regressions.
 func TestCampaign(t *testing.T) {
 	t.Parallel()
-	servers := &servers{seed: 1}
-	t.Cleanup(servers.stop)
+	servers := newServers(t)
 	if text := os.Getenv(envSchedule); text != "" {
 		tellOne(t, servers, text)
 		return
@@ -96,8 +95,7 @@ func TestWhatACampaignOnceFoundStaysMended(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	servers := &servers{seed: 1}
-	t.Cleanup(servers.stop)
+	servers := newServers(t)
 	lines := bufio.NewScanner(f)
 	t.Run("all", func(t *testing.T) {
 		for n := 1; lines.Scan(); n++ {

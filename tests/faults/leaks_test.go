@@ -11,8 +11,7 @@ import (
 
 func TestAPlantedLeakIsFound(t *testing.T) {
 	t.Parallel()
-	servers := &servers{seed: 1}
-	t.Cleanup(servers.stop)
+	servers := newServers(t)
 	s := usual()
 	for place, plant := range map[string]func(*story, string) error{
 		"a history": func(s *story, part string) error {

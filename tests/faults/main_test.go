@@ -18,3 +18,11 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(virtual.Main(m))
 }
+
+// newServers are Temporals that end with the test.
+func newServers(t *testing.T) *servers {
+	t.Helper()
+	s := &servers{}
+	t.Cleanup(s.stop)
+	return s
+}

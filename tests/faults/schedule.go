@@ -78,7 +78,7 @@ var settings = []setting{
 
 // requestFaults and the other lists are what events can be, each as often as it stands there.
 var (
-	requestFaults    = []string{"500", "503", "429", "403", "drop", "lose", "cut", "late", "later", "hang"}
+	requestFaults    = append(slices.Clone(singles), "hang")
 	killsAtRequest   = []string{"kill-before", "kill-after"}
 	acts             = []string{"terminate", "cancel", "reset", "reset", "roll-back", "finish-grace", "extend-grace", "emergency", "emergency", "revoke-first", "start", "note"}
 	killsAtActivity  = []string{"kill", "kill", "kill-end"}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,10 +22,8 @@ import (
 	"github.com/rekeyhq/rekey/workflows"
 )
 
-const (
-	// envFault runs one case again: what a failure prints.
-	envFault = "REKEY_FAULT"
-)
+// envFault runs one case again: what a failure prints.
+const envFault = "REKEY_FAULT"
 
 // course is a way in which a rotation goes.
 type course struct {
@@ -43,22 +42,6 @@ func courses() []course {
 	return all
 }
 
-// kinds are the ways in which a request goes wrong.
-var kinds = map[string]simcloud.Fault{
-	"500":  {Kind: simcloud.Refuse, Code: 500},
-	"503":  {Kind: simcloud.Refuse, Code: 503},
-	"429":  {Kind: simcloud.Refuse, Code: 429, RetryAfter: time.Second},
-	"403":  {Kind: simcloud.Refuse, Code: 403},
-	"drop": {Kind: simcloud.DropBefore},
-	"lose": {Kind: simcloud.LoseReply},
-	"cut":  {Kind: simcloud.CutReply},
-	// The caller has long gone when it takes effect: when its activity has ended, or just before the next one begins.
-	"late":  {Kind: simcloud.CommitLate},
-	"later": {Kind: simcloud.CommitLate},
-}
-
-var kindNames = []string{"500", "503", "429", "403", "drop", "lose", "cut", "late", "later"}
-
 // one is a case: the n-th request of a course goes wrong in one way.
 type one struct {
 	course course
@@ -72,7 +55,7 @@ func parse(text string) (one, error) {
 	parts := strings.Split(text, "/")
 	if len(parts) == 3 {
 		n, err := strconv.Atoi(parts[1])
-		_, known := kinds[parts[2]]
+		known := slices.Contains(singles, parts[2])
 		for _, c := range courses() {
 			if c.name == parts[0] && known && err == nil && n >= 0 {
 				return one{c, n, parts[2]}, nil
@@ -87,11 +70,8 @@ type stage struct {
 	audited
 	course course
 
-	mu sync.Mutex
-	// pending is a commit that is late; nil when there is none any more.
-	pending *simcloud.Fault
-	later   bool
-	back    atomic.Bool
+	late late
+	back atomic.Bool
 }
 
 func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) {
@@ -102,54 +82,25 @@ func newStage(t *testing.T, server *devserver.Server, c course) (*stage, error) 
 		return nil, err
 	}
 	s.Before = func(name string) {
-		s.commit()
+		s.late.commit(true)
 		if name == activities.CheckHealthName && s.back.CompareAndSwap(true, false) {
 			_ = s.Decide(context.Background(), rotation.RollBack, rotation.DecisionMessage{Why: "the new key is no good"})
 		}
 	}
-	s.After = func(string) {
-		if !s.later {
-			s.commit()
-		}
-	}
+	s.After = func(string) { s.late.commit(false) }
 	return s, s.watch()
 }
 
-// commit lets what is late take effect, if its request has come.
-func (s *stage) commit() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pending == nil {
-		return
-	}
-	select {
-	case <-s.pending.Reached:
-		close(s.pending.Release)
-		<-s.pending.Done
-		s.pending = nil
-	default:
-	}
-}
-
-// expect notes a commit that will be late; nil forgets it.
-func (s *stage) expect(f *simcloud.Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending = f
-}
-
-// rotate runs the course once; fault may be nil. It returns what did not hold.
-func (s *stage) rotate(fault *simcloud.Fault, n int) []string {
-	if fault != nil {
-		f := *fault
-		f.Skip, f.Times, f.Reached = n, 1, make(chan struct{})
+// rotate runs the course once; o is what goes wrong, and may be nil. It returns what did not hold.
+func (s *stage) rotate(o *one) []string {
+	if o != nil {
+		f := nth(o.n, o.kind)
 		if f.Kind == simcloud.CommitLate {
-			f.Release, f.Done = make(chan struct{}), make(chan struct{})
-			s.expect(&f)
-			defer s.expect(nil)
+			s.late.expect(&f, o.kind == "later")
+			defer s.late.forget()
 		}
 		defer s.Cloud.Inject(f)()
-		defer s.commit()
+		defer s.late.commit(true)
 	}
 	s.back.Store(s.course.back)
 	s.begins(s.course.reason)
@@ -182,11 +133,9 @@ func (s *stage) calls() (n int) {
 
 // try runs a case and, after it, a rotation without a fault: nothing may be left that keeps the next one from going well.
 func (s *stage) try(o one) []string {
-	fault := kinds[o.kind]
-	s.later = o.kind == "later"
-	problems := s.rotate(&fault, o.n)
+	problems := s.rotate(&o)
 	if len(problems) == 0 {
-		for _, p := range s.rotate(nil, 0) {
+		for _, p := range s.rotate(nil) {
 			problems = append(problems, "the rotation after it: "+p)
 		}
 	}
@@ -278,17 +227,17 @@ func chosen(t *testing.T, server *devserver.Server) []one {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range s.rotate(nil, 0) {
+		for _, p := range s.rotate(nil) {
 			t.Errorf("%s without a fault: %s", c.name, p)
 		}
 		before := s.calls()
-		for _, p := range s.rotate(nil, 0) {
+		for _, p := range s.rotate(nil) {
 			t.Errorf("%s without a fault, again: %s", c.name, p)
 		}
 		n := s.calls() - before
 		s.Close()
 		for i := range n {
-			for _, k := range kindNames {
+			for _, k := range singles {
 				all = append(all, one{c, i, k})
 			}
 		}

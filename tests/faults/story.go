@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ type story struct {
 	Schedule
 	audited
 	server *server
+	late   late
 
 	mu sync.Mutex
 	// began and notices count activities and notifications.
@@ -45,14 +47,6 @@ type story struct {
 	done map[Event]bool
 	// refused is why a person could not act the last time.
 	refused error
-	// late are requests that take effect after their caller has gone.
-	late []*lateRequest
-}
-
-type lateRequest struct {
-	*simcloud.Fault
-	// next: just before the next activity; otherwise when the one that sent it has ended.
-	next bool
 }
 
 // outcome is how a story went.
@@ -79,7 +73,10 @@ func tell(ctx context.Context, s Schedule, servers *servers, also ...func(*story
 	defer release()
 	t := &story{Schedule: s, server: server, done: map[Event]bool{}}
 	defer t.Close()
-	workers := map[string]int{"0": 0, "1": 1, "2": 2}[s.Settings[ofWorkers]]
+	workers, err := strconv.Atoi(s.Settings[ofWorkers])
+	if err != nil {
+		return out, err
+	}
 	shape := virtual.Shape{
 		Name: s.String(), ByHand: s.Settings[ofProvider] == "openai", Stores: strings.Split(s.Settings[ofStores], ","),
 		Policy: []string{"grace: " + s.Settings[ofGrace], "soak: " + s.Settings[ofSoak], "step_timeout: 3s"},
@@ -142,7 +139,7 @@ func (t *story) tell(ctx context.Context) []string {
 			t.MayDie = append(t.MayDie, e.KeyID)
 		}
 	}
-	t.commit(true)
+	t.late.commit(true)
 	if !t.revokeFirst() {
 		// It is not known how it ended, so what is left is not judged yet.
 		problems = append(problems, t.seen(rotation.Result{})...)
@@ -243,15 +240,9 @@ func (t *story) inject() (remove func()) {
 		if e.At != atRequest {
 			continue
 		}
-		f := simcloud.Fault{Skip: e.N, Times: 1, Reached: make(chan struct{})}
-		switch e.What {
-		case "hang", "kill-before":
-			f.Kind, f.Release = simcloud.Hold, make(chan struct{}) // nobody closes it: it ends with its caller
-		case "late", "later", "kill-after":
-			f.Kind, f.Release, f.Done = simcloud.CommitLate, make(chan struct{}), make(chan struct{})
-		default:
-			f = kinds[e.What]
-			f.Skip, f.Times, f.Reached = e.N, 1, make(chan struct{})
+		f := nth(e.N, e.What)
+		if e.What == "late" || e.What == "later" {
+			t.late.expect(&f, e.What == "later")
 		}
 		stop := make(chan struct{})
 		go func() {
@@ -267,10 +258,6 @@ func (t *story) inject() (remove func()) {
 			case "kill-after":
 				t.KillWorker()
 				close(f.Release)
-			case "late", "later":
-				t.mu.Lock()
-				t.late = append(t.late, &lateRequest{&f, e.What == "later"})
-				t.mu.Unlock()
 			}
 		}()
 		removes = append(removes, t.Cloud.Inject(f), func() { close(stop) })
@@ -288,27 +275,9 @@ func (t *story) happened(e Event) {
 	t.done[e] = true
 }
 
-// commit lets late requests take effect.
-func (t *story) commit(next bool) {
-	t.mu.Lock()
-	var now []*lateRequest
-	t.late = slices.DeleteFunc(t.late, func(l *lateRequest) bool {
-		if next || !l.next {
-			now = append(now, l)
-			return true
-		}
-		return false
-	})
-	t.mu.Unlock()
-	for _, l := range now {
-		close(l.Release)
-		<-l.Done
-	}
-}
-
 // before is called when an activity begins.
 func (t *story) before(string) {
-	t.commit(true)
+	t.late.commit(true)
 	for _, e := range t.due(atActivity, &t.began) {
 		if e.What != "kill-end" {
 			t.happened(e)
@@ -319,7 +288,7 @@ func (t *story) before(string) {
 
 // after is called when an activity has ended, before Temporal learns of it.
 func (t *story) after(string) {
-	t.commit(false)
+	t.late.commit(false)
 	t.mu.Lock()
 	n, over := t.began-1, t.over
 	t.mu.Unlock()
@@ -463,8 +432,6 @@ func (t *story) wrong(ctx context.Context) {
 type servers struct {
 	mu     sync.Mutex
 	shared map[string]*server
-	// seed makes what lies lie the same each time.
-	seed int64
 }
 
 // server is a Temporal that can be stopped and started.
@@ -512,7 +479,7 @@ func (s *servers) get(ctx context.Context, kind, dir string) (*server, func(), e
 	if s.shared[kind] == nil {
 		var o devserver.Options
 		if kind == "lies" {
-			o.Faults = lies(s.seed)
+			o.Faults = lies()
 		}
 		one, err := start(ctx, o)
 		if err != nil {
@@ -534,8 +501,10 @@ func (s *servers) stop() {
 	}
 }
 
-// lies are how the database of Temporal fails: one call in twenty, and half of those have done what was asked for.
-func lies(seed int64) (all []devserver.Fault) {
+// lies are how the database of Temporal fails: one call in twenty, and half of those have done what was asked for. The seed
+// makes it lie the same each time.
+func lies() (all []devserver.Fault) {
+	const seed = 1
 	for _, method := range []string{"CreateWorkflowExecution", "UpdateWorkflowExecution", "AppendHistoryNodes", "GetWorkflowExecution", "ReadHistoryBranch"} {
 		all = append(all, devserver.Fault{Method: method, Kind: "Timeout", Rate: 0.025, Seed: seed})
 		if !strings.HasPrefix(method, "Get") && !strings.HasPrefix(method, "Read") {

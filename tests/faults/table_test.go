@@ -122,8 +122,7 @@ func TestFaultTable(t *testing.T) {
 			t.Fatalf("%s=%q: expected how often each fault is repeated", envTable, text)
 		}
 	}
-	servers := &servers{seed: 1}
-	t.Cleanup(servers.stop)
+	servers := newServers(t)
 	results := make([]measured, len(rows))
 	t.Run("rows", func(t *testing.T) {
 		for i, r := range rows {

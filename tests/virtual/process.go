@@ -71,38 +71,27 @@ func (w *World) listen(hostPort, namespace string) error {
 	mux.HandleFunc("GET /home", func(rw http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(rw).Encode(home{YAML: w.YAML(), HostPort: hostPort, Namespace: namespace, Now: w.Now()})
 	})
-	mux.HandleFunc("POST /begin", func(rw http.ResponseWriter, r *http.Request) {
-		var m moment
-		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
-			http.Error(rw, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.begin(m)
-		_ = json.NewEncoder(rw).Encode(w.Now())
-	})
-	mux.HandleFunc("POST /end", func(rw http.ResponseWriter, r *http.Request) {
-		var m moment
-		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
-			http.Error(rw, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.end(m)
-		_ = json.NewEncoder(rw).Encode(w.Now())
-	})
-	mux.HandleFunc("POST /notify", func(rw http.ResponseWriter, r *http.Request) {
-		var n rotation.Notification
-		if err := json.NewDecoder(r.Body).Decode(&n); err != nil {
-			http.Error(rw, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.notified(r.Context(), n)
-		_ = json.NewEncoder(rw).Encode(w.Now())
-	})
+	mux.HandleFunc("POST /begin", answer(w, func(_ context.Context, m moment) { w.begin(m) }))
+	mux.HandleFunc("POST /end", answer(w, func(_ context.Context, m moment) { w.end(m) }))
+	mux.HandleFunc("POST /notify", answer(w, w.notified))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(listener) }()
 	w.stops = append(w.stops, func() { _ = server.Close() })
 	w.url = "http://" + listener.Addr().String()
 	return nil
+}
+
+// answer does what a worker process tells, and answers with the world's time.
+func answer[T any](w *World, do func(context.Context, T)) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		var told T
+		if err := json.NewDecoder(r.Body).Decode(&told); err != nil {
+			http.Error(rw, err.Error(), http.StatusBadRequest)
+			return
+		}
+		do(r.Context(), told)
+		_ = json.NewEncoder(rw).Encode(w.Now())
+	}
 }
 
 // process keeps a worker process running: when it dies, another one is started.

@@ -229,14 +229,13 @@ func (w *World) Now() time.Time { return w.clock.Now() }
 // Rotate starts a rotation when the given time has passed, and waits until it has ended. An error means that it did not
 // end by itself, or that a person could not act.
 func (w *World) Rotate(ctx context.Context, after time.Duration, reason rotation.Reason, emergencies ...rotation.Decision) (rotation.Result, error) {
-	var out ended
-	err := w.order(ctx, rotateUpdate, order{After: after, Input: workflows.Input{Key: w.Key, Reason: reason, By: "test", Emergencies: emergencies}}, &out)
-	if out.Closed != "" {
-		err = errors.Join(err, errors.New(out.Closed))
+	res, closed, err := w.Start(ctx, after, workflows.Input{Key: w.Key, Reason: reason, By: "test", Emergencies: emergencies})
+	if closed != "" {
+		err = errors.Join(err, errors.New(closed))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return out.Result, errors.Join(err, w.problem)
+	return res, errors.Join(err, w.problem)
 }
 
 // Beat lets the key's schedule beat when the given time has passed. A rotation that it starts goes on after it.

@@ -1,7 +1,6 @@
 package activities_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/rotation/fault"
 	"github.com/rekeyhq/rekey/secret"
@@ -40,9 +39,8 @@ type fixture struct {
 	oldID string
 	begin time.Time
 
-	mu sync.Mutex
 	// said is everything that left an activity: results, errors, audit records.
-	said bytes.Buffer
+	said testlog.Buffer
 }
 
 // The rotations of the tests.
@@ -100,19 +98,12 @@ func (r *fixture) open(yaml string) (*activities.Steps, rotation.Key) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	opened, err := adapters.Open(context.Background(), cfg, slog.New(slog.NewJSONHandler(r, nil)))
+	opened, err := adapters.Open(context.Background(), cfg, slog.New(slog.NewJSONHandler(&r.said, nil)))
 	if err != nil {
 		r.Fatal(err)
 	}
 	opened.Now = r.Now
 	return &activities.Steps{Environment: opened.Environment, Rotations: running{}}, cfg.Keys[0]
-}
-
-// Write takes the audit records.
-func (r *fixture) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.said.Write(p)
 }
 
 // note keeps what an activity answered, for the search for leaks.
@@ -121,7 +112,7 @@ func (r *fixture) note(out any, err error) {
 	if encodeErr != nil {
 		r.Errorf("an answer cannot be encoded: %v", encodeErr)
 	}
-	_, _ = fmt.Fprintf(r, "%s %v\n", text, err)
+	_, _ = fmt.Fprintf(&r.said, "%s %v\n", text, err)
 	var f *fault.Error
 	if err != nil && !errors.As(err, &f) {
 		r.Errorf("an error that nobody classified left an activity: %T", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/internal/testenv"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/workflows"
 )
@@ -186,7 +187,7 @@ func TestAnEmergencyShowsWhoWaitsForAPersonAndWhatFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, ctrlC := context.WithCancel(t.Context())
-	var out, errOut output
+	var out, errOut testlog.Buffer
 	done := make(chan int)
 	go func() {
 		done <- run(ctx, n.args("emergency", "--all", "--why", "leaked", "--yes"), strings.NewReader(""), &out, &errOut)

@@ -1,20 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rekeyhq/rekey/internal/secretsearch"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/internal/testenv"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/secret"
 )
 
@@ -26,7 +25,7 @@ type commandLine struct {
 	// environment is what a process gets beside that of the tests.
 	environment []string
 	// said is all that processes wrote, on both outputs.
-	said output
+	said testlog.Buffer
 }
 
 func (c *commandLine) args(args ...string) []string {
@@ -53,12 +52,12 @@ func (c *commandLine) must(want int, said, stdin string, args ...string) string 
 }
 
 // command is the command line in a process of its own, which is killed with the test. It is not started yet.
-func (c *commandLine) command(stdin string, args ...string) (cmd *exec.Cmd, out *output) {
+func (c *commandLine) command(stdin string, args ...string) (cmd *exec.Cmd, out *testlog.Buffer) {
 	cmd = exec.Command(os.Args[0])
 	// This test binary is the command line if it is called so.
 	cmd.Args = append([]string{"rekey"}, c.args(args...)...)
 	cmd.Env = append(append(os.Environ(), "TEMPORAL_CONFIG_FILE="+c.file+".none"), c.environment...)
-	cmd.Stdin, out = strings.NewReader(stdin), &output{}
+	cmd.Stdin, out = strings.NewReader(stdin), &testlog.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	c.t.Cleanup(func() { kill(cmd) })
 	return cmd, out
@@ -88,24 +87,6 @@ func (c *commandLine) rekey(want int, stdin string, args ...string) string {
 		c.t.Errorf("rekey %s: exit code %d, want %d:\n%s", strings.Join(args, " "), code, want, out)
 	}
 	return out.String()
-}
-
-// output is what processes have printed so far.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 // fixture is everything that the command line talks to: a simulated cloud, Temporal, and workers once they are started.

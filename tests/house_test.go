@@ -63,7 +63,7 @@ var house = []room{
 	{folder: "provider/...", is: "one package for each provider", may: "provider self/... rotation/... secret internal/googleapi", inTests: "internal/simcloud/... provider/providertest", temporal: nowhere},
 	{folder: "store/...", is: "one package for each store", may: "store self/... rotation/... secret internal/googleapi", inTests: "internal/simcloud/... store/storetest", temporal: nowhere},
 	{folder: "notify/...", is: "one package for each kind of channel", may: "notify self/... rotation/... secret internal/hmacsign internal/secretfile", inTests: "internal/simcloud/... notify/notifytest", temporal: nowhere},
-	{folder: "activities/...", is: "what workflows ask of the outside world", may: "activities/... provider store notify rotation/... secret", inTests: "provider/... store/... notify/... internal/simcloud/... internal/config worker/adapters", temporal: everywhere},
+	{folder: "activities/...", is: "what workflows ask of the outside world", may: "activities/... provider store notify rotation/... secret", inTests: "provider/... store/... notify/... internal/simcloud/... internal/testlog internal/config worker/adapters", temporal: everywhere},
 	{folder: "workflows/replaytest", is: "reads histories and replays them, for tests", may: "workflows", temporal: everywhere},
 	{folder: "workflows/details", is: "the operator's page: a pure function of a value", may: "rotation/...", inTests: "internal/markdowntest", temporal: nowhere},
 	{folder: "workflows/...", is: "deterministic code: RotateKey, Dispatch, Emergency, Trigger, Notify", may: "workflows/... activities rotation/...", inTests: everything + " worker/adapters", temporal: everywhere},
@@ -127,7 +127,7 @@ func judge(file, imported string) string {
 	if fits("internal/devserver", ours, "") && !slices.ContainsFunc(servers, func(p string) bool { return fits(p, dir, "") }) {
 		return "only the two programs and the tests start a Temporal server"
 	}
-	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/lockstep", "internal/markdowntest"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" && !strings.HasPrefix(dir, "tests/") {
+	if forTests := []string{"provider/providertest", "store/storetest", "notify/notifytest", "workflows/replaytest", "internal/sdktest", "internal/testenv", "internal/testlog", "internal/lockstep", "internal/markdowntest"}; slices.Contains(forTests, ours) && !inTest && dir != "internal/testenv" && !strings.HasPrefix(dir, "tests/") {
 		return ours + " is imported by tests only"
 	}
 	if ours == dir {

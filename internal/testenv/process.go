@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
 )
@@ -53,11 +53,11 @@ type process struct {
 	// dir has a file for each moment at which it killed itself, or waited.
 	dir string
 
+	logs testlog.Buffer
 	// hold keeps the next one from starting.
 	hold sync.Mutex
 
 	mu     sync.Mutex
-	logs   bytes.Buffer
 	cmd    *exec.Cmd
 	ending bool
 	// stopped counts the processes that ended by themselves because they were asked to.
@@ -90,7 +90,7 @@ func (e *Env) StartProcess(o ProcessOptions) {
 	p := &process{e: e, ProcessOptions: o, dir: filepath.Dir(e.File), gone: make(chan struct{})}
 	e.mu.Lock()
 	if before := e.process; before != nil {
-		p.logs.WriteString(before.log())
+		_, _ = p.logs.Write([]byte(before.logs.String()))
 	}
 	e.process = p
 	e.mu.Unlock()
@@ -181,7 +181,7 @@ func (e *Env) Killed() {
 }
 
 // Logs are what the worker processes have logged so far.
-func (e *Env) Logs() string { return e.worker().log() }
+func (e *Env) Logs() string { return e.worker().logs.String() }
 
 func (p *process) run() {
 	defer close(p.gone)
@@ -190,7 +190,7 @@ func (p *process) run() {
 		cmd.Env = append(os.Environ(), envConfig+"="+p.e.File, envAddress+"="+p.e.Address(), envNamespace+"="+p.e.Namespace,
 			envKill+"="+strings.Join(p.Kill, ","), envKilled+"="+p.dir, envPause+"="+strings.Join(p.Pause, ","))
 		cmd.Env = append(cmd.Env, p.Environ...)
-		cmd.Stdout, cmd.Stderr = p, p
+		cmd.Stdout, cmd.Stderr = &p.logs, &p.logs
 		p.hold.Lock()
 		p.hold.Unlock() //nolint:staticcheck // whoever holds it lets go of it when the worker may start
 		p.mu.Lock()
@@ -216,7 +216,7 @@ func (p *process) run() {
 			return
 		}
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 && !p.MayDie {
-			p.e.Errorf("the worker ended by itself: %v\n%s", err, p.log())
+			p.e.Errorf("the worker ended by itself: %v\n%s", err, p.logs.String())
 			return
 		}
 	}
@@ -230,19 +230,6 @@ func (p *process) stop() {
 	}
 	p.mu.Unlock()
 	<-p.gone
-}
-
-// Write takes what the processes log.
-func (p *process) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.logs.Write(text)
-}
-
-func (p *process) log() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.logs.String()
 }
 
 // workerProcess is a worker as rekey-worker runs it, with a killer inside.

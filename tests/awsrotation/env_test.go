@@ -3,7 +3,6 @@
 package awsrotation
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
 	"github.com/rekeyhq/rekey/internal/testenv"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/adapters"
@@ -49,14 +48,7 @@ type env struct {
 	oldID, chatID string
 	arn           map[string]string
 
-	mu   sync.Mutex
-	logs bytes.Buffer
-}
-
-func (w *env) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.logs.Write(p)
+	logs testlog.Buffer
 }
 
 // newEnv has keys with a policy, one `field: value` each.
@@ -87,7 +79,7 @@ func newEnv(t *testing.T, policy ...string) *env {
 	w.must(err)
 	w.handler = &awsrotation.Handler{
 		Stores: map[string]awsrotation.Secrets{"asm": stores["asm"]}, Keys: w.keys, Rotations: client.New(w.Client),
-		Interval: 20 * time.Millisecond, Patience: 30 * time.Second, Log: slog.New(slog.NewJSONHandler(w, nil)),
+		Interval: 20 * time.Millisecond, Patience: 30 * time.Second, Log: slog.New(slog.NewJSONHandler(&w.logs, nil)),
 	}
 	w.sm.DeployLambda(lambda, w.handler.Handle)
 	t.Cleanup(w.noSecrets)
@@ -208,8 +200,6 @@ func (w *env) refused(err error, words ...string) {
 
 // noSecrets looks for every value that was ever stored in what the function has logged; errors are part of that.
 func (w *env) noSecrets() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	said := w.logs.String()
 	if said == "" {
 		w.Error("the function has logged nothing, so nothing can be said of it")

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -30,6 +29,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/simcloud"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/triggers"
@@ -51,15 +51,7 @@ const triggersYAML = `triggers:
 type listener struct {
 	*env
 	url string
-
-	mu  sync.Mutex
-	log bytes.Buffer
-}
-
-func (d *listener) Write(p []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.log.Write(p)
+	log testlog.Buffer
 }
 
 func (w *env) listen(google http.RoundTripper) *listener {
@@ -79,7 +71,7 @@ func (w *env) listen(google http.RoundTripper) *listener {
 	}
 	d := &listener{env: w}
 	l, err := triggers.Listen(triggers.Options{
-		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints, Transport: google, Log: slog.New(slog.NewJSONHandler(d, nil)),
+		Config: *cfg.Triggers, Keys: cfg.Keys, Fingerprints: acts.Fingerprints, Transport: google, Log: slog.New(slog.NewJSONHandler(&d.log, nil)),
 		Start: func(ctx context.Context, in workflows.TriggerInput) (bool, error) {
 			return client.New(w.Client).StartTrigger(ctx, in)
 		},
@@ -160,8 +152,6 @@ func (d *listener) came(id string) workflows.Triggered {
 // quiet checks that the listener's log has no part of the value that was reported.
 func (d *listener) quiet() {
 	d.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	log := d.log.String()
 	if strings.Contains(log, "private_key") || strings.Contains(log, "BEGIN") || strings.Contains(log, sharedSecret) || !strings.Contains(log, `"msg":"a delivery is taken"`) {
 		d.Errorf("the listener's log: %s", log)

@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -100,7 +101,7 @@ type process struct {
 	n    int
 	gone chan struct{}
 
-	logs buffer
+	logs testlog.Buffer
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd

@@ -1,7 +1,6 @@
 package virtual
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -28,6 +27,7 @@ import (
 	"github.com/rekeyhq/rekey/internal/config"
 	"github.com/rekeyhq/rekey/internal/devserver"
 	"github.com/rekeyhq/rekey/internal/simcloud/scenario"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/rotation"
 	"github.com/rekeyhq/rekey/worker/adapters"
 	"github.com/rekeyhq/rekey/worker/engine"
@@ -91,7 +91,7 @@ type World struct {
 	Namespace string
 	Temporal  sdkclient.Client
 
-	logs      buffer
+	logs      testlog.Buffer
 	clock     *clock
 	stops     []func()
 	url       string
@@ -192,25 +192,6 @@ func dial(ctx context.Context, hostPort, namespace string, requests ...grpc.Unar
 		HostPort: hostPort, Namespace: namespace, Logger: silent,
 		ConnectionOptions: sdkclient.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(append(requests, skipTime)...)}},
 	})
-}
-
-// buffer keeps what is logged.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (b *buffer) Write(text []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(text)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // Close ends the world.

@@ -118,8 +118,6 @@ func TestAConnectionEndsWithARefusalOfWhoHasProvenNothing(t *testing.T) {
 func TestAFloodIsToldOnceAMinuteAndAnsweredOnce(t *testing.T) {
 	r := newFixture(t)
 	logged := func() int {
-		r.mu.Lock()
-		defer r.mu.Unlock()
 		return strings.Count(r.logs.String(), `"reason":"too many requests"`)
 	}
 	flood := func() (lost int) {

@@ -28,6 +28,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/rekeyhq/rekey/internal/config"
+	"github.com/rekeyhq/rekey/internal/testlog"
 	"github.com/rekeyhq/rekey/secret"
 	"github.com/rekeyhq/rekey/worker/triggers"
 	"github.com/rekeyhq/rekey/workflows"
@@ -71,8 +72,9 @@ type fixture struct {
 	google *google
 	clock  time.Time
 
+	logs testlog.Buffer
+
 	mu      sync.Mutex
-	logs    bytes.Buffer
 	started []workflows.TriggerInput
 	ids     map[string]bool
 	away    bool
@@ -93,7 +95,7 @@ func newFixture(t *testing.T, edit ...string) *fixture {
 	r := &fixture{T: t, google: newGoogle(t), clock: time.Now().Truncate(time.Second), ids: map[string]bool{}}
 	l, err := triggers.Listen(triggers.Options{
 		Config: *cfg.Triggers, Keys: cfg.Keys, Start: r.start, Fingerprints: func(v secret.Value) []string { return []string{v.Fingerprint()} },
-		Log: slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: r.now, Transport: r.google,
+		Log: slog.New(slog.NewJSONHandler(&r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: r.now, Transport: r.google,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -136,12 +138,6 @@ func (r *fixture) start(_ context.Context, in workflows.TriggerInput) (bool, err
 	}
 	r.ids[id], r.started = true, append(r.started, in)
 	return true, nil
-}
-
-func (r *fixture) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.logs.Write(p)
 }
 
 // call is a request that a test changes before it is sent.
